@@ -1,0 +1,216 @@
+"""How every kernel is compiled, cached and split over threads.
+
+A kernel is one plain function, a *chunk*: it does the rows (or elements) ``lo`` to ``hi`` of the work and nothing else.
+
+        tanh(x)                      the public function: checks, allocates, launches
+           |
+        launch(_tanh, n, (x, y))     compiles the chunk at its first use; how many threads?
+           |
+        _fork  ----+----------+      the one parallel region of minivi (TBB decides who runs what)
+                   |          |
+        _tanh(p, s, 0, n/2)  _tanh(p, s, n/2, n)
+
+All chunks share one signature, ``chunk(p, s, lo, hi)``: ``p[k]`` is the address of the k-th array, ``s[k]`` the k-th
+scalar (a float64). A common signature lets one compiled parallel region serve every kernel, through a pointer: Numba
+takes 0.7 s to compile a parallel region, but 0.1 s for a chunk. A chunk opens with ``x = rows(p[0], lo, hi)``, its
+slice of the first array, and goes on as ordinary Numba.
+
+Nothing compiles at import. Compiled code is kept on disk under a key that includes the sources of all kernels, since
+Numba alone would not notice that a function in another file has changed; a folder that cannot be written only costs
+the time to compile again.
+"""
+
+import ctypes
+import functools
+import glob
+import hashlib
+import os
+import sys
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import carray, cfunc, njit, prange, types
+from numba.core.caching import FunctionCache
+from numba.extending import intrinsic
+
+# Contraction (a*b + c in one instruction), no signed zeros, x/c as x*(1/c); never "no NaNs": kernels propagate them.
+MATH = {"error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}, "nogil": True}
+# Sums may be reordered too, which is what lets LLVM vectorise them; the order does not depend on the thread count.
+SUMS = MATH | {"fastmath": {"contract", "nsz", "arcp", "reassoc"}}
+
+# The smallest piece of work, in elements of a cheap kernel, that pays for waking a second thread (about 10 us).
+GRAIN = 16_384
+
+
+def _load_tbb() -> None:
+    """Make Numba find the TBB library that pip installs, which is not on the loader's path."""
+    names = {"linux": "libtbb.so.12", "darwin": "libtbb.12.dylib", "win32": "tbb12.dll"}
+    folder = "Library/bin" if sys.platform == "win32" else "lib"
+    path = os.path.join(sys.prefix, folder, names.get(sys.platform, "libtbb.so.12"))
+    if os.path.exists(path):
+        try:
+            ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
+        except OSError:  # another build of TBB is loaded already: Numba takes that, or the next layer
+            pass
+
+
+if "NUMBA_THREADING_LAYER" not in os.environ and "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
+    _load_tbb()
+    numba.config.THREADING_LAYER_PRIORITY = ["tbb", "omp", "workqueue"]
+
+_threads = None
+
+
+def get_threads() -> int:
+    """The number of threads that kernels use: all that Numba may start, unless :func:`set_threads` said less."""
+    global _threads
+    if _threads is None:
+        _threads = numba.config.NUMBA_NUM_THREADS
+    return _threads
+
+
+def set_threads(count: int) -> None:
+    """Use ``count`` threads from now on. Results are the same bits for every count.
+
+    Raises:
+        ValueError: fewer than one thread, or more than Numba was started with.
+    """
+    global _threads
+    if not 1 <= count <= numba.config.NUMBA_NUM_THREADS:
+        raise ValueError(
+            f"set_threads: {count} threads asked, between 1 and {numba.config.NUMBA_NUM_THREADS} are possible; "
+            "NUMBA_NUM_THREADS sets the upper limit before the start"
+        )
+    _threads = int(count)
+
+
+@functools.cache
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(glob.glob(os.path.join(os.path.dirname(__file__), "*.py"))):
+        with open(path, "rb") as file:
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+class _Cache(FunctionCache):
+    def _index_key(self, sig, codegen):
+        return (*super()._index_key(sig, codegen), _sources())
+
+
+def cached(compiled):
+    """Keep ``compiled`` (an ``njit`` or ``cfunc`` object) on disk, where the disk lets us."""
+    try:
+        compiled._cache = _Cache(getattr(compiled, "py_func", None) or compiled._pyfunc)
+    except (RuntimeError, OSError):  # no folder can be written: compile afresh in each process
+        pass
+    return compiled
+
+
+class Chunk:
+    """A kernel's chunk, compiled for an element type when that type is first met."""
+
+    def __init__(self, function, options):
+        self.function = function
+        self.options = options
+        self.addresses = {}
+        self._alive = []
+        functools.update_wrapper(self, function)
+
+    def address(self, dtype) -> int:
+        """The machine address of the chunk for arrays of ``dtype``."""
+        found = self.addresses.get(dtype)
+        if found is None:
+            element = numba.from_dtype(dtype)
+            arrays = types.CPointer(types.CPointer(element))
+            signature = types.void(arrays, types.CPointer(types.float64), types.int64, types.int64)
+            compiled = _compile(self.function, signature, self.options)
+            self._alive.append(compiled)
+            found = self.addresses[dtype] = compiled.address
+        return found
+
+
+def _compile(function, signature, options):
+    """``numba.cfunc`` with our cache (``cfunc`` compiles as it is made, so the cache must be there before)."""
+    from numba.core.ccallback import CFunc
+
+    compiled = cached(CFunc(function, (signature.args, signature.return_type), locals={}, options=options))
+    compiled.compile()
+    return compiled
+
+
+def chunk(function=None, *, options=MATH):
+    """Decorator: make ``function(p, s, lo, hi)`` a :class:`Chunk`."""
+    if function is None:
+        return functools.partial(chunk, options=options)
+    return Chunk(function, options)
+
+
+@njit(inline="always")
+def rows(pointer, lo, hi):
+    """Elements ``lo`` to ``hi`` of the flat array at ``pointer``."""
+    return carray(pointer, hi)[lo:]
+
+
+@njit(inline="always")
+def rows2(pointer, lo, hi, width):
+    """Rows ``lo`` to ``hi`` of the matrix of ``width`` columns at ``pointer``."""
+    return carray(pointer, (hi, width))[lo:]
+
+
+@intrinsic
+def _call(typing_context, function, arrays, scalars, lo, hi):
+    def codegen(context, builder, signature, args):
+        i64, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
+        callee = ir.FunctionType(ir.VoidType(), [pointer, pointer, i64, i64]).as_pointer()
+        function, arrays, scalars, lo, hi = args
+        builder.call(
+            builder.inttoptr(function, callee),
+            [builder.inttoptr(arrays, pointer), builder.inttoptr(scalars, pointer), lo, hi],
+        )
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), codegen
+
+
+@cached
+@njit(parallel=True, nogil=True)
+def _fork(function, arrays, scalars, n, threads):
+    for t in prange(threads):
+        _call(function, arrays, scalars, n * t // threads, n * (t + 1) // threads)
+
+
+@cached
+@njit(nogil=True)
+def _launch(function, arrays, scalars, n, threads):
+    addresses = np.empty(len(arrays), np.int64)
+    for k in range(len(arrays)):
+        addresses[k] = arrays[k].ctypes.data
+    values = np.empty(len(scalars))
+    for k in range(len(scalars)):
+        values[k] = scalars[k]
+    if threads == 1:
+        _call(function, addresses.ctypes.data, values.ctypes.data, 0, n)
+    else:
+        _fork(function, addresses.ctypes.data, values.ctypes.data, n, threads)
+
+
+def launch(kernel: Chunk, n: int, arrays: tuple, scalars: tuple = (), work: int | None = None) -> None:
+    """Run ``kernel`` over ``0 <= i < n``, split over as many threads as the work deserves.
+
+    Args:
+        kernel: the chunk.
+        n: number of elements or rows to split.
+        arrays: C-contiguous, aligned arrays; the first one's dtype picks the variant; the kernel writes into some.
+        scalars: numbers, handed over as float64.
+        work: how much there is to do, in elements of a cheap kernel (default ``n``).
+    """
+    if n == 0:
+        return
+    pieces = (n if work is None else work) // GRAIN
+    threads = 1 if pieces < 2 else min(get_threads(), pieces, n)
+    dtype = arrays[0].dtype
+    flat = tuple([a.reshape(-1) if a.dtype is dtype else a.reshape(-1).view(dtype) for a in arrays])
+    scalars = tuple([float(value) for value in scalars]) or (0.0,)
+    _launch(kernel.addresses.get(dtype) or kernel.address(dtype), flat, scalars, n, threads)
