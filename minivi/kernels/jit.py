@@ -122,6 +122,7 @@ class Chunk:
         """The machine address of the chunk for arrays of ``dtype``."""
         found = self.addresses.get(dtype)
         if found is None:
+            numba.get_num_threads()  # starts the thread layer, which Numba forgets if it has _launch from its cache
             element = numba.from_dtype(dtype)
             arrays = types.CPointer(types.CPointer(element))
             signature = types.void(arrays, types.CPointer(types.float64), types.int64, types.int64)
@@ -196,6 +197,11 @@ def _launch(function, arrays, scalars, n, threads):
         _fork(function, addresses.ctypes.data, values.ctypes.data, n, threads)
 
 
+def _writable(a):
+    """The same memory as the flat array ``a``, not marked read-only: Numba cannot index a tuple that mixes the two."""
+    return np.frombuffer((ctypes.c_byte * a.nbytes).from_address(a.ctypes.data), a.dtype) if a.size else a.copy()
+
+
 def launch(kernel: Chunk, n: int, arrays: tuple, scalars: tuple = (), work: int | None = None) -> None:
     """Run ``kernel`` over ``0 <= i < n``, split over as many threads as the work deserves.
 
@@ -211,6 +217,7 @@ def launch(kernel: Chunk, n: int, arrays: tuple, scalars: tuple = (), work: int 
     pieces = (n if work is None else work) // GRAIN
     threads = 1 if pieces < 2 else min(get_threads(), pieces, n)
     dtype = arrays[0].dtype
-    flat = tuple([a.reshape(-1) if a.dtype is dtype else a.reshape(-1).view(dtype) for a in arrays])
+    flat = [a.reshape(-1) if a.dtype is dtype else a.reshape(-1).view(dtype) for a in arrays]
+    flat = tuple([a if a.flags.writeable else _writable(a) for a in flat])
     scalars = tuple([float(value) for value in scalars]) or (0.0,)
     _launch(kernel.addresses.get(dtype) or kernel.address(dtype), flat, scalars, n, threads)

@@ -1,0 +1,273 @@
+"""The command line: ``minivi list | run | check | gradcheck | data | bench``.
+
+Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the mend;
+``--debug`` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class UsageError(ValueError):
+    """The command's words are off; exit status 2."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not args.command:
+        parser.print_help()
+        return 2
+    try:
+        return args.function(args)
+    except KeyboardInterrupt:
+        print("minivi: interrupted; run again with --resume to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `minivi list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if args.debug:
+            raise
+        usage = isinstance(error, UsageError)
+        from minivi.data import DataError
+        from minivi.experiments import ExperimentError
+        from minivi.training import TrainingError
+
+        known = isinstance(error, (UsageError, DataError, ExperimentError, TrainingError))
+        name = "" if known else f"{type(error).__name__}: "
+        text = " ".join(str(error).split()) or "no further message"
+        print(f"minivi: {name}{text}{'' if known else ' (--debug shows where)'}", file=sys.stderr)
+        return 2 if usage or isinstance(error, ExperimentError) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="minivi", description="Variational inference from scratch, chapter by chapter.")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def add(name: str, function: Callable, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+        sub.set_defaults(function=function)
+        return sub
+
+    add("list", _list, "the experiments: what each mirrors, and its time at each budget")
+    run = add("run", _run, "run an experiment (ch02_aevb.manifold), or all of a chapter (ch02_aevb)")
+    run.add_argument("experiment")
+    run.add_argument("--budget", choices=("quick", "laptop", "paper"), default="quick")
+    run.add_argument("--data", help="another data set than the budget's, e.g. digits or mnist")
+    run.add_argument("--seed", type=_seed, default=0)
+    run.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out, where there are any")
+    run.add_argument("--out", default="runs", help="folder for figures, tables and weights (default: runs)")
+    run.add_argument("--quiet", action="store_true", help="no progress bars")
+    check = add("check", _check, "verify every primitive's derivatives and the chapters' equations")
+    check.add_argument("what", nargs="?", help="primitives, a chapter (ch02) or an equation (2.8); default: everything")
+    check.add_argument("--index", action="store_true", help="print where each equation is checked, run nothing")
+    check.add_argument("--all", action="store_true", help="the slow checks too")
+    gradcheck = add("gradcheck", _gradcheck, "check the gradient of your own function by finite differences")
+    gradcheck.add_argument("target", metavar="module:function", help="a function of Tensors, or one that returns a Report")
+    gradcheck.add_argument("--shape", action="append", metavar="3,4", help="shape of each input in turn ('' is a number)")
+    gradcheck.add_argument("--gradient", metavar="module:function", help="a hand-written gradient to check instead")
+    gradcheck.add_argument("--positive", action="store_true", help="draw the inputs from (0.2, 2)")
+    gradcheck.add_argument("--seed", type=_seed, default=0)
+    data = add("data", _data, "the data sets: list them, or fetch one")
+    data.add_argument("action", choices=("list", "fetch"))
+    data.add_argument("names", nargs="*", help="data sets to fetch")
+    return parser
+
+
+def _seed(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; give a whole number from 0 up")
+    return value
+
+
+def _list(args: Any) -> int:
+    from minivi import experiments
+
+    experiments.load_chapters()
+    lines = [["experiment", "mirrors", "what", "quick", "laptop", "paper"]]
+    for e in experiments.EXPERIMENTS.values():
+        lines.append([e.key, e.mirrors, e.title, *(_time(e.minutes[b]) for b in experiments.BUDGETS)])
+    print(experiments.text_table(lines, right=(3, 4, 5)))
+    print("\nminivi run EXPERIMENT [--budget quick|laptop|paper]; times are for two cores")
+    return 0
+
+
+def _time(minutes: float) -> str:
+    return f"{minutes * 60:.0f} s" if minutes < 1 else f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
+
+
+def _run(args: Any) -> int:
+    from minivi import experiments
+
+    experiments.run_experiments(
+        args.experiment,
+        budget=args.budget,
+        data=args.data,
+        seed=args.seed,
+        resume=args.resume,
+        out=args.out,
+        progress=not args.quiet,
+    )
+    return 0
+
+
+def _check(args: Any) -> int:
+    from minivi import experiments
+    from minivi.gradcheck import check_primitive
+    from minivi.tensor import PRIMITIVES
+
+    begun = time.monotonic()
+    failed = total = 0
+    if args.what != "primitives":
+        experiments.load_chapters()
+    checks = [] if args.what == "primitives" else experiments.matching_checks(args.what)
+    if args.index:
+        lines = [["equation", "claim", "checked at"], *([c.equation, c.claim, f"{c.chapter} {c.place}"] for c in checks)]
+        print(experiments.text_table(lines))
+        return 0
+    if args.what in (None, "primitives"):
+        lines = [["primitive", "checks", "worst", "at", "error", "allowed", "order", "verdict"]]
+        for primitive in list(PRIMITIVES.values()):
+            for second in (False, True):
+                report = check_primitive(primitive, second)
+                row = max(report.worst(), key=lambda r: (r in report.failures, r.error / (r.allowed or 1.0)))
+                lines.append(
+                    [primitive.name, str(len(report.rows)), row.name, row.where, f"{row.error:.1e}", f"{row.allowed:.1e}"]
+                    + ["second" if second else "first", "ok" if report.ok else "WRONG"]
+                )
+                failed += not report.ok
+                total += 1
+        print("Derivatives of every primitive: finite differences and Taylor remainders, float64")
+        print(experiments.text_table(lines, right=(1, 4, 5)), end="\n\n")
+    skipped = 0
+    lines = [["equation", "claim", "left", "", "right", "error", "tolerance", "verdict"]]
+    for entry in checks:
+        if entry.slow and not args.all:
+            skipped += 1
+            continue
+        claims, message = experiments.run_check(entry)
+        for claim in claims:
+            text = f"{entry.claim}{': ' + claim.label if claim.label else ''}"
+            lines.append(
+                [entry.equation, text, f"{claim.left:.8g}", claim.relation, f"{claim.right:.8g}", f"{claim.error:.1e}"]
+                + [f"{claim.tolerance:.1e}", "ok" if claim.ok else "FAILED"]
+            )
+            failed += not claim.ok
+            total += 1
+        if not claims:
+            lines.append([entry.equation, entry.claim, "", "", "", "", "", f"FAILED {message or 'it claims nothing'}"])
+            failed += 1
+            total += 1
+    if len(lines) > 1:
+        print("Equations: a claim of the text against something computed another way")
+        print(experiments.text_table(lines, right=(2, 4, 5, 6)))
+    if total == 0:
+        raise UsageError(f"no check matches {args.what!r}; `minivi check --index` lists them, or say primitives")
+    note = f", {skipped} slow ones skipped (--all runs them)" if skipped else ""
+    print(f"\n{total - failed} of {total} checks hold{note} ({time.monotonic() - begun:.1f} s)")
+    return 1 if failed else 0
+
+
+def _gradcheck(args: Any) -> int:
+    from minivi.gradcheck import Report, gradcheck
+
+    f = _import(args.target)
+    gradient = _import(args.gradient) if args.gradient else None
+    try:
+        parameters = inspect.signature(f).parameters
+    except (TypeError, ValueError):
+        parameters = {}
+    needed = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "rng"
+    ]
+    shapes = [_shape(text) for text in args.shape or []]
+    if len(shapes) != len(needed):
+        raise UsageError(
+            f"{args.target} takes {len(needed)} inputs ({', '.join(needed) or 'none'}); give --shape once for each, "
+            f"not {len(shapes)} times"
+        )
+    noise = np.random.default_rng(args.seed)
+    inputs = [noise.uniform(0.2 if args.positive else -2.0, 2.0, shape) for shape in shapes]
+    if needed:
+        rng = args.seed if "rng" in parameters else None
+        report = gradcheck(f, *inputs, names=needed, gradient=gradient, rng=rng, seed=args.seed)
+    else:
+        report = f()
+        if not isinstance(report, Report):
+            raise UsageError(
+                f"{args.target} takes no inputs and returned a {type(report).__name__}; let it return "
+                "gradcheck(...), or take inputs and give --shape"
+            )
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(n) for n in text.split(",") if n.strip())
+    except ValueError:
+        shape = (-1,)
+    if any(n < 0 for n in shape):
+        raise UsageError(f"--shape {text!r}: sizes are whole numbers with commas between, e.g. 3,4")
+    return shape
+
+
+def _import(target: str) -> Callable:
+    module, colon, name = target.partition(":")
+    if not colon or not module or not name:
+        raise UsageError(f"{target!r}: write it as module:function, e.g. mypackage.losses:elbo")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"cannot import {module}: {error}; run from the folder that holds it") from None
+    finally:
+        sys.path.pop(0)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"{module} has no {name}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(f"{target} is a {type(found).__name__}, not a function")
+    return found
+
+
+def _data(args: Any) -> int:
+    from minivi import data
+    from minivi.experiments import text_table
+
+    if args.action == "list":
+        lines = [["data set", "what", "splits", "here", "size"]]
+        for name in data.available():
+            about = data.describe(name)
+            here = "yes" if about["cached"] else "no"
+            lines.append([name, about["what"], ", ".join(about["splits"]), here, f"{about['megabytes']:g} MB"])
+        print(text_table(lines, right=(4,)))
+        print(f"\nfolder: {data.folder()} (MINIVI_DATA chooses another); minivi data fetch NAME downloads one")
+        return 0
+    if not args.names:
+        raise UsageError(f"data fetch: which? one or more of {', '.join(data.available())}")
+    for name in args.names:
+        data.fetch(name)
+        print(f"{name}: complete and checked in {data.folder()}")
+    return 0

@@ -1,0 +1,481 @@
+"""Data sets: found in a folder or fetched once, checked byte for byte, then handed over as arrays.
+
+A set is one entry of :data:`SOURCES`: its files with their checksums, the addresses that serve them, and a function
+that makes images and labels of the decoded files. Files lie, gzip'd or plain, in one folder a set:
+
+    $MINIVI_DATA, or the user's cache folder
+      |-- mnist/          train-images-idx3-ubyte(.gz), train-labels-..., t10k-images-..., t10k-labels-...
+      `-- mnist_static/   binarized_mnist_train.amat(.gz), ..._valid.amat, ..._test.amat
+
+A file that is there is only read, so the folder may be read-only; a missing one is fetched. Mirrors compress the same
+bytes differently, hence each checksum is the SHA-256 of the *uncompressed* bytes. A download is unpacked and checked
+under a temporary name and renamed last: the folder holds whole, right files or none. Nothing is ever unpickled.
+"""
+
+import gzip
+import hashlib
+import math
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+__all__ = [
+    "SOURCES",
+    "DataError",
+    "Dataset",
+    "Source",
+    "available",
+    "batches",
+    "binarize",
+    "describe",
+    "fetch",
+    "folder",
+    "load",
+    "parse_amat",
+    "parse_idx",
+    "read_bytes",
+]
+
+# No file of any set is larger unpacked; a stream that unpacks to more is damaged or hostile.
+LIMIT = 2**28
+
+
+class DataError(RuntimeError):
+    """A file, name or argument that cannot give the data asked for; the message is one line that says the mend."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images as float32 of shape (N, D) with values in [0, 1], D = H * W, and what is known about them.
+
+    Attributes:
+        name: the set's name.
+        kind: ``"grey"`` (values are intensities) or ``"binary"`` (values are 0 and 1).
+        shape: (H, W) of one image.
+        split: the numbers of training, validation (if any) and test images, such as ``"50000/10000/10000"``.
+        train, test: images, (N, D).
+        validation: images, (N, D), or None where the split has none.
+        train_labels, validation_labels, test_labels: int64 of shape (N,), or None where unknown.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, int]
+    split: str
+    train: np.ndarray
+    test: np.ndarray
+    validation: np.ndarray | None = None
+    train_labels: np.ndarray | None = None
+    test_labels: np.ndarray | None = None
+    validation_labels: np.ndarray | None = None
+
+
+# -- formats -----------------------------------------------------------------------------------------------------------
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file, unpacked if it is gzip'd (by its first bytes, whatever its name).
+
+    Raises:
+        DataError: the file cannot be read, its gzip stream is truncated or damaged, or it holds over 256 MiB.
+    """
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with (gzip.open if packed else open)(path, "rb") as file:
+            content = file.read(LIMIT + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is truncated, damaged or unreadable ({error})") from error
+    if len(content) > LIMIT:
+        raise DataError(f"{path} unpacks to more than {LIMIT} bytes, which no data set here does")
+    return content
+
+
+def parse_idx(content: bytes, where: str | Path = "content") -> np.ndarray:
+    """Decode IDX, the format of MNIST (LeCun, Cortes and Burges, yann.lecun.com/exdb/mnist, "file formats").
+
+    Two zero bytes, the type 8 (unsigned byte), the number of dimensions, each dimension as big-endian uint32, then
+    the values: magic number 2051 for images (N, H, W), 2049 for labels (N,). No dimension is used before it is held
+    against the length of ``content``.
+
+    Args:
+        content: the unpacked bytes.
+        where: the file or address that a message names.
+
+    Returns:
+        A read-only uint8 view of ``content``, of the dimensions announced.
+
+    Raises:
+        DataError: not IDX of 1 to 4 dimensions, or not exactly as long as its header says.
+    """
+    if content[:3] != b"\0\0\x08" or content[3:4] not in (b"\1", b"\2", b"\3", b"\4"):
+        raise DataError(f"{where} is no IDX file of unsigned bytes: it starts with {content[:16]!r}")
+    header = 4 + 4 * content[3]
+    if len(content) < header:
+        raise DataError(f"{where} is truncated: {len(content)} bytes, and its IDX header alone has {header}")
+    shape = tuple(np.frombuffer(content, ">u4", content[3], offset=4).tolist())
+    expected = header + math.prod(shape)
+    if len(content) != expected or 0 in shape:
+        raise DataError(f"{where} has {len(content)} bytes, but its IDX header announces {shape}: {expected} bytes")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def parse_amat(content: bytes, where: str | Path = "content") -> np.ndarray:
+    """Decode text of 0s and 1s, one image a line: digits with one space between, as in ``binarized_mnist_*.amat``.
+
+    Fixed columns make this a few passes over the bytes instead of ``np.loadtxt``'s minutes.
+
+    Args:
+        content: the unpacked bytes.
+        where: the file or address that a message names.
+
+    Returns:
+        uint8 of shape (N, D), 0 or 1.
+
+    Raises:
+        DataError: a row that differs from the first in length, or holds anything but single-spaced 0s and 1s.
+    """
+    content = content if content.endswith(b"\n") else content + b"\n"
+    stride = content.index(b"\n") + 1
+    if stride % 2 == 0 and len(content) % stride == 0:
+        pairs = np.frombuffer(content, np.uint8).reshape(-1, stride // 2, 2)  # each digit and what follows it
+        digits, spaces, ends = pairs[..., 0], pairs[:, :-1, 1], pairs[:, -1, 1]
+        if ((digits | 1) == ord("1")).all() and (spaces == ord(" ")).all() and (ends == ord("\n")).all():
+            return digits & 1
+    rows = content[:-1].split(b"\n")
+    bad = next(i for i, row in enumerate(rows) if len(row) != stride - 1 or not re.fullmatch(rb"[01]( [01])*", row))
+    raise DataError(
+        f"{where} is no table of single-spaced 0s and 1s with rows of one length: row {bad + 1} of {len(rows)} has "
+        f"{len(rows[bad])} bytes and starts with {rows[bad][:16]!r}"
+    )
+
+
+# -- sets --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """What there is to know of a set.
+
+    Attributes:
+        name: the set's name, and that of its folder.
+        what: one line, with the publication.
+        kind: ``"grey"`` or ``"binary"``.
+        shape: (H, W) of one image.
+        splits: the splits offered, the default first; the last number counts the test images.
+        read: makes (x, labels, x_test, labels_test) of the decoded files, in the order of ``files``.
+        parse: decodes the unpacked bytes of a file; its second argument is the name for messages.
+        files: all needed, by name without ``.gz``, with the SHA-256 of their unpacked bytes.
+        addresses: folders that serve the files, in the order in which they are tried.
+        suffix: what the addresses append to a file's name.
+        megabytes: size of the download.
+    """
+
+    name: str
+    what: str
+    kind: str
+    shape: tuple[int, int]
+    splits: tuple[str, ...]
+    read: Callable[..., tuple]
+    parse: Callable[[bytes, str | Path], np.ndarray] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    suffix: str = ""
+    megabytes: float = 0
+
+
+def _digits():
+    """The 1,797 digits that scikit-learn ships, in an order that mixes their 13 writers.
+
+    The file goes from writer to writer. Steps of 1111 (nearly the golden section of 1,797, and coprime to it) visit
+    every digit once and spread any run of them evenly; unlike a seeded shuffle, this stays the same for ever.
+    """
+    from sklearn.datasets import load_digits
+
+    x, labels = load_digits(return_X_y=True)
+    order = np.arange(len(x)) * 1111 % len(x)
+    x, labels = (x[order] / 16).astype(np.float32), labels[order].astype(np.int64)
+    return x[:1500], labels[:1500], x[1500:], labels[1500:]
+
+
+def _mnist(images, labels, test_images, test_labels):
+    x, x_test = (part.reshape(len(part), -1) / np.float32(255) for part in (images, test_images))
+    return x, labels.astype(np.int64), x_test, test_labels.astype(np.int64)
+
+
+def _mnist_static(train, validation, test):
+    return np.concatenate([train, validation], dtype=np.float32), None, test.astype(np.float32), None
+
+
+_SOURCES = (
+    Source(
+        name="digits",
+        what="8x8 digits, values 0..16 over 16 (Alpaydin & Kaynak 1998, test part; comes with scikit-learn)",
+        kind="grey",
+        shape=(8, 8),
+        splits=("1500/297", "1200/300/297"),
+        read=_digits,
+    ),
+    Source(
+        name="mnist",
+        what="28x28 digits, values 0..255 over 255 (LeCun, Bottou, Bengio & Haffner 1998)",
+        kind="grey",
+        shape=(28, 28),
+        splits=("60000/10000", "50000/10000/10000"),
+        read=_mnist,
+        parse=parse_idx,
+        files={
+            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        },
+        addresses=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        suffix=".gz",
+        megabytes=11.6,
+    ),
+    Source(
+        name="mnist_static",
+        what="MNIST binarized once for all (Salakhutdinov & Murray 2008; files of Larochelle & Murray 2011)",
+        kind="binary",
+        shape=(28, 28),
+        splits=("50000/10000/10000",),
+        read=_mnist_static,
+        parse=parse_amat,
+        files={
+            "binarized_mnist_train.amat": "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+            "binarized_mnist_valid.amat": "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+            "binarized_mnist_test.amat": "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+        },
+        addresses=(
+            "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
+            "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
+        ),
+        megabytes=109.8,
+    ),
+)
+SOURCES = {source.name: source for source in _SOURCES}
+
+
+# -- finding, fetching, loading ----------------------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """Where data lies: the environment variable ``MINIVI_DATA``, else the user's cache folder for minivi."""
+    import pooch
+
+    return Path(os.environ.get("MINIVI_DATA") or pooch.os_cache("minivi")).expanduser()
+
+
+def available() -> list[str]:
+    """The names that :func:`load` knows, whether their files are there or not."""
+    return list(SOURCES)
+
+
+def describe(name: str) -> dict[str, object]:
+    """What a listing shows of set ``name``; nothing is read or fetched.
+
+    Returns:
+        ``name``, ``what``, ``kind``, ``shape``, ``splits``, ``addresses`` and ``megabytes`` as in :class:`Source`;
+        ``folder``, where the files belong (None without files); ``cached``, whether all of them are there.
+
+    Raises:
+        DataError: no such set.
+    """
+    source = _source("describe", name)
+    shown = ("name", "what", "kind", "shape", "splits", "addresses", "megabytes")
+    return {key: getattr(source, key) for key in shown} | {
+        "folder": folder() / name if source.files else None,
+        "cached": all(_find(source, file) for file in source.files),
+    }
+
+
+def fetch(name: str, progress: bool = True) -> None:
+    """Make sure that all files of set ``name`` are there and right; download those that are missing.
+
+    Args:
+        name: one of :func:`available`.
+        progress: show a progress bar for each download, on the standard error stream.
+
+    Raises:
+        DataError: no such set; a file that is there is wrong (it is left alone); no address gave a right one, or the
+            folder cannot be written.
+    """
+    source = _source("fetch", name)
+    for file in source.files:
+        _array(source, file, progress)
+
+
+def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
+    """Load set ``name``, fetching what is missing.
+
+    Args:
+        name: one of :func:`available`.
+        split: one of the set's splits (``describe(name)["splits"]``), default the first. Validation images are the
+            last of the training file: for MNIST, ``"50000/10000/10000"`` takes images 50,000 to 59,999.
+        progress: show a progress bar for each download, on the standard error stream.
+
+    Raises:
+        DataError: no such set or split, or what :func:`fetch` raises.
+    """
+    source = _source("load", name)
+    split = split or source.splits[0]
+    if split not in source.splits:
+        raise DataError(f"load: {name} has no split {split!r}; there are {', '.join(source.splits)}")
+    x, labels, x_test, labels_test = source.read(*[_array(source, file, progress) for file in source.files])
+    n, has_validation = int(split.split("/")[0]), split.count("/") == 2
+    return Dataset(
+        name=name,
+        kind=source.kind,
+        shape=source.shape,
+        split=split,
+        train=x[:n],
+        test=x_test,
+        validation=x[n:] if has_validation else None,
+        train_labels=None if labels is None else labels[:n],
+        test_labels=labels_test,
+        validation_labels=labels[n:] if has_validation and labels is not None else None,
+    )
+
+
+def _source(function: str, name: str) -> Source:
+    if name not in SOURCES:
+        raise DataError(f"{function}: no data set {name!r}; there are {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def _find(source: Source, file: str) -> Path | None:
+    """The path of a file that is there, plain or gzip'd."""
+    paths = [folder() / source.name / (file + suffix) for suffix in ("", ".gz")]
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def _decode(source: Source, file: str, content: bytes, where: str | Path) -> np.ndarray:
+    """Parse unpacked bytes, then hold them against the checksum (the parser has more to say of a foreign file)."""
+    array = source.parse(content, where)
+    if hashlib.sha256(content).hexdigest() != source.files[file]:
+        raise DataError(f"{where} is not the published {file}: its checksum differs")
+    return array
+
+
+def _array(source: Source, file: str, progress: bool) -> np.ndarray:
+    """The decoded content of one file, fetched if it is missing."""
+    path = _find(source, file) or _download(source, file, progress)
+    try:
+        return _decode(source, file, read_bytes(path), path)
+    except DataError as error:
+        raise DataError(f"{error}; move it away, then run `minivi data fetch {source.name}`") from error
+
+
+def _download(source: Source, file: str, progress: bool) -> Path:
+    """Fetch one file from the first address that gives the right bytes."""
+    import pooch
+    from requests import HTTPError, RequestException
+
+    http = pooch.HTTPDownloader(progressbar=progress)
+
+    def get(url, temporary, _):
+        http(url, temporary, None)
+        content = read_bytes(temporary)
+        _decode(source, file, content, url)
+        Path(temporary).write_bytes(content)
+        os.chmod(temporary, 0o644)  # temporary files are private, but a class may share the folder
+
+    target, failures = folder() / source.name, []
+    for address in source.addresses:
+        url = address + file + source.suffix
+        try:
+            return Path(pooch.retrieve(url, source.files[file], file, target, downloader=get))
+        except (DataError, HTTPError) as error:
+            failures.append(str(error))
+        except RequestException as error:
+            failures.append(f"{url} cannot be reached ({type(error).__name__})")
+        except OSError as error:
+            raise DataError(
+                f"fetch: cannot write {target / file} ({error}); make room, or set MINIVI_DATA to another folder"
+            ) from error
+    raise DataError(
+        f"fetch: no address gave {file}: {'; '.join(failures)}. Try later, or fetch it by hand and put it, "
+        f"gzip'd or not, at {target / file}"
+    )
+
+
+# -- use ---------------------------------------------------------------------------------------------------------------
+
+
+def binarize(x: np.ndarray, how: str, rng=None) -> np.ndarray:
+    """Make binary images of grey ones.
+
+    ``"dynamic"`` draws each pixel afresh, 1 with probability ``x``: call it on every minibatch (Burda, Grosse &
+    Salakhutdinov 2015). One such draw of a whole set, kept, is a static binarization of your own; published numbers
+    for static binarization use the draw of the set ``mnist_static``, and differ from dynamic ones by about 2 nats.
+    ``"threshold"`` gives 1 where ``x > 0.5``: for 8-bit grey, values 128 to 255.
+
+    Args:
+        x: intensities in [0, 1], any shape.
+        how: ``"dynamic"`` or ``"threshold"``.
+        rng: a minivi or NumPy ``Generator``; ``"dynamic"`` needs it.
+
+    Returns:
+        float32 of the shape of ``x``, 0 or 1.
+
+    Raises:
+        DataError: another ``how``, values outside [0, 1] or NaN, no generator.
+    """
+    x = np.asarray(x)
+    if how not in ("dynamic", "threshold"):
+        raise DataError(f"binarize: how={how!r} is neither 'dynamic' nor 'threshold' (static: load 'mnist_static')")
+    if not ((x >= 0) & (x <= 1)).all():
+        raise DataError("binarize: x has values outside [0, 1] or NaN; divide 8-bit grey by 255")
+    if how == "threshold":
+        return (x > 0.5).astype(np.float32)
+    _check_rng("binarize", rng)
+    if hasattr(rng, "bernoulli"):
+        return rng.bernoulli(x, dtype=np.float32)
+    return (rng.random(x.shape, dtype=np.float32) < x).astype(np.float32)
+
+
+def batches(*arrays: np.ndarray, size: int, rng, drop_last: bool = False) -> Iterator:
+    """One epoch of minibatches: every example exactly once.
+
+    The order is drawn when this is called, not at the first batch, so that ``rng`` does not depend on how far a loop
+    gets.
+
+    Args:
+        arrays: one or several aligned arrays, each of shape (N, ...).
+        size: examples a batch; the last batch has the rest.
+        rng: a minivi or NumPy ``Generator`` for the order, or None for the order of the arrays.
+        drop_last: leave out a last batch that is smaller.
+
+    Returns:
+        An iterator over arrays of shape (size, ...), or over tuples of them if several were given.
+
+    Raises:
+        DataError: arrays of different lengths or none at all, a size below 1, no batch to give, not a generator.
+    """
+    lengths = [len(array) for array in arrays]
+    n = min(lengths, default=0)
+    if n == 0 or n != max(lengths):
+        raise DataError(f"batches: lengths {lengths}; give one or more arrays of the same nonzero length")
+    if not 1 <= size <= (n if drop_last else size):
+        raise DataError(f"batches: size {size} with {n} examples and drop_last={drop_last} gives no batch")
+    if rng is not None:
+        _check_rng("batches", rng)
+    order = np.arange(n) if rng is None else rng.permutation(n)
+    parts = (order[i : i + size] for i in range(0, n - size + 1 if drop_last else n, size))
+    return (arrays[0][part] if len(arrays) == 1 else tuple([array[part] for array in arrays]) for part in parts)
+
+
+def _check_rng(function: str, rng) -> None:
+    if not (isinstance(rng, np.random.Generator) or hasattr(rng, "bernoulli")):
+        raise DataError(
+            f"{function}: rng is {rng!r}; give a minivi or NumPy Generator, such as numpy.random.default_rng(0)"
+        )

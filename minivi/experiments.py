@@ -1,0 +1,385 @@
+"""The registry that chapters enter: experiments (a figure or table of a document) and equation checks.
+
+A chapter is a script that decorates functions:
+
+    @experiment("manifold", mirrors="thesis Figure 2.7(b)", title=..., budgets={"quick": {...}, ...}, minutes={...})
+    def manifold(run): ...; return Result(rows, figures)
+
+    @check("2.8", "log p(x) = ELBO + KL(q(z|x) || p(z|x))")
+    def decomposition(): return Claim(left, "=", right, tolerance)
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+BUDGETS = ("quick", "laptop", "paper")
+
+
+class ExperimentError(RuntimeError):
+    """An experiment cannot be found or run; the message says the mend."""
+
+
+# ---------------------------------------------------------------------------------------------------- experiments
+@dataclass
+class Row:
+    """A line of a result's table: our number, in ``unit``, beside the published one (None: only a picture exists)."""
+
+    what: str
+    ours: float
+    published: float | None = None
+    unit: str = "nats"
+    note: str = ""
+
+
+@dataclass
+class Result:
+    """What an experiment found: a table, and figures by name."""
+
+    rows: list[Row] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Experiment:
+    """A registered experiment; ``key`` is ``chapter.name``."""
+
+    chapter: str
+    name: str
+    title: str
+    mirrors: str
+    budgets: dict[str, dict[str, Any]]
+    minutes: dict[str, float]
+    function: Callable
+
+    @property
+    def key(self) -> str:
+        """What the command line calls it."""
+        return f"{self.chapter}.{self.name}"
+
+
+class Run:
+    """What an experiment gets: its settings as attributes of ``settings``, the seed, and where files go.
+
+    Attributes:
+        settings: of the budget, e.g. ``run.settings.epochs``.
+        budget: "quick", "laptop" or "paper".
+        seed: of everything random.
+        folder: for weights and checkpoints, one for the chapter, so that experiments share trained models.
+        resume: whether to go on from what is there.
+        progress: whether to show progress bars.
+        shared: a dict for this chapter's experiments, e.g. for models trained by an earlier one.
+    """
+
+    def __init__(self, experiment, budget, data, seed, out, resume, progress, shared):
+        settings = dict(experiment.budgets[budget])
+        if data is not None:
+            settings["data"] = data
+        self.settings = SimpleNamespace(**settings)
+        self.experiment, self.budget, self.seed = experiment, budget, seed
+        self.folder = Path(out) / experiment.chapter
+        self.resume, self.progress, self.shared = resume, progress, shared
+
+
+EXPERIMENTS: dict[str, Experiment] = {}
+
+
+def experiment(
+    name: str,
+    *,
+    title: str,
+    mirrors: str,
+    budgets: dict[str, dict[str, Any]],
+    minutes: dict[str, float],
+) -> Callable[[Callable], Callable]:
+    """Decorator: register ``function(run) -> Result``.
+
+    Args:
+        name: within the chapter.
+        title: one line.
+        mirrors: the document's figure, table or section.
+        budgets: settings for "quick", "laptop" and "paper".
+        minutes: about how long each takes on two cores.
+    """
+
+    def register(function):
+        entry = Experiment(_chapter_of(function), name, title, mirrors, budgets, minutes, function)
+        EXPERIMENTS[entry.key] = entry
+        return function
+
+    return register
+
+
+def run_experiments(
+    key: str,
+    *,
+    budget: str = "quick",
+    data: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    out: str | os.PathLike = "runs",
+    progress: bool = True,
+    report: Callable[[str], None] = print,
+) -> list[Result]:
+    """Run one experiment, or all of a chapter; print tables, write figures and JSON into ``out``.
+
+    Raises:
+        ExperimentError: no such experiment.
+    """
+    from minivi import plots
+    from minivi.training import write_atomically
+
+    out = Path(out)
+    shared: dict[str, Any] = {}
+    results = []
+    for entry in find(key):
+        report(f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {entry.minutes[budget]:g} min)")
+        begun = time.monotonic()
+        run = Run(entry, budget, data, seed, out, resume, progress, shared)
+        result = entry.function(run)
+        seconds = time.monotonic() - begun
+        if result.rows:
+            report(table_text(result.rows))
+        about = {
+            "experiment": entry.key,
+            "mirrors": entry.mirrors,
+            "budget": budget,
+            "settings": vars(run.settings),
+            "seed": seed,
+            "seconds": round(seconds, 1),
+            **environment(),
+            "table": [vars(row) for row in result.rows],
+            **result.numbers,
+        }
+        stem = f"{entry.chapter}_{entry.name}"
+        for name, fig in result.figures.items():
+            path = out / (f"{stem}_{name}.png" if name else f"{stem}.png")
+            plots.save(fig, path)
+            report(f"figure: {path}")
+        write_atomically(out / f"{stem}.json", (json.dumps(about, indent=1, default=_plain) + "\n").encode())
+        report(f"numbers: {out / f'{stem}.json'} ({seconds:.0f} s)")
+        results.append(result)
+    return results
+
+
+def _plain(value):
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def table_text(rows: list[Row]) -> str:
+    """The table "ours / published / difference" as aligned text."""
+    lines = [["", "ours", "published", "difference", "unit", ""]]
+    for row in rows:
+        published = "-" if row.published is None else f"{row.published:.2f}"
+        difference = "-" if row.published is None else f"{row.ours - row.published:+.2f}"
+        lines.append([row.what, f"{row.ours:.2f}", published, difference, row.unit, row.note])
+    return text_table(lines, right=(1, 2, 3))
+
+
+def text_table(lines: list[list[str]], right: tuple[int, ...] = ()) -> str:
+    """Rows of cells as aligned text, the first row a heading."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    out = []
+    for line in lines:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        out.append("  ".join(cells).rstrip())
+    out.insert(1, "  ".join("-" * w for w in widths))
+    return "\n".join(out)
+
+
+def environment() -> dict[str, Any]:
+    """What a number depends on besides code: commit, versions, CPU, kernels."""
+    import numba
+
+    from minivi import kernels
+
+    return {
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "cpu": _cpu(),
+        "threads": kernels.get_threads(),
+        "matmul": kernels.matmul_backend(),
+    }
+
+
+def _commit() -> str | None:
+    def git(*args):
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None  # not a git checkout
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+# ---------------------------------------------------------------------------------------------------- checks
+@dataclass
+class Claim:
+    """``left relation right`` within ``tolerance``: "=" (absolute difference), "<=" or ">="."""
+
+    left: float
+    relation: str
+    right: float
+    tolerance: float
+    label: str = ""
+
+    @property
+    def error(self) -> float:
+        """How far the claim is from holding exactly."""
+        gap = float(self.left) - float(self.right)
+        return {"=": abs(gap), "<=": max(0.0, gap), ">=": max(0.0, -gap)}[self.relation]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it holds; never with a NaN."""
+        return bool(np.isfinite(self.left) and np.isfinite(self.right) and self.error <= self.tolerance)
+
+
+@dataclass
+class Check:
+    """A registered equation check."""
+
+    chapter: str
+    equation: str
+    claim: str
+    function: Callable
+    slow: bool
+
+    @property
+    def place(self) -> str:
+        """File and line of the code."""
+        code = self.function.__code__
+        return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
+CHECKS: list[Check] = []
+
+
+def check(equation: str, claim: str, slow: bool = False) -> Callable[[Callable], Callable]:
+    """Decorator: register ``function() -> Claim or list of Claims`` for an equation.
+
+    Args:
+        equation: the document's number, e.g. "2.8" or "2.8-2.12".
+        claim: what is compared, in one line.
+        slow: only run with ``--all``.
+    """
+
+    def register(function):
+        CHECKS.append(Check(_chapter_of(function), equation, claim, function, slow))
+        return function
+
+    return register
+
+
+def matching_checks(key: str | None) -> list[Check]:
+    """The checks of a chapter (``ch02`` or ``ch02_aevb``) or an equation number; all for None."""
+    if key is None:
+        return list(CHECKS)
+    return [c for c in CHECKS if c.chapter == key or c.chapter.startswith(f"{key}_") or key in _numbers(c.equation)]
+
+
+def _numbers(equation: str) -> set[str]:
+    """The equation numbers in a label: "2.8-2.10, 2.12" gives 2.8, 2.9, 2.10, 2.12, and the label's own parts."""
+    found = set()
+    for part in equation.replace(" and ", ", ").split(","):
+        part = part.strip()
+        found.add(part)
+        first, _, last = part.partition("-")
+        head, _, tail = first.rpartition(".")
+        if last.startswith(f"{head}.") and tail.isdigit() and last[len(head) + 1 :].isdigit():
+            found |= {f"{head}.{i}" for i in range(int(tail), int(last[len(head) + 1 :]) + 1)}
+    return found
+
+
+def run_check(entry: Check) -> tuple[list[Claim], str]:
+    """The claims of a check; an exception becomes a message instead."""
+    try:
+        claims = entry.function()
+        return (claims if isinstance(claims, list) else [claims]), ""
+    except Exception:
+        return [], traceback.format_exc().strip().splitlines()[-1]
+
+
+# ---------------------------------------------------------------------------------------------------- chapters
+def chapter_files() -> list[Path]:
+    """The chapters' scripts, from the first folder that has any.
+
+    Looks in the folder that MINIVI_CHAPTERS names, else beside an editable install, else in ``chapters/`` here.
+
+    Raises:
+        ExperimentError: none found.
+    """
+    named = os.environ.get("MINIVI_CHAPTERS")
+    folders = [Path(named)] if named else [Path(__file__).resolve().parents[1] / "chapters", Path("chapters")]
+    for folder in folders:
+        files = sorted(f for f in folder.glob("*.py") if not f.name.startswith("_"))
+        if files:
+            return files
+    raise ExperimentError(
+        f"no chapters in {' or '.join(map(str, folders))}; run from the repository, or set MINIVI_CHAPTERS to its chapters folder"
+    )
+
+
+def load_chapters() -> None:
+    """Import every chapter once, which fills the registry."""
+    for path in chapter_files():
+        name = f"minivi_chapters.{path.stem}"
+        if name in sys.modules:
+            continue
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+
+
+def find(key: str) -> Iterator[Experiment]:
+    """The experiments of a chapter, or the one of ``chapter.name``.
+
+    Raises:
+        ExperimentError: none; names the nearest.
+    """
+    load_chapters()
+    found = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter)]
+    if not found:
+        names = sorted({e.chapter for e in EXPERIMENTS.values()} | set(EXPERIMENTS))
+        near = difflib.get_close_matches(key, names, 3, 0.4)
+        raise ExperimentError(f"no experiment {key!r}; {'did you mean ' + ', '.join(near) if near else 'see minivi list'}")
+    return iter(found)
+
+
+def _chapter_of(function) -> str:
+    return Path(function.__code__.co_filename).stem

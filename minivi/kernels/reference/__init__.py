@@ -1,0 +1,23 @@
+"""The kernels' twins in plain NumPy, module by module: what a kernel computes, said in the shortest way.
+
+Tests hold every kernel against its twin, and with ``NUMBA_DISABLE_JIT=1`` minivi runs on the twins alone.
+"""
+
+from .matmul import *
+from .random import *
+from .update import *
+from .vector import *
+
+
+def get_threads() -> int:
+    """The twins use one thread."""
+    return 1
+
+
+def set_threads(count: int) -> None:
+    """Accepts any count, since the results would be the same."""
+
+
+def matmul_backend() -> str:
+    """Stand-in."""
+    return "numpy"

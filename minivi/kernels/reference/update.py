@@ -1,0 +1,57 @@
+"""Twins of the optimizer updates: the same formulas, one NumPy operation at a time, in place."""
+
+import numpy as np
+
+__all__ = ["adagrad_update", "adam_update", "adamax_update", "average_update", "rmsprop_update", "sgd_update"]
+
+
+def sgd_update(p, g, velocity, step_size, weight_decay, momentum, nesterov):
+    """velocity = momentum * velocity + d; p -= step_size * velocity, or of d + momentum * velocity (Nesterov)."""
+    d = g + weight_decay * p
+    if velocity is not None:
+        velocity[...] = momentum * velocity + d
+        d = d + momentum * velocity if nesterov else velocity
+    p -= step_size * d
+
+
+def adagrad_update(p, g, total, step_size, eps, weight_decay):
+    """total += d^2; p -= step_size * d / (sqrt(total) + eps)."""
+    d = g + weight_decay * p
+    total += d * d
+    p -= step_size * d / (np.sqrt(total) + eps)
+
+
+def rmsprop_update(p, g, square, mean, velocity, step_size, decay, eps, momentum, weight_decay):
+    """Running averages of d^2 and d; p -= step_size * d / sqrt(square - mean^2 + eps), with momentum."""
+    d = g + weight_decay * p
+    square += (1 - decay) * (d * d - square)
+    variance = square
+    if mean is not None:
+        mean += (1 - decay) * (d - mean)
+        variance = np.maximum(square - mean * mean, 0)
+    d = d / np.sqrt(variance + eps)
+    if velocity is not None:
+        velocity[...] = momentum * velocity + d
+        d = velocity
+    p -= step_size * d
+
+
+def adam_update(p, g, m, v, step_size, beta1, beta2, unbias, eps, weight_decay):
+    """Running averages m of d and v of d^2; p -= step_size * m / (sqrt(unbias * v) + eps)."""
+    d = g + weight_decay * p
+    m += (1 - beta1) * (d - m)
+    v += (1 - beta2) * (d * d - v)
+    p -= step_size * m / (np.sqrt(unbias * v) + eps)
+
+
+def adamax_update(p, g, m, u, step_size, beta1, beta2, weight_decay):
+    """Running average m of d; u = max(beta2 * u, |d|); p -= step_size * m / u, where u = 0 by nothing."""
+    d = g + weight_decay * p
+    m += (1 - beta1) * (d - m)
+    np.maximum(beta2 * u, np.abs(d), out=u)
+    p -= step_size * np.divide(m, u, out=m.copy(), where=u != 0)
+
+
+def average_update(mean, p, beta2):
+    """Running average: mean += (1 - beta2) * (p - mean)."""
+    mean += (1 - beta2) * (p - mean)

@@ -1,0 +1,178 @@
+"""Optimizer updates: each reads and writes every array once, in place.
+
+        g ---+                     p: parameter, g: its gradient, the others: the optimizer's state
+        p ---+--> one pass --+--> p
+    state ---+               +--> state
+
+Every update first adds the pull of weight decay to the gradient, d = g + weight_decay * p. Running averages are written
+as x += (1 - beta) * (new - x): in float32 beta and 1 - beta, each rounded, need not add up to 1, and x = beta * x +
+(1 - beta) * new would settle at 1.3e-5 off the mean for beta = 0.999.
+
+Arrays are C-contiguous, of one shape and dtype (float32 or float64). Bias corrections, which differ from step to step,
+come ready-made within ``step_size`` and ``unbias``; :mod:`minivi.optim` says how.
+"""
+
+import math
+
+import numpy as np
+
+from .jit import MATH, chunk, launch, rows
+
+__all__ = ["adagrad_update", "adam_update", "adamax_update", "average_update", "rmsprop_update", "sgd_update"]
+
+Array = np.ndarray
+
+
+@chunk
+def _sgd(p, s, lo, hi):
+    x, g = rows(p[0], lo, hi), rows(p[1], lo, hi)
+    real = x.dtype.type
+    step, decay = real(s[0]), real(s[1])
+    for i in range(len(x)):
+        x[i] -= step * (g[i] + decay * x[i])
+
+
+@chunk
+def _momentum(p, s, lo, hi):
+    x, g, velocity = rows(p[0], lo, hi), rows(p[1], lo, hi), rows(p[2], lo, hi)
+    real = x.dtype.type
+    step, decay, momentum, nesterov = real(s[0]), real(s[1]), real(s[2]), s[3] != 0
+    for i in range(len(x)):
+        d = g[i] + decay * x[i]
+        v = momentum * velocity[i] + d
+        velocity[i] = v
+        x[i] -= step * (d + momentum * v if nesterov else v)
+
+
+@chunk
+def _adagrad(p, s, lo, hi):
+    x, g, total = rows(p[0], lo, hi), rows(p[1], lo, hi), rows(p[2], lo, hi)
+    real = x.dtype.type
+    step, decay, eps = real(s[0]), real(s[1]), real(s[2])
+    for i in range(len(x)):
+        d = g[i] + decay * x[i]
+        total[i] += d * d
+        x[i] -= step * d / (math.sqrt(total[i]) + eps)
+
+
+# Without "arcp", under which LLVM takes an estimate of 1/sqrt that makes NaN of 1/sqrt(inf).
+@chunk(options=MATH | {"fastmath": {"contract", "nsz"}})
+def _rmsprop(p, s, lo, hi):
+    x, g, square = rows(p[0], lo, hi), rows(p[1], lo, hi), rows(p[2], lo, hi)
+    mean, velocity = rows(p[3], lo, hi), rows(p[4], lo, hi)
+    real = x.dtype.type
+    step, decay, rate, eps, momentum = real(s[0]), real(s[1]), real(s[2]), real(s[3]), real(s[4])
+    centred, moving = s[5] != 0, s[6] != 0
+    for i in range(len(x)):
+        d = g[i] + decay * x[i]
+        v = square[i] + rate * (d * d - square[i])
+        square[i] = v
+        if centred:
+            m = mean[i] + rate * (d - mean[i])
+            mean[i] = m
+            v = v - m * m
+            v = real(0) if v < 0 else v  # max() would lose a NaN
+        d = d / math.sqrt(v + eps)
+        if moving:
+            d = momentum * velocity[i] + d
+            velocity[i] = d
+        x[i] -= step * d
+
+
+@chunk
+def _adam(p, s, lo, hi):
+    x, g, m, v = rows(p[0], lo, hi), rows(p[1], lo, hi), rows(p[2], lo, hi), rows(p[3], lo, hi)
+    real = x.dtype.type
+    step, decay, rate1, rate2, unbias, eps = real(s[0]), real(s[1]), real(s[2]), real(s[3]), real(s[4]), real(s[5])
+    for i in range(len(x)):
+        d = g[i] + decay * x[i]
+        m[i] += rate1 * (d - m[i])
+        v[i] += rate2 * (d * d - v[i])
+        x[i] -= step * m[i] / (math.sqrt(unbias * v[i]) + eps)
+
+
+@chunk
+def _adamax(p, s, lo, hi):
+    x, g, m, u = rows(p[0], lo, hi), rows(p[1], lo, hi), rows(p[2], lo, hi), rows(p[3], lo, hi)
+    real = x.dtype.type
+    step, decay, rate1, beta2 = real(s[0]), real(s[1]), real(s[2]), real(s[3])
+    for i in range(len(x)):
+        d = g[i] + decay * x[i]
+        m[i] += rate1 * (d - m[i])
+        u[i] = np.maximum(beta2 * u[i], abs(d))
+        x[i] -= step * (m[i] / u[i] if u[i] != 0 else m[i])
+
+
+@chunk
+def _average(p, s, lo, hi):
+    mean, x = rows(p[0], lo, hi), rows(p[1], lo, hi)
+    rate = x.dtype.type(s[0])
+    for i in range(len(x)):
+        mean[i] += rate * (x[i] - mean[i])
+
+
+def sgd_update(
+    p: Array, g: Array, velocity: Array | None, step_size: float, weight_decay: float, momentum: float, nesterov: bool
+) -> None:
+    """velocity = momentum * velocity + d; p -= step_size * velocity, or of d + momentum * velocity (Nesterov).
+
+    Without a velocity (None), p -= step_size * d.
+    """
+    if velocity is None:
+        launch(_sgd, p.size, (p, g), (step_size, weight_decay))
+    else:
+        launch(_momentum, p.size, (p, g, velocity), (step_size, weight_decay, momentum, nesterov))
+
+
+def adagrad_update(p: Array, g: Array, total: Array, step_size: float, eps: float, weight_decay: float) -> None:
+    """total += d^2; p -= step_size * d / (sqrt(total) + eps)."""
+    launch(_adagrad, p.size, (p, g, total), (step_size, weight_decay, eps))
+
+
+def rmsprop_update(
+    p: Array,
+    g: Array,
+    square: Array,
+    mean: Array | None,
+    velocity: Array | None,
+    step_size: float,
+    decay: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+) -> None:
+    """Running averages of d^2 and d; p -= step_size * d / sqrt(square - mean^2 + eps), with momentum.
+
+    Without a ``mean`` (None) it counts as 0; without a ``velocity`` there is no momentum.
+    """
+    state = [a if a is not None else np.empty(0, p.dtype) for a in (mean, velocity)]
+    scalars = (step_size, weight_decay, 1 - decay, eps, momentum, mean is not None, velocity is not None)
+    launch(_rmsprop, p.size, (p, g, square, *state), scalars)
+
+
+def adam_update(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    step_size: float,
+    beta1: float,
+    beta2: float,
+    unbias: float,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """Running averages m of d and v of d^2; p -= step_size * m / (sqrt(unbias * v) + eps)."""
+    launch(_adam, p.size, (p, g, m, v), (step_size, weight_decay, 1 - beta1, 1 - beta2, unbias, eps))
+
+
+def adamax_update(
+    p: Array, g: Array, m: Array, u: Array, step_size: float, beta1: float, beta2: float, weight_decay: float
+) -> None:
+    """Running average m of d; u = max(beta2 * u, |d|); p -= step_size * m / u, where u = 0 by nothing."""
+    launch(_adamax, p.size, (p, g, m, u), (step_size, weight_decay, 1 - beta1, beta2))
+
+
+def average_update(mean: Array, p: Array, beta2: float) -> None:
+    """Running average: mean += (1 - beta2) * (p - mean)."""
+    launch(_average, p.size, (mean, p), (1 - beta2,))

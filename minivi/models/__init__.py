@@ -1,0 +1,5 @@
+"""Latent-variable models. Each offers ``log_weights(x, rng, samples)`` and the parts that it is made of."""
+
+from .vae import VAE, Terms
+
+__all__ = ["VAE", "Terms"]

@@ -1,0 +1,178 @@
+"""The variational auto-encoder of thesis section 2.11: p(z) = N(0, I), p(x | z) and q(z | x) by neural networks.
+
+    x ──► encoder ──► mu, log sigma ──► z = mu + sigma * eps ──► decoder ──► p(x | z)         (eq. 2.38-2.40)
+
+Every bound and estimator of the documents is made of the three log-densities that :class:`Terms` holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minivi import ops
+from minivi.distributions import Bernoulli, Normal
+from minivi.nn import MLP, Module, glorot
+from minivi.tensor import Tensor, no_grad
+
+
+@dataclass
+class Terms:
+    """What one reparameterised pass through the model gives; log-densities in nats, shape (K, B).
+
+    Attributes:
+        q: the posterior q(z | x), parameters of shape (B, J).
+        z: the samples, (K, B, J).
+        log_px_z, log_pz, log_qz_x: log p(x | z), log p(z) and log q(z | x).
+    """
+
+    q: Normal
+    z: Tensor
+    log_px_z: Tensor
+    log_pz: Tensor
+    log_qz_x: Tensor
+
+    @property
+    def log_w(self) -> Tensor:
+        """log p(x, z) - log q(z | x), (K, B): the log-weights of eq. 2.57."""
+        return self.log_px_z + self.log_pz - self.log_qz_x
+
+
+class VAE(Module):
+    """Encoder and decoder MLPs with a factorised Gaussian posterior.
+
+    Args:
+        pixels: D, the length of a datum.
+        hidden: sizes of the hidden layers of the encoder; the decoder mirrors them.
+        latents: J, the length of z.
+        likelihood: "bernoulli" (eq. 2.74), or "gaussian" with means squashed to (0, 1) (eq. 2.75, section 2.11).
+        activation: of the hidden layers.
+        rng: generator of the initial weights.
+        init: their initialiser, see :mod:`minivi.nn`.
+        output_bias: initial bias of the decoder's logits, a number or shape (D,).
+        dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: an unknown likelihood or activation.
+    """
+
+    def __init__(
+        self,
+        pixels: int,
+        hidden: Sequence[int] = (500,),
+        latents: int = 20,
+        likelihood: str = "bernoulli",
+        activation: str = "tanh",
+        *,
+        rng: Any,
+        init: Callable = glorot,
+        output_bias: Any = 0.0,
+        dtype: Any = "float32",
+    ):
+        if likelihood not in ("bernoulli", "gaussian"):
+            raise ValueError(f"VAE: unknown likelihood {likelihood!r}; 'bernoulli' or 'gaussian'")
+        self.pixels, self.latents, self.likelihood = pixels, latents, likelihood
+        # One matrix holds W4 and W5 of eq. 2.75: the last layer gives mu and log sigma^2 side by side.
+        self.encoder = MLP((pixels, *hidden, 2 * latents), rng, activation=activation, init=init, dtype=dtype)
+        if likelihood == "gaussian":
+            output_bias = np.concatenate([np.broadcast_to(output_bias, pixels), np.zeros(pixels)])
+        outputs = pixels if likelihood == "bernoulli" else 2 * pixels
+        self.decoder = MLP(
+            (latents, *reversed(hidden), outputs),
+            rng,
+            activation=activation,
+            init=init,
+            out_bias=output_bias,
+            dtype=dtype,
+        )
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the parameters, hence of data and noise."""
+        return self.encoder.layers[0].weight.dtype
+
+    def encode(self, x: Any) -> Normal:
+        """q(z | x), eq. 2.36, 2.37: ``x`` (..., D) -> parameters (..., J).
+
+        Raises:
+            ValueError: ``x`` does not have D columns.
+        """
+        if np.shape(x)[-1:] != (self.pixels,):
+            raise ValueError(f"VAE.encode: x has shape {np.shape(x)}; this model takes (..., {self.pixels})")
+        heads = self.encoder(x)
+        return Normal(heads[..., : self.latents], 0.5 * heads[..., self.latents :])
+
+    def decode(self, z: Any) -> Bernoulli | Normal:
+        """p(x | z), eq. 2.74 or 2.75: ``z`` (..., J) -> parameters (..., D)."""
+        heads = self.decoder(z)
+        if self.likelihood == "bernoulli":
+            return Bernoulli(heads)
+        return Normal(ops.sigmoid(heads[..., : self.pixels]), 0.5 * heads[..., self.pixels :])
+
+    def terms(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Terms:
+        """One pass: encode once, sample K times, decode (eq. 2.27-2.29).
+
+        Args:
+            x: data (B, D).
+            rng: generator of the noise; or
+            eps: the noise itself, (K, B, J), for checks.
+            samples: K.
+        """
+        q = self.encode(x)
+        if eps is None:
+            eps = rng.standard_normal((samples, len(x), self.latents), dtype=self.dtype)
+        z = q.rsample(eps)
+        prior = Normal(np.zeros(self.latents, self.dtype), np.zeros(self.latents, self.dtype))
+        return Terms(q, z, self.decode(z).log_prob(x), prior.log_prob(z), q.log_prob_of_noise(eps))
+
+    def log_weights(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Tensor:
+        """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
+        return self.terms(x, rng, samples, eps).log_w
+
+    def elbo(
+        self,
+        x: np.ndarray,
+        rng: Any = None,
+        samples: int = 1,
+        *,
+        estimator: str = "B",
+        eps: np.ndarray | None = None,
+    ) -> Tensor:
+        """The evidence lower bound of each datum, (B,), in nats.
+
+        Args:
+            x, rng, samples, eps: as for :meth:`terms`; the result averages over the L = ``samples``.
+            estimator: "A", all three terms sampled (eq. 2.29), or "B", with the KL divergence in closed form (eq. 2.77).
+
+        Raises:
+            ValueError: an unknown estimator.
+        """
+        if estimator not in ("A", "B"):
+            raise ValueError(f"VAE.elbo: unknown estimator {estimator!r}; 'A' (eq. 2.29) or 'B' (eq. 2.77)")
+        if estimator == "A":
+            return self.log_weights(x, rng, samples, eps).mean(axis=0)
+        q = self.encode(x)
+        if eps is None:
+            eps = rng.standard_normal((samples, len(x), self.latents), dtype=self.dtype)
+        log_px_z = self.decode(q.rsample(eps)).log_prob(x)
+        return log_px_z.mean(axis=0) - q.kl()
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """The mean of p(x | z) at z = the mean of q(z | x): (B, D) -> (B, D)."""
+        with no_grad():
+            return self.mean_image(self.encode(x).mu)
+
+    def mean_image(self, z: Any) -> np.ndarray:
+        """The mean of p(x | z): (..., J) -> (..., D)."""
+        with no_grad():
+            p = self.decode(np.asarray(z, self.dtype))
+            return np.array(p.mean if self.likelihood == "bernoulli" else p.mu)
+
+    def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Ancestral draws z ~ N(0, I), x ~ p(x | z): the mean images and the draws, both (count, D)."""
+        z = rng.standard_normal((count, self.latents), dtype=self.dtype)
+        with no_grad():
+            return self.mean_image(z), np.asarray(self.decode(z).sample(rng))

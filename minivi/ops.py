@@ -1,0 +1,552 @@
+"""Every primitive beside its vector-Jacobian product and its test cases, and the operators of :class:`Tensor`.
+
+How to read an entry: the lambdas above a function are its vjps, one for each argument, from the cotangent ``g`` of the
+result ``y`` to that of the argument. They are in the broadcast shape; the engine sums them back. ``cases`` are what
+``minivi check`` and the tests run finite differences on.
+
+Subgradients, where a function has a kink: abs and relu have slope 0 at 0; maximum, minimum and max share the cotangent
+equally between ties; clip has slope 1 at its two bounds.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+
+from minivi import kernels
+from minivi.tensor import Tensor, primitive
+
+__all__ = [
+    "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "cumsum", "diagonal", "divide",
+    "elu", "exp", "gaussian_kl", "gaussian_log_prob", "gaussian_sample", "getitem", "log", "log1p", "log_softmax",
+    "log_sum_exp", "matmul", "max", "maximum", "mean", "minimum", "multiply", "negative", "power", "relu", "reshape",
+    "sigmoid", "softplus", "sqrt", "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
+]  # fmt: skip
+
+_pairs = lambda a: [(a(3, 4), a(3, 4)), (a(3, 4), a(4)), (a(2, 1, 4), a(3, 1)), (a(), a(3)), (a(0, 3), a(3))]
+_unary = lambda a: [(a(3, 4),), (a(),), (a(0, 3),)]
+_positive = lambda a: [(a(3, 4, low=0.2, high=3.0),), (a(low=0.2),)]
+
+
+def _raw(x):
+    return x._data if isinstance(x, Tensor) else x
+
+
+# ---------------------------------------------------------------------------------------------------- arithmetic
+@primitive(lambda g, y, a, b: g, lambda g, y, a, b: g, linear=True, cases=_pairs)
+def add(a, b):
+    """a + b."""
+    return np.add(a, b)
+
+
+@primitive(lambda g, y, a, b: g, lambda g, y, a, b: -g, linear=True, cases=_pairs)
+def subtract(a, b):
+    """a - b."""
+    return np.subtract(a, b)
+
+
+@primitive(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, linear=True, cases=_pairs)
+def multiply(a, b):
+    """a * b, element by element."""
+    return np.multiply(a, b)
+
+
+@primitive(
+    lambda g, y, a, b: g / b,
+    lambda g, y, a, b: -g * y / b,
+    cases=lambda a: [(a(3, 4), a(3, 4, low=0.5)), (a(2, 1, 4), a(3, 1, low=0.5)), (a(0, 3), a(3, low=0.5))],
+)
+def divide(a, b):
+    """a / b, element by element."""
+    return np.divide(a, b)
+
+
+@primitive(
+    lambda g, y, a, b: g * b * a ** (b - 1.0),
+    lambda g, y, a, b: g * y * log(a),
+    cases=lambda a: [(a(3, 4, low=0.3), a(3, 4)), (a(3, 4, low=0.3), a(4))],
+)
+def power(a, b):
+    """a ** b, element by element; for a gradient with respect to the exponent, a > 0."""
+    return np.power(a, b)
+
+
+@primitive(lambda g, y, a: -g, linear=True, cases=_unary)
+def negative(a):
+    """-a."""
+    return np.negative(a)
+
+
+@primitive(lambda g, y, x: 2.0 * g * x, cases=_unary)
+def square(x):
+    """x * x."""
+    return np.square(x)
+
+
+@primitive(lambda g, y, x: 0.5 * g / y, cases=_positive)
+def sqrt(x):
+    """Square root."""
+    return np.sqrt(x)
+
+
+@primitive(lambda g, y, x: g * np.sign(_raw(x)), cases=_unary)
+def abs(x):
+    """Absolute value; slope 0 at 0."""
+    return np.abs(x)
+
+
+# ------------------------------------------------------------------------------------------- exponentials and others
+@primitive(lambda g, y, x: g * y, cases=_unary)
+def exp(x):
+    """e to the x."""
+    return kernels.exp(x)
+
+
+@primitive(lambda g, y, x: g / x, cases=_positive)
+def log(x):
+    """Natural logarithm."""
+    return kernels.log(x)
+
+
+@primitive(lambda g, y, x: g / (1.0 + x), cases=lambda a: [(a(3, 4, low=-0.7),), (a(low=-0.5),)])
+def log1p(x):
+    """log(1 + x), exact for small x."""
+    return kernels.log1p(x)
+
+
+@primitive(
+    lambda u, v, g, y: u * (1.0 - y * y), lambda u, v, g, y: -2.0 * u * g * y, cases=lambda a: [(a(3, 4), a(3, 4))]
+)
+def tanh_vjp(g, y):
+    """g (1 - y^2): the cotangent of tanh's argument."""
+    return kernels.tanh_vjp(g, y)
+
+
+@primitive(lambda g, y, x: tanh_vjp(g, y), cases=_unary)
+def tanh(x):
+    """Hyperbolic tangent."""
+    return kernels.tanh(x)
+
+
+@primitive(
+    lambda u, v, g, y: u * y * (1.0 - y), lambda u, v, g, y: u * g * (1.0 - 2.0 * y), cases=lambda a: [(a(3, 4), a(3, 4))]
+)
+def sigmoid_vjp(g, y):
+    """g y (1 - y): the cotangent of sigmoid's argument."""
+    return kernels.sigmoid_vjp(g, y)
+
+
+@primitive(lambda g, y, x: sigmoid_vjp(g, y), cases=_unary)
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return kernels.sigmoid(x)
+
+
+@primitive(
+    lambda u, v, g, x: u * sigmoid(x), lambda u, v, g, x: sigmoid_vjp(u * g, sigmoid(x)), cases=lambda a: [(a(3, 4), a(3, 4))]
+)
+def softplus_vjp(g, x):
+    """g sigmoid(x): the cotangent of softplus's argument."""
+    return kernels.softplus_vjp(g, x)
+
+
+@primitive(lambda g, y, x: softplus_vjp(g, x), cases=_unary)
+def softplus(x):
+    """log(1 + exp(x)), stable for every x."""
+    return kernels.softplus(x)
+
+
+@primitive(lambda u, v, g, y: relu_vjp(u, y), None, cases=lambda a: [(a(3, 4), a(3, 4))])
+def relu_vjp(g, y):
+    """g where y > 0, else 0: the cotangent of relu's argument."""
+    return kernels.relu_vjp(g, y)
+
+
+@primitive(lambda g, y, x: relu_vjp(g, y), cases=_unary)
+def relu(x):
+    """max(x, 0); slope 0 at 0."""
+    return kernels.relu(x)
+
+
+@primitive(
+    lambda u, v, g, y: elu_vjp(u, y),
+    lambda u, v, g, y: u * g * (_raw(y) < 0),
+    cases=lambda a: [(a(3, 4), a(3, 4, low=-0.8))],
+)
+def elu_vjp(g, y):
+    """g where y > 0, else g (y + 1): the cotangent of elu's argument."""
+    return kernels.elu_vjp(g, y)
+
+
+@primitive(lambda g, y, x: elu_vjp(g, y), cases=_unary)
+def elu(x):
+    """x where x > 0, else exp(x) - 1."""
+    return kernels.elu(x)
+
+
+# ---------------------------------------------------------------------------------------------------- reductions
+def _expand(y, x, axis, keepdims):
+    """A reduction's result (or its cotangent) with the reduced axes back, as size 1."""
+    if keepdims:
+        return y
+    axes = range(x.ndim) if axis is None else np.atleast_1d(axis) % x.ndim
+    return y.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+
+
+@primitive(
+    lambda g, y, x, axis=None, keepdims=False: broadcast_to(_expand(g, x, axis, keepdims), x.shape),
+    linear=True,
+    cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axis": (0, 2)}), (a(3, 4), {"axis": -1, "keepdims": True}), (a(0, 3),)],
+)
+def sum(x, axis=None, keepdims=False):
+    """Sum over ``axis`` (an int, a tuple, or None for all)."""
+    return np.sum(x, axis=axis, keepdims=keepdims)
+
+
+def mean(x, axis=None, keepdims=False):
+    """Mean over ``axis`` (an int, a tuple, or None for all)."""
+    total = sum(x, axis=axis, keepdims=keepdims)
+    return total * (total.size / x.size if x.size else np.nan)
+
+
+@primitive(
+    lambda g, y, x, axis=None, keepdims=False: (
+        _expand(g, x, axis, keepdims) * _ties(_raw(x), _raw(_expand(y, x, axis, keepdims)), axis)
+    ),
+    cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axis": (0, 2)}), (a(3, 4), {"axis": -1, "keepdims": True})],
+)
+def max(x, axis=None, keepdims=False):
+    """Largest element over ``axis``; ties share the cotangent equally."""
+    return np.max(x, axis=axis, keepdims=keepdims)
+
+
+def _ties(x, y, axis):
+    """Which elements of ``x`` are the maximum ``y``, divided by how many are."""
+    ties = (x == y).astype(x.dtype)
+    return ties / ties.sum(axis=axis, keepdims=True)
+
+
+def _last(x, axis):
+    """``x`` with the axes to reduce moved to the end and merged."""
+    axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis) % x.ndim)
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    return np.transpose(x, rest + axes).reshape([x.shape[i] for i in rest] + [int(np.prod([x.shape[i] for i in axes]))])
+
+
+@primitive(
+    # A row of -inf alone has the result -inf; weights exp(-inf - 0) = 0 instead of exp(-inf + inf) = NaN.
+    lambda g, y, x, axis=-1, keepdims=False: (
+        _expand(g, x, axis, keepdims) * exp(x - where(np.isneginf(_raw(y)), 0.0, y).reshape(_expand(y, x, axis, keepdims).shape))
+    ),
+    cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axis": 0}), (a(3, 4), {"axis": None}), (a(3, 4), {"axis": 1, "keepdims": True})],
+)
+def log_sum_exp(x, axis=-1, keepdims=False):
+    """log sum exp(x) over ``axis`` (an int, a tuple, or None for all), the maximum subtracted."""
+    y = kernels.log_sum_exp(_last(x, axis))
+    return _expand(y, x, axis, False) if keepdims else y
+
+
+@primitive(
+    lambda g, y, x: g - exp(y) * sum(g, axis=-1, keepdims=True), cases=lambda a: [(a(3, 4),), (a(2, 3, 5),), (a(0, 3),)]
+)
+def log_softmax(x):
+    """x - log sum exp(x) over the last axis."""
+    return kernels.log_softmax(x)
+
+
+@primitive(
+    lambda g, y, x, axis=-1, reverse=False: cumsum(g, axis=axis, reverse=not reverse),
+    linear=True,
+    cases=lambda a: [(a(3, 4),), (a(3, 4), {"axis": 0, "reverse": True})],
+)
+def cumsum(x, axis=-1, reverse=False):
+    """Cumulative sum along ``axis``, from its end with ``reverse``."""
+    return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
+
+
+# ------------------------------------------------------------------------------------------------ matrix products
+def _swap(x):
+    axes = tuple(range(x.ndim))
+    return transpose(x, axes=axes[:-2] + (axes[-1], axes[-2]))
+
+
+def _matmul_vjp_a(g, y, a, b):
+    if b.ndim == 1:
+        return (g if a.ndim == 1 else g.reshape((*g.shape, 1))) * b
+    if a.ndim == 1:
+        return matmul(b, g.reshape((*g.shape, 1))).reshape((*b.shape[:-2], a.shape[0]))
+    return matmul(g, _swap(b))
+
+
+def _matmul_vjp_b(g, y, a, b):
+    if a.ndim == 1:
+        g = g if b.ndim == 1 else g.reshape((*g.shape[:-1], 1, g.shape[-1]))
+        return g * (a if b.ndim == 1 else a.reshape((-1, 1)))
+    if b.ndim == 1:
+        return matmul(_swap(a), g.reshape((*g.shape, 1))).reshape((*a.shape[:-2], b.shape[0]))
+    if b.ndim == 2:  # one product over all rows, instead of one for each matrix of the batch and a sum
+        rows = int(np.prod(a.shape[:-1]))
+        return matmul(_swap(a.reshape((rows, a.shape[-1]))), g.reshape((rows, g.shape[-1])))
+    return matmul(_swap(a), g)
+
+
+@primitive(
+    _matmul_vjp_a,
+    _matmul_vjp_b,
+    linear=True,
+    cases=lambda a: [
+        (a(3, 4), a(4, 2)), (a(4), a(4)), (a(4), a(4, 2)), (a(3, 4), a(4)), (a(5, 3, 4), a(4, 2)), (a(5, 3, 4), a(5, 4, 2)),
+        (a(2, 1, 3, 4), a(5, 4, 2)), (a(4), a(5, 4, 2)), (a(5, 3, 4), a(4)), (a(3, 0), a(0, 2)),
+    ],
+)  # fmt: skip
+def matmul(a, b):
+    """a @ b for vectors, matrices and stacks of matrices, by NumPy's rules."""
+    if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ValueError(
+            f"matmul: shapes {a.shape} and {b.shape} do not fit; the last axis of the first must be as long as the "
+            "last but one of the second"
+        )
+    return kernels.matmul(a, b)
+
+
+@primitive(
+    lambda g, y, x, w, b: matmul(g, _swap(w)),
+    lambda g, y, x, w, b: _matmul_vjp_b(g, y, x, w),
+    lambda g, y, x, w, b: g,
+    linear=True,
+    cases=lambda a: [(a(3, 4), a(4, 2), a(2)), (a(5, 3, 4), a(4, 2), a(2)), (a(4), a(4, 2), a(2)), (a(0, 4), a(4, 2), a(2))],
+)
+def affine(x, w, b):
+    """x W + b, fused: x (..., I), W (I, O), b (O,) -> (..., O)."""
+    if w.ndim != 2 or b.shape != w.shape[1:] or x.ndim == 0 or x.shape[-1] != w.shape[0]:
+        raise ValueError(f"affine: x {x.shape}, W {w.shape} and b {b.shape} do not fit; they must be (..., I), (I, O), (O,)")
+    return kernels.matmul(x, w, bias=b)
+
+
+# ------------------------------------------------------------------------------------------------ shapes and indices
+@primitive(
+    lambda g, y, x, shape: g.reshape(x.shape),
+    linear=True,
+    cases=lambda a: [(a(3, 4), {"shape": (2, 6)}), (a(3, 4), {"shape": -1}), (a(), {"shape": (1, 1)})],
+)
+def reshape(x, shape):
+    """The same elements in another shape."""
+    return np.reshape(x, shape)
+
+
+@primitive(
+    lambda g, y, x, axes=None: transpose(g, axes=None if axes is None else tuple(np.argsort(np.asarray(axes) % x.ndim))),
+    linear=True,
+    cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axes": (1, 2, 0)}), (a(2, 3, 4), {"axes": (0, -1, 1)})],
+)
+def transpose(x, axes=None):
+    """Axes in another order, by default reversed."""
+    return np.transpose(x, axes)
+
+
+@primitive(
+    lambda g, y, x, shape: g,  # the engine undoes every broadcast
+    linear=True,
+    cases=lambda a: [(a(4), {"shape": (3, 4)}), (a(3, 1), {"shape": (2, 3, 4)}), (a(), {"shape": (2,)})],
+)
+def broadcast_to(x, shape):
+    """``x`` repeated to ``shape``."""
+    return np.broadcast_to(x, shape)
+
+
+def _concatenate_vjp(g, y, *parts, axis=0):
+    ends = np.cumsum([part.shape[axis] for part in parts])
+    lead = (slice(None),) * (axis % parts[0].ndim)
+    return [getitem(g, (*lead, slice(int(end) - part.shape[axis], int(end)))) for part, end in zip(parts, ends, strict=True)]
+
+
+@primitive(
+    joint=_concatenate_vjp,
+    linear=True,
+    cases=lambda a: [(a(3, 4), a(2, 4)), (a(3, 4), a(3, 1), a(3, 2), {"axis": -1}), (a(3, 4), a(3, 0), {"axis": 1})],
+)
+def _concatenate(*parts, axis=0):
+    return np.concatenate(parts, axis)
+
+
+def concatenate(parts, axis=0):
+    """The arrays ``parts`` joined along ``axis``."""
+    return _concatenate(*parts, axis=axis)
+
+
+def stack(parts, axis=0):
+    """The arrays ``parts``, of equal shapes, along a new ``axis``."""
+    parts = list(parts)
+    axis = axis % (np.ndim(parts[0]) + 1)
+    return concatenate([reshape(p, (*np.shape(p)[:axis], 1, *np.shape(p)[axis:])) for p in parts], axis)
+
+
+def _is_basic(index) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, (int, slice, np.integer)) for part in parts)
+
+
+@primitive(
+    lambda g, y, x, index, shape: getitem(g, index),
+    linear=True,
+    cases=lambda a: [(a(2, 4), slice(1, 3), (5, 4)), (a(4), np.array([0, 2, 2, 1]), (3,))],
+)
+def _add_at(x, index, shape):
+    """Zeros of ``shape`` to which ``x`` is added at ``index``, repeated indices each time: getitem's transpose."""
+    out = np.zeros(shape, x.dtype)
+    if _is_basic(index):
+        out[index] = x
+    else:
+        np.add.at(out, index, x)
+    return out
+
+
+@primitive(
+    lambda g, y, x, index: _add_at(g, index, x.shape),
+    linear=True,
+    cases=lambda a: [
+        (a(5, 4), slice(1, 3)), (a(5, 4), (slice(None, None, -2), 1)), (a(5, 4), (..., None, 0)),
+        (a(5, 4), np.array([0, 2, 2, -1])), (a(5, 4), (np.array([[0], [2]]), np.array([1, 1, 3]))),
+        (a(3, 4), np.arange(12).reshape(3, 4) % 3 == 0),
+    ],
+)  # fmt: skip
+def getitem(x, index):
+    """x[index] for slices, integers, integer and boolean arrays; repeated indices accumulate in the gradient."""
+    return x[index]
+
+
+def diagonal(x, offset=0):
+    """The diagonal of the last two axes."""
+    rows, columns = x.shape[-2:]
+    i = np.arange(builtins.max(0, -offset), builtins.max(0, builtins.min(rows, columns - offset)))
+    return getitem(x, (..., i, i + offset))
+
+
+@primitive(
+    lambda g, y, x, k=0: tril(g, k=k), linear=True, cases=lambda a: [(a(4, 4),), (a(2, 3, 4), {"k": -1}), (a(3, 3), {"k": 1})]
+)
+def tril(x, k=0):
+    """The lower triangle of the last two axes, up to the ``k``-th diagonal; zeros above."""
+    return np.tril(x, k)
+
+
+# ------------------------------------------------------------------------------------------------------- choices
+@primitive(
+    None,
+    lambda g, y, mask, a, b: g * _raw(mask),
+    lambda g, y, mask, a, b: g * ~np.asarray(_raw(mask)),
+    linear=True,
+    cases=lambda a: [(a(3, 4) > 0, a(3, 4), a(4)), (a(4) > 0, a(3, 1), a(3, 4))],
+)
+def where(mask, a, b):
+    """``a`` where the boolean ``mask`` holds, else ``b``; the cotangent of what was not chosen is 0."""
+    return np.where(np.asarray(mask, bool), a, b)
+
+
+@primitive(
+    lambda g, y, x, low=None, high=None: g * (_raw(x) == _raw(y)),
+    cases=lambda a: [(a(3, 4), {"low": -1.03, "high": 0.98}), (a(3, 4), {"high": 0.77})],
+)
+def clip(x, low=None, high=None):
+    """``x`` kept within the numbers ``low`` and ``high``; slope 1 within and at the bounds, 0 outside."""
+    return np.clip(x, low, high)
+
+
+def _wins(this, other, y):
+    """1 where ``this`` is the result ``y`` alone, 1/2 at a tie, else 0."""
+    this, other, y = _raw(this), _raw(other), _raw(y)
+    return ((this == y) / (1.0 + (this == other))).astype(y.dtype)
+
+
+@primitive(lambda g, y, a, b: g * _wins(a, b, y), lambda g, y, a, b: g * _wins(b, a, y), cases=_pairs)
+def maximum(a, b):
+    """The larger of a and b, element by element; a tie shares the cotangent."""
+    return np.maximum(a, b)
+
+
+@primitive(lambda g, y, a, b: g * _wins(a, b, y), lambda g, y, a, b: g * _wins(b, a, y), cases=_pairs)
+def minimum(a, b):
+    """The smaller of a and b, element by element; a tie shares the cotangent."""
+    return np.minimum(a, b)
+
+
+# ------------------------------------------------------------------------- fused densities, in nats, over the last axis
+_LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+@primitive(
+    lambda g, residual, x, logits: g[..., None] * logits,
+    lambda g, residual, x, logits: kernels.scale_rows(residual, g),
+    saves=True,
+    composed=lambda x, logits: sum(x * logits - softplus(logits), axis=-1),
+    cases=lambda a: [(a(3, 4, low=0.1, high=0.9), a(3, 4)), (a(2, 3, low=0.1, high=0.9), a(5, 2, 3)), (a(3), a(0, 3))],
+)
+def bernoulli_log_prob(x, logits):
+    """sum_d x_d log p_d + (1 - x_d) log(1 - p_d) with p = sigmoid(logits), in nats (thesis eq. 1.18).
+
+    Shapes: ``x`` and ``logits`` (..., D), broadcast against each other -> (...).
+    """
+    return kernels.bernoulli_log_prob(x, logits)
+
+
+@primitive(
+    joint=lambda g, y, x, mu, log_sigma: kernels.gaussian_log_prob_vjp(g, x, mu, log_sigma),
+    composed=lambda x, mu, log_sigma: sum(
+        -0.5 * _LOG_2PI - log_sigma - 0.5 * square((x - mu) * exp(-log_sigma)), axis=-1
+    ),
+    cases=lambda a: [(a(3, 4), a(3, 4), a(3, 4)), (a(5, 3, 4), a(3, 4), a(4)), (a(2, 1, 4), a(3, 1), a(4)), (a(0, 4), a(4), a(4))],
+)
+def gaussian_log_prob(x, mu, log_sigma):
+    """log N(x; mu, diag(sigma^2)) in nats, the constant included (thesis eq. 2.37).
+
+    Shapes: all (..., D), broadcast against each other -> (...).
+    """
+    return kernels.gaussian_log_prob(x, mu, log_sigma)
+
+
+@primitive(
+    joint=lambda g, y, mu, log_sigma: kernels.gaussian_kl_vjp(g, mu, log_sigma),
+    composed=lambda mu, log_sigma: sum(0.5 * (square(mu) + exp(2.0 * log_sigma) - 1.0) - log_sigma, axis=-1),
+    cases=lambda a: [(a(3, 4), a(3, 4)), (a(5, 3, 4), a(4)), (a(0, 4), a(0, 4))],
+)
+def gaussian_kl(mu, log_sigma):
+    """KL(N(mu, diag(sigma^2)) || N(0, I)) in nats (thesis appendix 2.A).
+
+    Shapes: both (..., D) -> (...).
+    """
+    return kernels.gaussian_kl(mu, log_sigma)
+
+
+@primitive(
+    lambda g, y, mu, log_sigma, eps: g,
+    lambda g, y, mu, log_sigma, eps: kernels.gaussian_sample_vjp(g, log_sigma, eps),
+    lambda g, y, mu, log_sigma, eps: g * exp(log_sigma),
+    composed=lambda mu, log_sigma, eps: mu + exp(log_sigma) * eps,
+    cases=lambda a: [(a(3, 4), a(3, 4), a(3, 4)), (a(3, 4), a(3, 4), a(5, 3, 4)), (a(4), a(4), a(0, 4))],
+)
+def gaussian_sample(mu, log_sigma, eps):
+    """mu + sigma * eps, the reparameterised sample (thesis eq. 2.40); shapes (..., D), broadcast."""
+    return kernels.gaussian_sample(mu, log_sigma, eps)
+
+
+# ------------------------------------------------------------------------------------- the operators of Tensor
+def _install() -> None:
+    for name, f in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power, "matmul": matmul}.items():
+        setattr(Tensor, f"__{name}__", lambda a, b, f=f: f(a, b))
+        setattr(Tensor, f"__r{name}__", lambda a, b, f=f: f(b, a))
+    for name in ("lt", "le", "gt", "ge", "eq", "ne"):  # comparisons are constants: plain boolean arrays
+        compare = getattr(np.ndarray, f"__{name}__")
+        setattr(Tensor, f"__{name}__", lambda a, b, compare=compare: compare(a._data, _raw(b)))
+    Tensor.__neg__ = lambda a: negative(a)
+    Tensor.__abs__ = lambda a: abs(a)
+    Tensor.__getitem__ = lambda a, index: getitem(a, index)
+    Tensor.sum = lambda a, axis=None, keepdims=False: sum(a, axis=axis, keepdims=keepdims)
+    Tensor.mean = lambda a, axis=None, keepdims=False: mean(a, axis=axis, keepdims=keepdims)
+    Tensor.max = lambda a, axis=None, keepdims=False: max(a, axis=axis, keepdims=keepdims)
+    Tensor.reshape = lambda a, *shape: reshape(a, shape=shape[0] if len(shape) == 1 else shape)
+    Tensor.transpose = lambda a, *axes: transpose(a, axes=axes or None)
+    Tensor.T = property(lambda a: transpose(a))
+
+
+_install()

@@ -1,0 +1,497 @@
+"""The engine: reverse-mode differentiation of NumPy programs.
+
+A :class:`Tensor` is a NumPy array that remembers the primitive and the arguments that made it. Each gets a birth number,
+and arguments are always older than results, so *descending birth is a valid order for the backward pass*: no recursion.
+
+    x ──► [exp] ──► y ──► [sum] ──► loss          forward: each primitive computes, and notes its arguments
+    gx ◄── vjp ◄─── gy ◄── vjp ◄─── 1.0           grad(loss, [x]): each vjp turns the cotangent of a result into
+                                                  those of its arguments; several arrive at one Tensor: they add up
+
+A primitive called with plain arrays is just its NumPy function. Vector-Jacobian products (vjps) are written in
+primitives, so they run on plain arrays (fast, nothing recorded), or, with ``differentiable=True``, on Tensors, which
+makes the gradient itself differentiable. Gradients are returned, never stored.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+FLOATS = (np.dtype("float32"), np.dtype("float64"))
+PRIMITIVES: dict[str, Primitive] = {}
+
+_births = itertools.count()
+
+
+class _Mode(threading.local):
+    recording = True
+    checking = False
+
+
+_mode = _Mode()
+
+
+class Tensor:
+    """A float32 or float64 array that :func:`grad` can differentiate with respect to.
+
+    Args:
+        data: anything that ``np.array`` takes, of floats; it is copied, so later writes into it do not reach the graph.
+        dtype: "float32" or "float64"; by default that of ``data``.
+
+    Raises:
+        TypeError: ``data`` is not of floats, or ``dtype`` is neither float32 nor float64.
+    """
+
+    __slots__ = ("__weakref__", "_args", "_arrays", "_birth", "_data", "_kwargs", "_op", "_parents", "_saved")
+    __array_ufunc__ = None  # array + tensor asks Tensor.__radd__ instead of adding element by element
+    __hash__ = object.__hash__
+
+    def __init__(self, data: Any, dtype: Any = None):
+        if dtype is not None:
+            try:
+                dtype = np.dtype(dtype)
+            except TypeError:
+                raise TypeError(f"Tensor: unknown dtype {dtype!r}; use 'float32' or 'float64'") from None
+        array = np.array(data, dtype, order="C")
+        if array.dtype not in FLOATS:
+            mend = "use 'float32' or 'float64'" if dtype is not None else "pass floats, e.g. np.asarray(x, 'float64')"
+            raise TypeError(f"Tensor: dtype {array.dtype} (shape {array.shape}) carries no gradient; {mend}")
+        self._data = array
+        self._op = None
+        self._parents = ()
+        self._birth = next(_births)
+
+    @property
+    def data(self) -> np.ndarray:
+        """The values, as a read-only view: the graph needs them unchanged."""
+        view = self._data.view()
+        view.flags.writeable = False
+        return view
+
+    def __array__(self, dtype=None, copy=None):
+        if copy or (dtype is not None and dtype != self._data.dtype):
+            return self._data.astype(dtype or self._data.dtype)
+        return self.data
+
+    shape = property(lambda self: self._data.shape)
+    ndim = property(lambda self: self._data.ndim)
+    size = property(lambda self: self._data.size)
+    dtype = property(lambda self: self._data.dtype)
+
+    def item(self) -> float:
+        """The value of a Tensor of one element, as a Python float."""
+        return self._data.item()
+
+    __float__ = item
+
+    def __bool__(self):
+        return bool(self._data)
+
+    def __len__(self):
+        return len(self._data)
+
+    def __repr__(self):
+        made = f", made by {self._op.name}" if self._op else ""
+        return f"{type(self).__name__}({np.array2string(self._data, separator=', ', threshold=20)}{made})"
+
+    def __setitem__(self, index, value):
+        raise TypeError(
+            f"Tensor of shape {self.shape}{' made by ' + self._op.name if self._op else ''}: item assignment would "
+            "change an array that the graph holds; build a new one with where(mask, a, b) or concatenate"
+        )
+
+
+class Parameter(Tensor):
+    """A Tensor that an optimizer may change in place: a weight.
+
+    Args:
+        data: initial value, copied.
+        name: how error messages and tables call it; a :class:`~minivi.nn.Module` fills it in.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, data: Any, name: str | None = None, dtype: Any = None):
+        super().__init__(data, dtype)
+        self.name = name
+
+    def assign(self, value: Any) -> None:
+        """Replace the value by one of the same shape (in place, converted to this dtype).
+
+        Raises:
+            ValueError: another shape.
+        """
+        value = np.asarray(value)
+        if value.shape != self.shape:
+            raise ValueError(f"assign: {self.name or 'parameter'} has shape {self.shape}, the value {value.shape}")
+        self._data[...] = value
+        self._touch()
+
+    def __deepcopy__(self, memo):
+        return Parameter(self._data, self.name)  # with a birth of its own
+
+    def _touch(self) -> None:
+        # A changed parameter is born again: graphs that hold the old value see an argument younger than its result.
+        self._birth = next(_births)
+
+
+class Primitive:
+    """A function of arrays with its vector-Jacobian products; made by :func:`primitive`."""
+
+    def __init__(self, function, vjps, joint, saves, linear, composed, cases):
+        self.function = function
+        self.name = function.__name__
+        self.vjps = vjps
+        self.joint = joint
+        self.saves = saves
+        self.linear = linear
+        self.composed = composed
+        self.cases = cases
+        functools.update_wrapper(self, function)
+        # Which arguments are variables (have a vjp); those without are constants, such as masks and indices.
+        self.takes = itertools.repeat(True) if joint else [*(v is not None for v in vjps), *[False] * 4]
+        PRIMITIVES[self.name] = self
+
+    def __call__(self, *args, **kwargs):
+        arrays, parents = [], []
+        dtype = odd = None
+        for a, takes in zip(args, self.takes, strict=False):
+            if isinstance(a, Tensor):
+                if takes:
+                    parents.append((len(arrays), a))
+                a = a._data
+            if takes:
+                if type(a) is np.ndarray and a.dtype in FLOATS:
+                    if dtype is None:
+                        dtype = a.dtype
+                    elif dtype is not a.dtype:
+                        raise TypeError(
+                            f"{self.name}: {dtype} and {a.dtype} do not mix (shapes {_shapes(args)}); "
+                            "make both one with np.asarray(x, 'float32') or Module.astype"
+                        )
+                elif dtype is not None and type(a) is float:
+                    a = dtype.type(a)
+                else:
+                    odd = True
+            arrays.append(a)
+        if odd:
+            self._convert(arrays, dtype)
+        try:
+            out = self.function(*arrays, **kwargs)
+        except ValueError as error:
+            if "broadcast" in str(error):
+                raise ValueError(
+                    f"{self.name}: shapes {_shapes(args)} do not broadcast; sizes must be equal or 1, aligned from "
+                    "the last axis (reshape(...) or x[:, None] adds an axis)"
+                ) from None
+            raise
+        saved = out
+        if self.saves:
+            out, saved = out
+        if _mode.checking:
+            _check_finite(self.name, (out,), arrays, _shapes(args))
+        if not parents:
+            return out
+        if not _mode.recording:
+            return _constant(out)
+        return _result(out if type(out) is np.ndarray else np.asarray(out), self, args, arrays, parents, kwargs, saved)
+
+    def _convert(self, arrays, dtype):
+        """Numbers, NumPy scalars and constant integer arrays take the floats' dtype; other arrays are refused."""
+        for i, (a, takes) in enumerate(zip(arrays, self.takes, strict=False)):
+            if not takes or (type(a) is np.ndarray and a.dtype in FLOATS):
+                continue
+            if dtype is not None and isinstance(a, (int, float, np.generic)):
+                arrays[i] = dtype.type(a)
+                continue
+            a = np.asarray(a)
+            if a.dtype.kind in "biu" and dtype is not None:
+                a = a.astype(dtype)
+            if a.dtype not in FLOATS:
+                raise TypeError(
+                    f"{self.name}: argument {i} of dtype {a.dtype}, shape {a.shape}; only float32 and float64 carry "
+                    "gradients: convert it with np.asarray(x, 'float64')"
+                )
+            arrays[i] = a
+
+    def pull(self, result, cotangent, needed, differentiable):
+        """The cotangents of the arguments ``needed`` (their indices), given that of the ``result``."""
+        args, kwargs, saved = result._arrays, result._kwargs, result._saved
+        if differentiable:
+            args, saved = result._args, result
+            if self.composed:
+                # + 0.0 gives each argument a Tensor of its own, since one Tensor may stand in two places
+                args = [a + 0.0 if i in needed else a for i, a in enumerate(args)]
+                again = self.composed(*args, **kwargs)
+                return grad(again, [args[i] for i in needed], cotangent=cotangent, differentiable=True)
+        if self.joint:
+            together = self.joint(cotangent, saved, *args, **kwargs)
+            return [together[i] for i in needed]
+        return [self.vjps[i](cotangent, saved, *args, **kwargs) for i in needed]
+
+
+def _result(array, op, args, arrays, parents, kwargs, saved) -> Tensor:
+    """A Tensor that remembers how it was made: with the primitive, its arguments as given and as arrays."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._data = array
+    tensor._op = op
+    tensor._args = args
+    tensor._arrays = arrays
+    tensor._parents = parents
+    tensor._kwargs = kwargs
+    tensor._saved = saved
+    tensor._birth = next(_births)
+    return tensor
+
+
+def _constant(array) -> Tensor:
+    """A leaf that shares ``array``."""
+    leaf = Tensor.__new__(Tensor)
+    leaf._data = array if type(array) is np.ndarray else np.asarray(array)
+    leaf._op = None
+    leaf._parents = ()
+    leaf._birth = next(_births)
+    return leaf
+
+
+def primitive(
+    *vjps: Callable | None,
+    joint: Callable | None = None,
+    saves: bool = False,
+    linear: bool = False,
+    composed: Callable | None = None,
+    cases: Callable,
+) -> Callable[[Callable], Primitive]:
+    """Decorator: make a NumPy function differentiable.
+
+    Args:
+        vjps: one for each leading argument, ``vjp(g, y, *args, **kwargs)``: from the cotangent ``g`` of the result
+            ``y`` to that of the argument, in the *broadcast* shape (broadcasting is undone for all in one place);
+            None for an argument that is no function's variable (a mask).
+        joint: instead of ``vjps``, one function that returns the cotangents of all arguments.
+        saves: the function returns ``(y, saved)``, and the vjps get ``saved`` instead of ``y``.
+        linear: linear in each argument by itself (the checks then demand a zero Taylor remainder).
+        composed: the same function made of other primitives: what is differentiated when a fused primitive, whose
+            vjps are kernels, is asked for a second derivative.
+        cases: ``cases(a) -> [args, ...]`` for the tests; ``a(*shape)`` makes an array, ``a(.., low=, high=)`` in a
+            range; a dict at the end of ``args`` holds keywords.
+    """
+    return lambda function: Primitive(function, vjps, joint, saves, linear, composed, cases)
+
+
+def grad(
+    output: Tensor,
+    inputs: Tensor | Sequence[Tensor],
+    *,
+    cotangent: Any = None,
+    differentiable: bool = False,
+) -> Any:
+    """Gradients of a scalar ``output`` with respect to ``inputs``.
+
+    Args:
+        output: a Tensor of one element, or of any shape when ``cotangent`` is given.
+        inputs: a Tensor, or a sequence of them.
+        cotangent: array of ``output``'s shape; the result is then the vector-Jacobian product.
+        differentiable: return Tensors that can be differentiated again, instead of arrays.
+
+    Returns:
+        The gradient, shaped like its input; for a sequence a list in its order. Zeros for an input on which ``output``
+        does not depend. Calling ``grad`` again on the same output gives the same answer: nothing is stored.
+
+    Raises:
+        ValueError: ``output`` is not a scalar and no ``cotangent`` is given, or its shape is wrong.
+        TypeError: ``output`` or an input is not a Tensor.
+        RuntimeError: a parameter has changed since the forward pass.
+    """
+    single = isinstance(inputs, (Tensor, np.ndarray))
+    inputs = [inputs] if single else list(inputs)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"grad: the output is a {type(output).__name__}, not a Tensor: nothing was recorded; compute it from "
+            "Tensors or Parameters, outside no_grad()"
+        )
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"grad: input {i} is a {type(x).__name__}; wrap it as Tensor(x) before the computation")
+    if cotangent is None:
+        if output.size != 1:
+            raise ValueError(
+                f"grad: the output{_by(output)} has shape {output.shape}, a gradient needs a scalar; "
+                "reduce it with .sum() or .mean(), or pass cotangent="
+            )
+        cotangent = np.ones(output.shape, output.dtype)
+    elif np.shape(cotangent) != output.shape:
+        raise ValueError(f"grad: the cotangent has shape {np.shape(cotangent)}, the output{_by(output)} {output.shape}")
+    elif not isinstance(cotangent, Tensor):
+        cotangent = np.asarray(cotangent, output.dtype)
+    if differentiable and not isinstance(cotangent, Tensor):
+        cotangent = _constant(cotangent)
+
+    results = _results_between(inputs, output)
+    wanted = {x._birth for x in inputs}
+    needed = wanted | {result._birth for result in results}
+    cotangents = {output._birth: cotangent}
+    ours = set()  # births whose cotangent is an array made here, into which sums may be written
+    with _Recording(differentiable):
+        for result in reversed(results):
+            birth = result._birth
+            g = cotangents[birth] if birth in wanted else cotangents.pop(birth)
+            if g is None:
+                continue
+            targets = [(i, a) for i, a in result._parents if a._birth in needed]
+            pulled = result._op.pull(result, g, [i for i, _ in targets], differentiable)
+            if _mode.checking:
+                _check_finite(f"the vjp of {result._op.name}", pulled, (g,), _shapes(result._args))
+            for (_, target), gi in zip(targets, pulled, strict=True):
+                if gi.shape != target._data.shape:
+                    gi = _sum_to(gi, target._data.shape, result._op.name)
+                key = target._birth
+                before = cotangents.get(key)
+                if before is None:
+                    cotangents[key] = gi
+                elif key in ours:
+                    before += gi
+                else:
+                    cotangents[key] = before + gi
+                    if not differentiable and type(before) is np.ndarray:
+                        ours.add(key)
+    gradients = [_finish(cotangents.get(x._birth), x, differentiable) for x in inputs]
+    if not differentiable:  # the caller may write into what he gets: no two share memory, none is a view
+        seen = {id(cotangent)}
+        for i, g in enumerate(gradients):
+            if id(g) in seen or g.base is not None or not g.flags.writeable:
+                gradients[i] = g.copy()
+            seen.add(id(gradients[i]))
+    return gradients[0] if single else gradients
+
+
+def _results_between(inputs, output) -> list[Tensor]:
+    """The results on some path from ``inputs`` to ``output``, oldest first."""
+    found = {output._birth: output}
+    stack = [output]
+    while stack:
+        result = stack.pop()
+        for _, a in result._parents:
+            if a._birth > result._birth:
+                raise RuntimeError(
+                    f"grad: {getattr(a, 'name', None) or 'a parameter'} of shape {a.shape} was changed after "
+                    f"`{result._op.name}` used it; run the forward pass again before calling grad"
+                )
+            if a._birth not in found:
+                found[a._birth] = a
+                if a._parents:
+                    stack.append(a)
+    needed = {x._birth for x in inputs}
+    results = []
+    for birth in sorted(found):
+        result = found[birth]
+        for _, a in result._parents:
+            if a._birth in needed:
+                needed.add(birth)
+                results.append(result)
+                break
+    return results
+
+
+def _finish(g, x, differentiable):
+    if g is None:
+        g = np.zeros(x.shape, x.dtype)
+        return _constant(g) if differentiable else g
+    return g if isinstance(g, Tensor) else np.asarray(g)
+
+
+def _sum_to(g, shape, name):
+    """Undo broadcasting: sum ``g`` over the axes along which an argument of ``shape`` was repeated."""
+    extra = g.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    summed = g.sum(axis=axes) if axes else g
+    if extra < 0 or summed.size != int(np.prod(shape)):
+        raise ValueError(f"the vjp of {name} gave a cotangent of shape {g.shape} for an argument of shape {shape}")
+    return summed.reshape(shape)
+
+
+def value_and_grad(f: Callable) -> Callable:
+    """Make ``f(*inputs) -> scalar`` into ``g(*inputs) -> (value, [gradient of each input])``.
+
+    Args:
+        f: takes Tensors, returns a scalar Tensor.
+
+    Example:
+        >>> value_and_grad(lambda x: (x * x).sum())(np.array([1.0, 2.0]))
+        (5.0, [array([2., 4.])])
+    """
+
+    @functools.wraps(f)
+    def wrapped(*inputs):
+        tensors = [x if isinstance(x, Tensor) else Tensor(x) for x in inputs]
+        output = f(*tensors)
+        gradients = grad(output, tensors)
+        return output.item(), gradients
+
+    return wrapped
+
+
+class _Recording:
+    """Switch recording on or off, and back."""
+
+    def __init__(self, on):
+        self.on = on
+
+    def __enter__(self):
+        self.before, _mode.recording = _mode.recording, self.on
+
+    def __exit__(self, *error):
+        _mode.recording = self.before
+
+
+def no_grad() -> _Recording:
+    """``with no_grad():`` primitives compute without recording: evaluation in less memory and time."""
+    return _Recording(False)
+
+
+class detect_nonfinite:
+    """``with detect_nonfinite():`` the first primitive, or vjp, that makes a NaN or infinity raises.
+
+    Raises:
+        FloatingPointError: naming the primitive, the value, its place and the shapes of the arguments.
+    """
+
+    def __enter__(self):
+        self.before, _mode.checking = _mode.checking, True
+
+    def __exit__(self, *error):
+        _mode.checking = self.before
+
+
+def stop_gradient(x: Tensor) -> Tensor:
+    """The same values as a constant: no gradient flows through."""
+    return _constant(x._data if isinstance(x, Tensor) else x)
+
+
+def _check_finite(name, outputs, inputs, shapes):
+    for out in outputs:
+        out = np.asarray(out)
+        bad = ~np.isfinite(out)
+        if bad.any() and all(np.isfinite(np.asarray(a)).all() for a in inputs if _is_float(a)):
+            place = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise FloatingPointError(
+                f"{name} made the first non-finite value: {out[place]} at {place} of shape {out.shape} "
+                f"({bad.sum()} of {out.size}), from finite arguments of shapes {shapes}"
+            )
+
+
+def _is_float(a) -> bool:
+    return np.asarray(a).dtype.kind == "f"
+
+
+def _shapes(args) -> str:
+    return " and ".join(str(np.shape(a)) for a in args if isinstance(a, (Tensor, np.ndarray, float, int)))
+
+
+def _by(tensor) -> str:
+    return f" of `{tensor._op.name}`" if tensor._op else ""

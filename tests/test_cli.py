@@ -1,0 +1,190 @@
+"""The command line and the registry of experiments and checks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minivi import cli, experiments, plots
+from minivi.experiments import Claim, Result, Row
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def chapter(tmp_path, monkeypatch):
+    """A small chapter of its own, in an empty registry."""
+    folder = tmp_path / "chapters"
+    folder.mkdir()
+    (folder / "ch99_toy.py").write_text(
+        "from minivi import plots\n"
+        "from minivi.experiments import Claim, Result, Row, check, experiment\n"
+        "B = {b: {'size': i} for i, b in enumerate(('quick', 'laptop', 'paper'))}\n"
+        "@experiment('sum', title='adds', mirrors='Table 9', budgets=B, minutes={'quick': 0.1, 'laptop': 2, 'paper': 600})\n"
+        "def total(run):\n"
+        "    fig = plots.figure()\n"
+        "    fig.add_subplot().plot([0, 1])\n"
+        "    return Result([Row('sum', 3.0 + run.settings.size, 2.5, note='close')], {'': fig})\n"
+        "@check('9.1-9.3', 'one is one')\n"
+        "def one():\n"
+        "    return [Claim(1.0, '=', 1.0, 0.0), Claim(1.0, '<=', 2.0, 0.0, 'order')]\n"
+    )
+    monkeypatch.setenv("MINIVI_CHAPTERS", str(folder))
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {})
+    monkeypatch.setattr(experiments, "CHECKS", [])
+    monkeypatch.delitem(sys.modules, "minivi_chapters.ch99_toy", raising=False)
+    yield folder
+    sys.modules.pop("minivi_chapters.ch99_toy", None)
+
+
+def run(capsys, *words):
+    status = cli.main(list(words))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_list(chapter, capsys):
+    status, out, _ = run(capsys, "list")
+    assert status == 0
+    assert out.splitlines()[2].split() == ["ch99_toy.sum", "Table", "9", "adds", "6", "s", "2", "min", "10", "h"]
+
+
+@pytest.mark.parametrize("key", ["ch99_toy", "ch99_toy.sum"])
+def test_run_writes_table_figure_and_numbers(chapter, capsys, tmp_path, key):
+    status, out, _ = run(capsys, "run", key, "--budget", "laptop", "--seed", "3", "--out", str(tmp_path / "out"))
+    assert status == 0
+    assert [line.split() for line in out.splitlines() if line.startswith("sum")] == [["sum", "4.00", "2.50", "+1.50", "nats", "close"]]
+    about = json.loads((tmp_path / "out" / "ch99_toy_sum.json").read_text())
+    assert about["seed"] == 3 and about["budget"] == "laptop" and about["settings"] == {"size": 1}
+    assert about["table"][0]["ours"] == 4.0 and {"commit", "cpu", "numba", "seconds", "threads"} <= about.keys()
+    assert (tmp_path / "out" / "ch99_toy_sum.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "ch99_tox"], "no experiment 'ch99_tox'; did you mean ch99_toy"),
+        (["run", "zzz"], "no experiment 'zzz'; see minivi list"),
+        (["check", "8.8"], "no check matches '8.8'"),
+        (["data", "fetch"], "which?"),
+        (["gradcheck", "os.path"], "write it as module:function"),
+        (["gradcheck", "no_such_module:f"], "cannot import no_such_module"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(chapter, capsys, words, message):
+    status, out, err = run(capsys, *words)
+    assert status == 2 and out == "" and err.count("\n") == 1
+    assert err.startswith("minivi: ") and message in err
+
+
+@pytest.mark.parametrize("words", [["run"], ["run", "x", "--budget", "huge"], ["run", "x", "--seed", "-1"], ["nonsense"]])
+def test_argparse_errors_are_status_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    capsys.readouterr()
+
+
+def test_no_command_prints_help(capsys):
+    status, out, _ = run(capsys)
+    assert status == 2 and "COMMAND" in out
+
+
+def test_unknown_data_set_is_one_line(chapter, capsys):
+    status, _, err = run(capsys, "data", "fetch", "mnits")
+    assert status == 1 and err.count("\n") == 1 and "mnist" in err
+
+
+def test_debug_shows_the_traceback(chapter):
+    with pytest.raises(experiments.ExperimentError):
+        cli.main(["run", "nothing", "--debug"])
+
+
+def test_check(chapter, capsys):
+    for key in ("ch99", "ch99_toy", "9.2", "9.1-9.3"):
+        status, out, _ = run(capsys, "check", key)
+        assert status == 0 and "2 of 2 checks hold" in out, key
+    status, out, _ = run(capsys, "check", "ch99", "--index")
+    assert status == 0 and "ch99_toy ch99_toy.py:" in out
+
+
+def test_failing_and_crashing_checks_fail(chapter, capsys):
+    experiments.load_chapters()
+    experiments.check("9.4", "wrong")(lambda: Claim(1.0, "=", 1.1, 0.01))
+    experiments.check("9.5", "crash")(lambda: 1 / 0)
+    experiments.check("9.6", "nan")(lambda: Claim(np.nan, "<=", 1.0, 1e9))
+    experiments.check("9.7", "empty")(lambda: [])
+    for key, text in {"9.4": "FAILED", "9.5": "ZeroDivisionError", "9.6": "FAILED", "9.7": "claims nothing"}.items():
+        status, out, _ = run(capsys, "check", key)
+        assert status == 1 and text in out and "0 of 1 checks hold" in out
+
+
+def test_slow_checks_only_with_all(chapter, capsys):
+    experiments.load_chapters()
+    experiments.check("9.8", "slow", slow=True)(lambda: Claim(1.0, "=", 1.0, 0.0))
+    experiments.CHECKS[-1].chapter = "ch99_toy"
+    assert "2 of 2 checks hold, 1 slow ones skipped" in run(capsys, "check", "ch99")[1]
+    assert "3 of 3 checks hold (" in run(capsys, "check", "ch99", "--all")[1]
+
+
+def test_no_chapters(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINIVI_CHAPTERS", str(tmp_path))
+    status, _, err = run(capsys, "list")
+    assert status == 2 and "no chapters in" in err and "MINIVI_CHAPTERS" in err
+
+
+@pytest.mark.parametrize(
+    ("left", "relation", "right", "tolerance", "ok"),
+    [(1, "=", 1.05, 0.1, True), (1, "=", 1.2, 0.1, False), (2, "<=", 1, 0, False), (1, "<=", 1, 0, True),
+     (2, ">=", 1, 0, True), (0, ">=", 1, 0.5, False), (np.inf, "<=", 1, np.inf, False)],
+)  # fmt: skip
+def test_claims(left, relation, right, tolerance, ok):
+    assert Claim(left, relation, right, tolerance).ok is ok
+
+
+def test_table_text_without_a_published_number():
+    lines = experiments.table_text([Row("a", 1.5), Row("bb", 2.0, 1.0)]).splitlines()
+    assert lines[2].split() == ["a", "1.50", "-", "-", "nats"]
+    assert lines[3].split() == ["bb", "2.00", "1.00", "+1.00", "nats"]
+
+
+def test_tile():
+    sheet = plots.tile(np.array([[0.1, 0.2], [0.3, 0.4], [2.0, -1.0]]), (1, 2), columns=2)
+    np.testing.assert_array_equal(sheet, [[0.1, 0.2, 0, 0.3, 0.4], [0, 0, 0, 0, 0], [1.0, 0.0, 0, 0, 0]])
+
+
+def test_reader_that_goes_away_is_no_error(chapter):
+    code = f"{sys.executable} -m minivi list | head -c 10"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {code}"], capture_output=True, text=True, env=os.environ)
+    assert done.stderr == ""
+
+
+def test_the_chapter_of_the_main_job(tmp_path, monkeypatch, capsys):
+    """Every experiment of ch02_aevb runs from the command line with tiny settings, and resumes."""
+    monkeypatch.delenv("MINIVI_CHAPTERS", raising=False)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {})
+    monkeypatch.setattr(experiments, "CHECKS", [])
+    monkeypatch.delitem(sys.modules, "minivi_chapters.ch02_aevb", raising=False)
+    experiments.load_chapters()
+    for entry in experiments.EXPERIMENTS.values():
+        entry.budgets["quick"].update(epochs=2, hidden=10, samples=5)
+    for more in ([], ["--resume"]):
+        status, out, err = run(capsys, "run", "ch02_aevb", "--out", str(tmp_path), *more)
+        assert status == 0, err
+        assert out.count("figure: ") == 4 and "20 latents, log p(x)" in out
+    assert {p.name for p in tmp_path.glob("*.png")} == {
+        f"ch02_aevb_{n}.png" for n in ("bound", "manifold", "samples", "reconstructions")
+    }
+    assert (tmp_path / "ch02_aevb" / "digits_latents2_seed0" / "weights.safetensors").exists()
+    sys.modules.pop("minivi_chapters.ch02_aevb", None)
+
+
+def test_result_without_rows(chapter, capsys, tmp_path):
+    experiments.load_chapters()
+    experiments.EXPERIMENTS["ch99_toy.sum"].function = lambda run: Result()
+    status, out, _ = run(capsys, "run", "ch99_toy", "--out", str(tmp_path))
+    assert status == 0 and "published" not in out

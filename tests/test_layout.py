@@ -1,0 +1,68 @@
+"""A file imports only from floors below its own, and the light modules import NumPy and Numba alone."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minivi
+
+ROOT = Path(minivi.__file__).parent
+FLOORS = {
+    "kernels": 0, "tensor": 1, "ops": 2, "random": 2, "gradcheck": 3, "nn": 3, "distributions": 3, "optim": 3,
+    "models": 5, "bounds": 5, "data": 6, "evaluation": 6, "plots": 6, "training": 6, "experiments": 7, "cli": 7,
+    "__main__": 8, "__init__": 8,
+}  # fmt: skip
+LIGHT = {"kernels", "tensor", "ops", "random", "gradcheck", "nn", "distributions", "optim", "models", "bounds"}
+FILES = sorted(ROOT.rglob("*.py"))
+# Modules of one floor that may still use another: training draws minibatches from data, the command line runs
+# experiments, plots writes files through training.
+SAME_FLOOR = {("training", "data"), ("plots", "training"), ("cli", "experiments")}
+
+
+def unit(path):
+    """The entry of the table that a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """(module, at the top level?) of every import in a file."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        top = node in tree.body
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            if node.module == "minivi":
+                yield from ((f"minivi.{alias.name}", top) for alias in node.names)
+            else:
+                yield node.module, top
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_only_from_below(path):
+    here = unit(path)
+    assert here in FLOORS, f"{here} has no floor: add it to the table"
+    for module, top in imports(path):
+        parts = module.split(".")
+        if parts[0] == "minivi" and len(parts) > 1 and parts[1] != here:
+            allowed = FLOORS[parts[1]] < FLOORS[here] or (here, parts[1]) in SAME_FLOOR
+            assert allowed, f"{path.name} (floor {FLOORS[here]}) imports {module} (floor {FLOORS[parts[1]]})"
+        if here in LIGHT and parts[0] not in ("minivi", "numpy", "numba", "llvmlite") and top:
+            assert parts[0] in sys.stdlib_module_names, f"{path.name} imports {module}; only NumPy and Numba are allowed"
+
+
+def test_import_is_light():
+    """`import minivi` loads nothing heavy and compiles nothing."""
+    code = (
+        "import sys, minivi, minivi.models; from minivi.kernels import jit; "
+        "heavy = {'matplotlib', 'sklearn', 'pooch', 'tqdm', 'safetensors'} & set(sys.modules); "
+        "assert not heavy, heavy; "
+        "assert not jit._fork.signatures and not jit._launch.signatures, 'compiled at import'"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,411 @@
+"""Optimizers against transcriptions of their algorithms in float64, and update kernels against their twins."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+
+from minivi import kernels, optim
+from minivi.kernels import reference
+from minivi.tensor import Parameter
+
+STEPS, SHAPES = 60, ((3, 4), (5,), ())
+A, WD = 0.03, 0.01  # step size and weight decay of all trajectories
+
+
+def make(dtype=np.float64):
+    """Parameters, and gradients for every step: noise, a fifth of it zero."""
+    rng = np.random.default_rng(0)
+    parameters = [Parameter(rng.standard_normal(s), f"layer.{i}", dtype) for i, s in enumerate(SHAPES)]
+    noise = [[rng.standard_normal(s) * (rng.random(s) > 0.2) for s in SHAPES] for _ in range(STEPS)]
+    return parameters, [[np.asarray(g, dtype) for g in gradients] for gradients in noise]
+
+
+def flat(arrays):
+    return np.concatenate([np.ravel(a) for a in arrays])
+
+
+# Transcriptions. Every operation is element-wise, so one flat vector stands for all parameters.
+
+
+def sgd(theta, gradients, momentum=0.0, nesterov=False):
+    v = 0
+    for g in gradients:
+        g = g + WD * theta
+        v = momentum * v + g
+        theta = theta - A * (g + momentum * v if nesterov else v)
+        yield theta
+
+
+def adagrad(theta, gradients, eps):
+    total = 0
+    for g in gradients:
+        g = g + WD * theta
+        total = total + g**2
+        theta = theta - A * g / (np.sqrt(total) + eps)
+        yield theta
+
+
+def rmsprop(theta, gradients, decay, eps, centred=False, momentum=0.0):
+    n, m, delta = 0, 0, 0
+    for g in gradients:
+        g = g + WD * theta
+        n = decay * n + (1 - decay) * g**2
+        m = decay * m + (1 - decay) * g
+        delta = momentum * delta - A * g / np.sqrt(n - m**2 * centred + eps)
+        theta = theta + delta
+        yield theta
+
+
+def adam(theta, gradients, beta1, beta2, eps, reordered=False):
+    m, v = 0, 0
+    for t, g in enumerate(gradients, 1):
+        g = g + WD * theta
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        if reordered:
+            a_t = A * np.sqrt(1 - beta2**t) / (1 - beta1**t)
+            theta = theta - a_t * m / (np.sqrt(v) + eps)
+        else:
+            m_hat = m / (1 - beta1**t)
+            v_hat = v / (1 - beta2**t)
+            theta = theta - A * m_hat / (np.sqrt(v_hat) + eps)
+        yield theta
+
+
+def adamax(theta, gradients, beta1, beta2):
+    m, u = 0, 0
+    for t, g in enumerate(gradients, 1):
+        g = g + WD * theta
+        m = beta1 * m + (1 - beta1) * g
+        u = np.maximum(beta2 * u, np.abs(g))
+        theta = theta - (A / (1 - beta1**t)) * m / u
+        yield theta
+
+
+CASES = {
+    "sgd": (optim.SGD, sgd, {}),
+    "momentum": (optim.SGD, sgd, {"momentum": 0.9}),
+    "nesterov": (optim.SGD, sgd, {"momentum": 0.9, "nesterov": True}),
+    "adagrad": (optim.AdaGrad, adagrad, {"eps": 1e-3}),
+    "rmsprop": (optim.RMSProp, rmsprop, {"decay": 0.9, "eps": 1e-3}),
+    "rmsprop-centred": (optim.RMSProp, rmsprop, {"decay": 0.9, "eps": 1e-3, "centred": True}),
+    "rmsprop-momentum": (optim.RMSProp, rmsprop, {"decay": 0.8, "eps": 1e-3, "momentum": 0.7}),
+    "rmsprop-all": (optim.RMSProp, rmsprop, {"decay": 0.8, "eps": 1e-3, "centred": True, "momentum": 0.7}),
+    "adam": (optim.Adam, adam, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}),
+    "adam-reordered": (optim.Adam, adam, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "reordered": True}),
+    "adamax": (optim.AdaMax, adamax, {"beta1": 0.8, "beta2": 0.95}),
+}
+cases = pytest.mark.parametrize("case", CASES)
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@cases
+@dtypes
+def test_trajectory(case, dtype):
+    cls, transcription, settings = CASES[case]
+    parameters, gradients = make(dtype)
+    theta = flat(p._data for p in parameters).astype(np.float64)
+    optimizer = cls(parameters, A, weight_decay=WD, **settings)
+    expected = transcription(theta, map(flat, gradients), **settings)
+    for step, (g, theta) in enumerate(zip(gradients, expected, strict=True), 1):
+        births = [p._birth for p in parameters]
+        optimizer.step(g)
+        assert all(p._birth > birth for p, birth in zip(parameters, births, strict=True))
+        # float32: two roundings of every step, each half a unit of the largest parameter
+        bound = 1e-12 * np.abs(theta) if dtype == np.float64 else step * np.finfo(dtype).eps * np.abs(theta).max()
+        assert np.all(np.abs(flat(p._data for p in parameters) - theta) <= bound)
+    assert optimizer.steps == STEPS and all(p.dtype == dtype for p in parameters)
+
+
+@pytest.mark.parametrize("cls", [optim.Adam, optim.AdaMax])
+def test_the_first_step_is_the_sign(cls):
+    p = Parameter(np.zeros(6))
+    g = np.array([1e-3, -1e-3, 2.0, -2.0, 1e5, -1e5])
+    cls([p], 0.1).step([g])
+    np.testing.assert_allclose(p._data, -0.1 * np.sign(g), rtol=2e-5)  # eps = 1e-8 against |g| = 1e-3
+
+
+def test_the_two_orders_of_adam_agree_when_eps_does():
+    (first, gradients), (second, _) = make(), make()
+    plain, reordered = optim.Adam(first, A, eps=0.1), optim.Adam(second, A, reordered=True)
+    for t, g in enumerate(gradients, 1):
+        reordered.eps = 0.1 * math.sqrt(1 - 0.999**t)
+        plain.step(g)
+        reordered.step(g)
+    np.testing.assert_allclose(flat(p._data for p in second), flat(p._data for p in first), rtol=1e-12)
+
+
+def test_nesterov_looks_ahead():
+    """Sutskever et al. (2013): v = mu v - a grad f(theta + mu v); our p is their theta + mu v."""
+    curvature, mu = np.array([1.0, 3.0, 10.0]), 0.9
+    p = Parameter(np.ones(3))
+    optimizer = optim.SGD([p], A, momentum=mu, nesterov=True)
+    theta, v = np.ones(3), np.zeros(3)
+    for _ in range(STEPS):
+        optimizer.step([curvature * p._data])
+        v = mu * v - A * curvature * (theta + mu * v)
+        theta = theta + v
+        np.testing.assert_allclose(p._data, theta + mu * v, rtol=1e-9, atol=1e-12)
+
+
+def test_adamax_with_no_gradient_yet():
+    p = Parameter([1.0, 2.0])
+    optimizer = optim.AdaMax([p], 0.1)
+    optimizer.step([np.zeros(2)])
+    assert p._data.tolist() == [1.0, 2.0]
+    optimizer.step([np.array([0.0, 3.0])])
+    np.testing.assert_allclose(p._data, [1.0, 2.0 - 0.1 * 0.1 / (1 - 0.9**2)], rtol=1e-14)
+
+
+def test_adamax_steps_are_not_quite_bounded_by_the_step_size():
+    """Section 7.6.1 claims |step| <= step_size. Gradients beta2^t give (1 - b) (1 - r^t) / ((1 - r) (1 - b^t)) times
+    that, with b = beta1 and r = b / beta2: 0.9 % more."""
+    b, beta2, p = 0.9, 0.999, Parameter([0.0])
+    optimizer, r = optim.AdaMax([p], 1.0, beta1=b, beta2=beta2), b / beta2
+    for t in range(1, 100):
+        before = p._data[0]
+        optimizer.step([np.array([beta2**t])])
+        assert before - p._data[0] == pytest.approx((1 - b) / (1 - r) * (1 - r**t) / (1 - b**t), rel=1e-10)
+    assert before - p._data[0] > 1.009
+
+
+@dtypes
+def test_centred_rmsprop_with_a_constant_gradient(dtype):
+    """n - m^2 is 0 up to rounding, which must not put a negative number under the root."""
+    p = Parameter(np.zeros(1000), dtype=dtype)
+    optimizer = optim.RMSProp([p], A, eps=1e-24, centred=True)
+    for _ in range(400):
+        optimizer.step([np.linspace(1, 3, 1000, dtype=dtype)])
+    assert np.all(np.isfinite(p._data)) and np.all(p._data < 0)
+
+
+@cases
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_shows(case, bad):
+    cls, _, settings = CASES[case]
+    p = Parameter(np.ones(20), dtype=np.float32)
+    optimizer = cls([p], A, **settings)
+    with np.errstate(invalid="ignore"):  # the twins warn
+        for value in (bad, 1.0):
+            optimizer.step([np.where(np.arange(20) == 17, value, 1.0).astype(np.float32)])
+    assert np.flatnonzero(~np.isfinite(p._data)).tolist() == [17]
+
+
+@cases
+@dtypes
+def test_resuming_gives_the_same_bits(case, dtype):
+    cls, _, settings = CASES[case]
+    parameters, gradients = make(dtype)
+    optimizer = cls(parameters, A, weight_decay=WD, **settings)
+    for g in gradients[:25]:
+        optimizer.step(g)
+    copies, state = [Parameter(p._data, p.name) for p in parameters], optimizer.state_dict()
+    resumed = cls(copies, A, weight_decay=WD, **settings)
+    resumed.load_state_dict(state)
+    for array in state.values():
+        np.asarray(array)[...] = 99  # neither of the two shares memory with the state
+    for g in gradients[25:]:
+        optimizer.step(g)
+        resumed.step(g)
+    assert resumed.steps == STEPS
+    assert all(np.array_equal(p._data, q._data) for p, q in zip(parameters, copies, strict=True))
+
+
+def test_state_is_named_and_loading_is_strict():
+    parameters, gradients = make()
+    optimizer = optim.Adam(parameters, A)
+    optimizer.step(gradients[0])
+    state = optimizer.state_dict()
+    assert list(state) == ["step", *(f"{i}.layer.{i}.{slot}" for i in range(3) for slot in "mv")]
+    assert list(optim.SGD([Parameter([1.0])], A, momentum=0.9).state_dict()) == ["step", "0.velocity"]
+    bad = {
+        "missing .'1.layer.1.v'.": {k: v for k, v in state.items() if k != "1.layer.1.v"},
+        "unknown .'3.m'.": state | {"3.m": np.zeros(2)},
+        "0.layer.0.m is float64 of shape .3, 4.": state | {"0.layer.0.m": np.zeros((4, 3))},
+        "the state's float32": state | {"2.layer.2.v": np.float32(1)},
+        "step must be an integer >= 0; got -1": state | {"step": -1},
+        "got 1.0": state | {"step": 1.0, "0.layer.0.m": np.ones((3, 4))},
+    }
+    for message, wrong in bad.items():
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(wrong)
+    after = optimizer.state_dict()
+    assert all(np.array_equal(after[k], state[k]) for k in state)
+
+
+def test_bad_steps_change_nothing():
+    parameters, gradients = make()
+    before, births = flat(p._data for p in parameters), [p._birth for p in parameters]
+    optimizer = optim.Adam(parameters, A)
+    a, b, c = gradients[0]
+    for wrong, message in (
+        ([a, b], "2 gradients for 3 parameters"),
+        ([a, c, b], r"parameter 1.layer.1 is float64 of shape \(5,\), its gradient float64 of shape \(\)"),
+        ([a, b, np.float32(1)], "its gradient float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optimizer.step(wrong)
+    optimizer.step_size = lambda step: 0.0
+    with pytest.raises(ValueError, match=r"step size 0.0 at step 0 is not positive"):
+        optimizer.step(gradients[0])
+    assert np.array_equal(flat(p._data for p in parameters), before) and optimizer.steps == 0
+    assert [p._birth for p in parameters] == births
+
+
+P = Parameter([1.0], "w")
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: optim.SGD([], A), r"SGD: needs a list of one or more Parameters; got \[\]"),
+        (lambda: optim.Adam([np.ones(3)]), r"Adam: .* got \['ndarray'\]"),
+        (lambda: optim.Adam([P, Parameter([2.0]), P]), r"Adam: parameter 0 \(w\) is listed again as 2"),
+        (lambda: optim.Average([P, P]), r"Average: parameter 0 \(w\) is listed again as 1"),
+        (lambda: optim.SGD([P], 0.0), "SGD: step_size must be positive; got 0.0"),
+        (lambda: optim.SGD([P], math.nan), "step_size"),
+        (lambda: optim.SGD([P], A, weight_decay=-1), "weight_decay must be at least 0; got -1"),
+        (lambda: optim.SGD([P], A, momentum=1.0), r"SGD: momentum must lie in \[0, 1\); got 1.0"),
+        (lambda: optim.SGD([P], A, nesterov=True), "needs a momentum above 0"),
+        (lambda: optim.Adam([P], beta1=1.0), "beta1"),
+        (lambda: optim.Adam([P], beta2=-0.1), "beta2"),
+        (lambda: optim.Adam([P], eps=0.0), "eps must be positive"),
+        (lambda: optim.AdaMax([P], beta2=1.0), "beta2"),
+        (lambda: optim.AdaGrad([P], eps=-1), "eps"),
+        (lambda: optim.RMSProp([P], decay=1.0), "decay"),
+        (lambda: optim.Average([P], 1.0), "beta2"),
+        (lambda: optim.burda(0), "steps_per_epoch"),
+        (lambda: optim.linear(1.0, 0.1, 0), "steps"),
+    ],
+)
+def test_bad_settings(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_average_corrects_its_bias():
+    parameters, gradients = make()
+    average, theta_bar = optim.Average(parameters, 0.9), 0
+    for t, values in enumerate(gradients, 1):
+        for p, value in zip(parameters, values, strict=True):
+            p.assign(value)
+        average.update()
+        theta_bar = 0.9 * theta_bar + (1 - 0.9) * flat(values)
+        np.testing.assert_allclose(flat(average.values()), theta_bar / (1 - 0.9**t), rtol=1e-12, atol=1e-16)
+
+
+@dtypes
+def test_the_average_of_a_constant_is_the_constant(dtype):
+    p = Parameter(np.linspace(-2, 3, 11), dtype=dtype)
+    average = optim.Average([p], 0.999)
+    for t in range(1, 5001):
+        average.update()
+        if t in (1, 10, 1000, 5000):  # beta2 and 1 - beta2 in float32 would be off by 108 units in the last place
+            np.testing.assert_allclose(average.values()[0], p._data, rtol=32 * np.finfo(dtype).eps)
+
+
+def test_parameters_are_averages_inside_with():
+    parameters, gradients = make()
+    average = optim.Average(parameters)
+    with pytest.raises(RuntimeError, match="nothing to average yet"):
+        average.__enter__()
+    optimizer = optim.SGD(parameters, A)
+    for g in gradients:
+        optimizer.step(g)
+        average.update()
+    before, births = flat(p._data for p in parameters), [p._birth for p in parameters]
+    with pytest.raises(KeyError), average as same:
+        assert same is average
+        np.testing.assert_array_equal(flat(p._data for p in parameters), flat(average.values()))
+        assert all(p._birth > birth for p, birth in zip(parameters, births, strict=True))
+        for forbidden in (average.update, average.__enter__):
+            with pytest.raises(RuntimeError, match="with"):
+                forbidden()
+        raise KeyError
+    np.testing.assert_array_equal(flat(p._data for p in parameters), before)
+
+    other = optim.Average(make()[0])
+    other.load_state_dict(average.state_dict())
+    np.testing.assert_array_equal(flat(other.values()), flat(average.values()))
+
+
+def test_schedules():
+    burda = optim.burda(steps_per_epoch=5)
+    rates = [burda(step) for step in range(5 * 3300)]
+    epochs = np.repeat(1e-3 * 10.0 ** (-np.arange(8) / 7), 3 ** np.arange(8))
+    np.testing.assert_allclose(rates[: 5 * 3280], np.repeat(epochs, 5), rtol=1e-14)
+    assert (np.flatnonzero(np.diff(rates)) + 1).tolist() == [5 * epoch for epoch in (1, 4, 13, 40, 121, 364, 1093)]
+    assert [optim.linear(1.0, 0.5, 4)(step) for step in (0, 1, 4, 9)] == [1.0, 0.875, 0.5, 0.5]
+    assert [optim.inverse_sqrt(2.0)(step) for step in (0, 3)] == [2.0, 1.0]
+    assert optim.constant(0.3)(17) == 0.3
+
+
+def test_a_schedule_is_asked_for_every_step_from_0():
+    p = Parameter([0.0])
+    optimizer = optim.SGD([p], lambda step: 10.0**-step)
+    for expected in (-1.0, -1.1, -1.11):
+        optimizer.step([np.ones(1)])
+        assert p._data[0] == pytest.approx(expected, rel=1e-15)
+
+
+UPDATES = {
+    "sgd": (kernels.sgd_update, 0, (None, A, WD, 0.0, False)),
+    "momentum": (kernels.sgd_update, 1, (A, WD, 0.9, False)),
+    "nesterov": (kernels.sgd_update, 1, (A, WD, 0.9, True)),
+    "adagrad": (kernels.adagrad_update, 1, (A, 1e-3, WD)),
+    "rmsprop": (kernels.rmsprop_update, 1, (None, None, A, 0.9, 1e-3, 0.0, WD)),
+    "rmsprop-all": (kernels.rmsprop_update, 3, (A, 0.9, 1e-3, 0.9, WD)),
+    "adam": (kernels.adam_update, 2, (A, 0.9, 0.999, 1.5, 1e-3, WD)),
+    "adamax": (kernels.adamax_update, 2, (A, 0.9, 0.999, WD)),
+    "average": (kernels.average_update, 0, (0.999,)),
+}
+
+
+def arrays(count, n, dtype):
+    rng = np.random.default_rng(n)
+    p, g, *state = rng.standard_normal((2 + count, n)).astype(dtype)
+    state = [np.abs(a) + dtype(0.1) for a in state]
+    if count == 3:  # a mean that its mean of squares allows
+        state[1] = np.sqrt(state[0]) / 2
+    if n > 30:  # infinite already, infinite when squared, and not a number
+        g[3], g[17], p[20], g[30] = np.inf, 0.5 * np.finfo(dtype).max, np.nan, np.nan
+    return [a.reshape(1, n) for a in (p, g, *state)]
+
+
+# Without Numba the kernels are the twins themselves: the trajectories above are then what tests them.
+if not numba.config.DISABLE_JIT:
+    from minivi.kernels import jit
+
+    @pytest.mark.parametrize("name", UPDATES)
+    @pytest.mark.parametrize("n", [0, 1, 37, 40_001])
+    @dtypes
+    def test_kernel_and_twin(name, n, dtype):
+        kernel, count, scalars = UPDATES[name]
+        ours, theirs = arrays(count, n, dtype), arrays(count, n, dtype)
+        kernel(*ours, *scalars)
+        with np.errstate(all="ignore"):
+            getattr(reference, kernel.__name__)(*theirs, *scalars)
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=8 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
+
+    @pytest.mark.parametrize("name", UPDATES)
+    @dtypes
+    def test_any_number_of_threads_gives_the_same_bits(name, dtype):
+        kernel, count, scalars = UPDATES[name]
+        results, before = [], jit.get_threads()
+        for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+            jit.set_threads(threads)
+            results.append(arrays(count, 50_003, dtype))
+            kernel(*results[-1], *scalars)
+        jit.set_threads(before)
+        # One element after another, where nothing is vectorised, is one more way to split the work.
+        singles = arrays(count, 50_003, dtype)
+        for i in range(40):
+            kernel(*[a[:, i : i + 1] for a in singles], *scalars)
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                np.testing.assert_array_equal(a, b)
+        for a, b in zip(results[0], singles, strict=True):
+            np.testing.assert_array_equal(a[:, :40], b[:, :40])
