@@ -164,10 +164,12 @@ def _check(args: Any) -> int:
             skipped += 1
             continue
         claims, message = experiments.run_check(entry)
+        if len(claims) > 1:
+            lines.append([entry.equation, entry.claim, "", "", "", "", "", ""])
         for claim in claims:
-            text = f"{entry.claim}{': ' + claim.label if claim.label else ''}"
+            name, text = (entry.equation, entry.claim) if len(claims) == 1 else ("", f"  - {claim.label}")
             lines.append(
-                [entry.equation, text, f"{claim.left:.8g}", claim.relation, f"{claim.right:.8g}", f"{claim.error:.1e}"]
+                [name, text, f"{claim.left:.8g}", claim.relation, f"{claim.right:.8g}", f"{claim.error:.1e}"]
                 + [f"{claim.tolerance:.1e}", "ok" if claim.ok else "FAILED"]
             )
             failed += not claim.ok

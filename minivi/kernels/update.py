@@ -70,8 +70,7 @@ def _rmsprop(p, s, lo, hi):
         if centred:
             m = mean[i] + rate * (d - mean[i])
             mean[i] = m
-            v = v - m * m
-            v = real(0) if v < 0 else v  # max() would lose a NaN
+            v = max(v - m * m, real(0))
         d = d / math.sqrt(v + eps)
         if moving:
             d = momentum * velocity[i] + d

@@ -1,0 +1,46 @@
+"""What the README says is so: its example runs, its commands are single lines, and CI runs nothing else."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def block(section):
+    """The one fenced block of a section."""
+    text = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    (found,) = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+    return found
+
+
+@pytest.mark.parametrize("section", ["Run", "Test"])
+def test_one_line_sets_everything_up(section):
+    command = block(section)
+    assert command.count("\n") == 1 and "venv" in command and "pip install" in command
+
+
+def test_ci_runs_the_test_command():
+    script = (ROOT / ".ci" / "run").read_text()
+    extract = re.search(r'command="\$\((.*)\)"', script).group(1)
+    found = subprocess.run(["bash", "-c", extract], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert found == block("Test")
+    assert "pip install" not in script and "pytest" not in script
+
+
+def test_example_runs():
+    code = block("In twenty lines")
+    assert len(code.splitlines()) <= 22
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    bound = float(re.search(r"bound on the last minibatch: (-\d+\.\d+)", done.stdout).group(1))
+    assert -35 < bound < -20 and "verdict" in done.stdout
+
+
+def test_pictures_exist():
+    for path in re.findall(r"\]\((figures/[^)]*)\)", README):
+        assert (ROOT / path).is_file(), path
