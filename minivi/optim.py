@@ -313,6 +313,8 @@ class Average(_Tracker):
         with average:                       # the parameters are the averages in here, and themselves again after
             evaluate(model)
 
+    Rounding leaves the average of a constant within eps / (2 (1 - beta2)) of it: 3e-5, relative, in float32 at 0.999.
+
     Args:
         parameters: what to average, each listed once.
         beta2: decay rate in [0, 1).

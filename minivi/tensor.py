@@ -23,14 +23,20 @@ from typing import Any
 import numpy as np
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
+_SINGLE, _DOUBLE = FLOATS
 PRIMITIVES: dict[str, Primitive] = {}
 
 _births = itertools.count()
+_new = object.__new__
 
 
 class _Mode(threading.local):
     recording = True
     checking = False
+    usual = True  # recording and not checking: one look where two would be needed
+
+    def set(self, recording, checking):
+        self.recording, self.checking, self.usual = recording, checking, recording and not checking
 
 
 _mode = _Mode()
@@ -47,7 +53,7 @@ class Tensor:
         TypeError: ``data`` is not of floats, or ``dtype`` is neither float32 nor float64.
     """
 
-    __slots__ = ("__weakref__", "_args", "_arrays", "_birth", "_data", "_kwargs", "_op", "_parents", "_saved")
+    __slots__ = ("__weakref__", "_arrays", "_birth", "_data", "_kwargs", "_op", "_parents", "_saved")
     __array_ufunc__ = None  # array + tensor asks Tensor.__radd__ instead of adding element by element
     __hash__ = object.__hash__
 
@@ -61,7 +67,7 @@ class Tensor:
         if array.dtype not in FLOATS:
             mend = "use 'float32' or 'float64'" if dtype is not None else "pass floats, e.g. np.asarray(x, 'float64')"
             raise TypeError(f"Tensor: dtype {array.dtype} (shape {array.shape}) carries no gradient; {mend}")
-        self._data = array
+        self._data = array.astype(array.dtype.type, copy=False)  # NumPy's own dtype object: compared by identity below
         self._op = None
         self._parents = ()
         self._birth = next(_births)
@@ -159,27 +165,31 @@ class Primitive:
 
     def __call__(self, *args, **kwargs):
         arrays, parents = [], []
-        dtype = odd = None
+        recorded, dtype, convert = False, None, False
         for a, takes in zip(args, self.takes, strict=False):
+            parent = found = None
             if isinstance(a, Tensor):
                 if takes:
-                    parents.append((len(arrays), a))
+                    parent, recorded, found = a, True, a._data.dtype
                 a = a._data
-            if takes:
-                if type(a) is np.ndarray and a.dtype in FLOATS:
-                    if dtype is None:
-                        dtype = a.dtype
-                    elif dtype is not a.dtype:
-                        raise TypeError(
-                            f"{self.name}: {dtype} and {a.dtype} do not mix (shapes {_shapes(args)}); "
-                            "make both one with np.asarray(x, 'float32') or Module.astype"
-                        )
+            elif takes:
+                if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
+                    found = a.dtype
                 elif dtype is not None and type(a) is float:
                     a = dtype.type(a)
                 else:
-                    odd = True
+                    convert = True
+            if found is not None:
+                if dtype is None:
+                    dtype = found
+                elif dtype is not found:
+                    raise TypeError(
+                        f"{self.name}: {dtype} and {found} do not mix (shapes {_shapes(args)}); "
+                        "make both one with np.asarray(x, 'float32') or Module.astype"
+                    )
             arrays.append(a)
-        if odd:
+            parents.append(parent)
+        if convert:
             self._convert(arrays, dtype)
         try:
             out = self.function(*arrays, **kwargs)
@@ -193,13 +203,22 @@ class Primitive:
         saved = out
         if self.saves:
             out, saved = out
-        if _mode.checking:
-            _check_finite(self.name, (out,), arrays, _shapes(args))
-        if not parents:
+        if not _mode.usual:
+            if _mode.checking:
+                _check_finite(self.name, (out,), arrays)
+            if recorded and not _mode.recording:
+                return _constant(out)
+        if not recorded:
             return out
-        if not _mode.recording:
-            return _constant(out)
-        return _result(out if type(out) is np.ndarray else np.asarray(out), self, args, arrays, parents, kwargs, saved)
+        result = _new(Tensor)
+        result._data = out if type(out) is np.ndarray else np.asarray(out)
+        result._op = self
+        result._arrays = arrays
+        result._parents = parents
+        result._kwargs = kwargs
+        result._saved = saved
+        result._birth = next(_births)
+        return result
 
     def _convert(self, arrays, dtype):
         """Numbers, NumPy scalars and constant integer arrays take the floats' dtype; other arrays are refused."""
@@ -220,38 +239,25 @@ class Primitive:
             arrays[i] = a
 
     def pull(self, result, cotangent, needed, differentiable):
-        """The cotangents of the arguments ``needed`` (their indices), given that of the ``result``."""
+        """The cotangents of the arguments, given that of the ``result``; those of other arguments may be missing."""
         args, kwargs, saved = result._arrays, result._kwargs, result._saved
         if differentiable:
-            args, saved = result._args, result
+            args = [a if parent is None else parent for a, parent in zip(args, result._parents, strict=True)]
+            saved = result
             if self.composed:
                 # + 0.0 gives each argument a Tensor of its own, since one Tensor may stand in two places
                 args = [a + 0.0 if i in needed else a for i, a in enumerate(args)]
                 again = self.composed(*args, **kwargs)
-                return grad(again, [args[i] for i in needed], cotangent=cotangent, differentiable=True)
+                inner = grad(again, [args[i] for i in needed], cotangent=cotangent, differentiable=True)
+                return dict(zip(needed, inner, strict=True))
         if self.joint:
-            together = self.joint(cotangent, saved, *args, **kwargs)
-            return [together[i] for i in needed]
-        return [self.vjps[i](cotangent, saved, *args, **kwargs) for i in needed]
-
-
-def _result(array, op, args, arrays, parents, kwargs, saved) -> Tensor:
-    """A Tensor that remembers how it was made: with the primitive, its arguments as given and as arrays."""
-    tensor = Tensor.__new__(Tensor)
-    tensor._data = array
-    tensor._op = op
-    tensor._args = args
-    tensor._arrays = arrays
-    tensor._parents = parents
-    tensor._kwargs = kwargs
-    tensor._saved = saved
-    tensor._birth = next(_births)
-    return tensor
+            return self.joint(cotangent, saved, *args, **kwargs)
+        return {i: self.vjps[i](cotangent, saved, *args, **kwargs) for i in needed}
 
 
 def _constant(array) -> Tensor:
     """A leaf that shares ``array``."""
-    leaf = Tensor.__new__(Tensor)
+    leaf = _new(Tensor)
     leaf._data = array if type(array) is np.ndarray else np.asarray(array)
     leaf._op = None
     leaf._parents = ()
@@ -334,22 +340,30 @@ def grad(
 
     results = _results_between(inputs, output)
     wanted = {x._birth for x in inputs}
-    needed = wanted | {result._birth for result in results}
+    needed = wanted.union([result._birth for result in results])
     cotangents = {output._birth: cotangent}
     ours = set()  # births whose cotangent is an array made here, into which sums may be written
+    plain = not (differentiable or _mode.checking)
     with _Recording(differentiable):
         for result in reversed(results):
             birth = result._birth
             g = cotangents[birth] if birth in wanted else cotangents.pop(birth)
-            if g is None:
-                continue
-            targets = [(i, a) for i, a in result._parents if a._birth in needed]
-            pulled = result._op.pull(result, g, [i for i, _ in targets], differentiable)
-            if _mode.checking:
-                _check_finite(f"the vjp of {result._op.name}", pulled, (g,), _shapes(result._args))
-            for (_, target), gi in zip(targets, pulled, strict=True):
+            op, parents = result._op, result._parents
+            pulled = None
+            if op.joint or not plain:
+                which = [i for i, a in enumerate(parents) if a is not None and a._birth in needed]
+                pulled = op.pull(result, g, which, differentiable)
+                if _mode.checking:
+                    _check_finite(f"the vjp of {op.name}", [pulled[i] for i in which], (g,))
+            for i, target in enumerate(parents):
+                if target is None or target._birth not in needed:
+                    continue
+                if pulled is None:
+                    gi = op.vjps[i](g, result._saved, *result._arrays, **result._kwargs)
+                else:
+                    gi = pulled[i]
                 if gi.shape != target._data.shape:
-                    gi = _sum_to(gi, target._data.shape, result._op.name)
+                    gi = _sum_to(gi, target._data.shape, op.name)
                 key = target._birth
                 before = cotangents.get(key)
                 if before is None:
@@ -376,22 +390,26 @@ def _results_between(inputs, output) -> list[Tensor]:
     stack = [output]
     while stack:
         result = stack.pop()
-        for _, a in result._parents:
-            if a._birth > result._birth:
+        birth = result._birth
+        for a in result._parents:
+            if a is None:
+                continue
+            key = a._birth
+            if key > birth:
                 raise RuntimeError(
                     f"grad: {getattr(a, 'name', None) or 'a parameter'} of shape {a.shape} was changed after "
                     f"`{result._op.name}` used it; run the forward pass again before calling grad"
                 )
-            if a._birth not in found:
-                found[a._birth] = a
+            if key not in found:
+                found[key] = a
                 if a._parents:
                     stack.append(a)
     needed = {x._birth for x in inputs}
     results = []
     for birth in sorted(found):
         result = found[birth]
-        for _, a in result._parents:
-            if a._birth in needed:
+        for a in result._parents:
+            if a is not None and a._birth in needed:
                 needed.add(birth)
                 results.append(result)
                 break
@@ -443,10 +461,11 @@ class _Recording:
         self.on = on
 
     def __enter__(self):
-        self.before, _mode.recording = _mode.recording, self.on
+        self.before = _mode.recording
+        _mode.set(self.on, _mode.checking)
 
     def __exit__(self, *error):
-        _mode.recording = self.before
+        _mode.set(self.before, _mode.checking)
 
 
 def no_grad() -> _Recording:
@@ -462,10 +481,11 @@ class detect_nonfinite:
     """
 
     def __enter__(self):
-        self.before, _mode.checking = _mode.checking, True
+        self.before = _mode.checking
+        _mode.set(_mode.recording, True)
 
     def __exit__(self, *error):
-        _mode.checking = self.before
+        _mode.set(_mode.recording, self.before)
 
 
 def stop_gradient(x: Tensor) -> Tensor:
@@ -473,15 +493,16 @@ def stop_gradient(x: Tensor) -> Tensor:
     return _constant(x._data if isinstance(x, Tensor) else x)
 
 
-def _check_finite(name, outputs, inputs, shapes):
+def _check_finite(name, outputs, inputs):
+    inputs = [np.asarray(a) for a in inputs if _is_float(a)]
     for out in outputs:
         out = np.asarray(out)
         bad = ~np.isfinite(out)
-        if bad.any() and all(np.isfinite(np.asarray(a)).all() for a in inputs if _is_float(a)):
+        if bad.any() and all(np.isfinite(a).all() for a in inputs):
             place = tuple(int(i) for i in np.argwhere(bad)[0])
             raise FloatingPointError(
                 f"{name} made the first non-finite value: {out[place]} at {place} of shape {out.shape} "
-                f"({bad.sum()} of {out.size}), from finite arguments of shapes {shapes}"
+                f"({bad.sum()} of {out.size}), from finite arguments of shapes {_shapes(inputs)}"
             )
 
 

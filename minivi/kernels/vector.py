@@ -256,7 +256,7 @@ def pointwise(function):
     # A closure over `element` would be compiled anew by every process: Numba's disk cache knows a closure by what it
     # holds, and a compiled function never looks the same twice.
     template = (_unary, _binary, _ternary)[arity - 1]
-    kernel = FunctionType(template.__code__, globals() | {"element": _scalar(function)}, name)
+    kernel = FunctionType(template.__code__, globals() | {"element": njit(inline="always")(function)}, name)
     kernel.__qualname__ = f"{template.__name__}.{name}"
     kernel = chunk(kernel)
 
