@@ -1,7 +1,7 @@
 """Chapter 2, first part: auto-encoding variational Bayes (thesis sections 1.6, 2.3-2.7, 2.11, appendix 2.A).
 
-Can one train a deep latent-variable model when neither p(x) nor p(z | x) can be computed? Algorithm 1 says yes: maximise
-the evidence lower bound with a second network, the encoder, and let gradients flow through the sampling.
+Can one train a deep latent-variable model when neither p(x) nor p(z | x) can be computed? Algorithm 1 says yes:
+maximise the evidence lower bound with a second network, the encoder, and let gradients flow through the sampling.
 """
 
 # %% [markdown]
@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import multivariate_normal, norm
 
-from minivi import bounds, data, evaluation, nn, optim, ops, plots
+from minivi import bounds, data, evaluation, nn, ops, optim, plots
 from minivi.experiments import Claim, Result, Row, check, experiment
 from minivi.models import VAE
 from minivi.random import Generator
@@ -27,10 +27,10 @@ from minivi.training import fit, save_arrays
 # %% [markdown]
 # ## Settings
 #
-# `paper` is the text's own (section 2.11): weights from N(0, 0.01), a variance; AdaGrad, its global step size the best of
-# three in the first iterations; a prior N(0, I) on the weights; minibatches of 100, one sample each. The smaller budgets
-# use Adam with Glorot's initial weights, which needs far fewer passes over the data, and all 60,000 training images;
-# pixels are drawn afresh from their grey values in each epoch at every budget.
+# `paper` is the text's own (section 2.11): weights from N(0, 0.01), a variance; AdaGrad, its global step size the
+# best of three in the first iterations; a prior N(0, I) on the weights; minibatches of 100, one sample each. The
+# smaller budgets use Adam with Glorot's initial weights, which needs far fewer passes over the data, and all 60,000
+# training images; pixels are drawn afresh from their grey values in each epoch at every budget.
 
 # %%
 ADAM = {"optimizer": "adam", "step_sizes": [1e-3], "batch": 100}
@@ -99,8 +99,8 @@ def choose_step_size(settings, images, latents, seed, steps=200):
         optimizer = optimizer_for(vae, settings, step_size, len(images.train))
         first = images.train[: steps * settings.batch]
         found[step_size] = -fit(
-            vae, loss(vae), optimizer, first, epochs=1, batch_size=settings.batch, rng=Generator(seed), prepare=binarize,
-            progress=False,
+            vae, loss(vae), optimizer, first, epochs=1, batch_size=settings.batch, rng=Generator(seed),
+            prepare=binarize, progress=False,
         ).records[-1]["loss"]  # fmt: skip
     return max(found, key=found.get)
 
@@ -292,7 +292,9 @@ def reconstructions(run):
     axes = fig.add_subplot()
     plots.show(axes, plots.tile(np.concatenate(sheets), images.shape, 20))
     height = images.shape[0] + 1
-    axes.set_yticks([height * (i + 0.5) for i in range(5)], ["data", *(f"{n} latents" for n in (2, 5, 10, 20))], fontsize=8)
+    axes.set_yticks(
+        [height * (i + 0.5) for i in range(5)], ["data", *(f"{n} latents" for n in (2, 5, 10, 20))], fontsize=8
+    )
     axes.set_title(f"Test images of {run.settings.data} and their reconstructions at the posterior mean", fontsize=10)
     return Result(rows, {"": fig})
 
@@ -610,7 +612,9 @@ def importance_identity():
     return Claim(np.abs(left - exact(vae)[0]).max(), "=", 0.0, 1e-8, "largest difference")
 
 
-@check("2.57", "the importance-sampled estimate of log p(x) agrees with the integral, and L = 1 is the ELBO's estimator")
+@check(
+    "2.57", "the importance-sampled estimate of log p(x) agrees with the integral, and L = 1 is the ELBO's estimator"
+)
 def importance_sampling():
     """20,000 samples a pattern, within 4 of the estimate's own errors; the bound rises with L in expectation."""
     vae = tiny()

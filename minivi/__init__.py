@@ -1,8 +1,8 @@
 """minivi: variational inference and deep learning from scratch, in NumPy and Numba.
 
-    import minivi as mv
-    x = mv.Tensor([1.0, 2.0])
-    mv.grad((x * x).sum(), x)          # array([2., 4.])
+import minivi as mv
+x = mv.Tensor([1.0, 2.0])
+mv.grad((x * x).sum(), x)          # array([2., 4.])
 """
 
 from minivi import bounds, distributions, nn, ops, optim

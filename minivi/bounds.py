@@ -1,4 +1,4 @@
-"""Bounds on log p(x) as pure functions of the log-weights log p(x, z_k) - log q(z_k | x), shape (K, B) -> (B,), in nats."""
+"""Bounds on log p(x), pure functions of the log-weights log p(x, z_k) - log q(z_k | x): (K, B) -> (B,), in nats."""
 
 from __future__ import annotations
 

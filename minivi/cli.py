@@ -1,7 +1,7 @@
 """The command line: ``minivi list | run | check | gradcheck | data | bench``.
 
-Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the mend;
-``--debug`` shows the traceback.
+Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the
+mend; ``--debug`` shows the traceback.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="minivi", description="Variational inference from scratch, chapter by chapter.")
+    parser = argparse.ArgumentParser(
+        prog="minivi", description="Variational inference from scratch, chapter by chapter."
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
@@ -77,8 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--index", action="store_true", help="print where each equation is checked, run nothing")
     check.add_argument("--all", action="store_true", help="the slow checks too")
     gradcheck = add("gradcheck", _gradcheck, "check the gradient of your own function by finite differences")
-    gradcheck.add_argument("target", metavar="module:function", help="a function of Tensors, or one that returns a Report")
-    gradcheck.add_argument("--shape", action="append", metavar="3,4", help="shape of each input in turn ('' is a number)")
+    gradcheck.add_argument(
+        "target", metavar="module:function", help="a function of Tensors, or one that returns a Report"
+    )
+    gradcheck.add_argument(
+        "--shape", action="append", metavar="3,4", help="shape of each input in turn ('' is a number)"
+    )
     gradcheck.add_argument("--gradient", metavar="module:function", help="a hand-written gradient to check instead")
     gradcheck.add_argument("--positive", action="store_true", help="draw the inputs from (0.2, 2)")
     gradcheck.add_argument("--seed", type=_seed, default=0)
@@ -111,7 +117,9 @@ def _list(args: Any) -> int:
 
 
 def _time(minutes: float) -> str:
-    return f"{minutes * 60:.0f} s" if minutes < 1 else f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
+    return (
+        f"{minutes * 60:.0f} s" if minutes < 1 else f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
+    )
 
 
 def _run(args: Any) -> int:
@@ -140,7 +148,10 @@ def _check(args: Any) -> int:
         experiments.load_chapters()
     checks = [] if args.what == "primitives" else experiments.matching_checks(args.what)
     if args.index:
-        lines = [["equation", "claim", "checked at"], *([c.equation, c.claim, f"{c.chapter} {c.place}"] for c in checks)]
+        lines = [
+            ["equation", "claim", "checked at"],
+            *([c.equation, c.claim, f"{c.chapter} {c.place}"] for c in checks),
+        ]
         print(experiments.text_table(lines))
         return 0
     if args.what in (None, "primitives"):
@@ -150,7 +161,14 @@ def _check(args: Any) -> int:
                 report = check_primitive(primitive, second)
                 row = max(report.worst(), key=lambda r: (r in report.failures, r.error / (r.allowed or 1.0)))
                 lines.append(
-                    [primitive.name, str(len(report.rows)), row.name, row.where, f"{row.error:.1e}", f"{row.allowed:.1e}"]
+                    [
+                        primitive.name,
+                        str(len(report.rows)),
+                        row.name,
+                        row.where,
+                        f"{row.error:.1e}",
+                        f"{row.allowed:.1e}",
+                    ]
                     + ["second" if second else "first", "ok" if report.ok else "WRONG"]
                 )
                 failed += not report.ok

@@ -1,7 +1,7 @@
 """Distributions over the last axis: samples, log-probabilities, entropies and Kullback-Leibler divergences, in nats.
 
-Parameters may be Tensors (then everything is differentiable) or arrays. Noise is explicit: ``sample`` draws from a given
-generator, ``rsample`` transforms given noise ``eps``, which lets gradients through.
+Parameters may be Tensors (then everything is differentiable) or arrays. Noise is explicit: ``sample`` draws from a
+given generator, ``rsample`` transforms given noise ``eps``, which lets gradients through.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 100
 def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, progress: bool = False) -> Estimate:
     """Importance-sampled log p(x) with K = ``samples`` draws from q(z | x) (thesis eq. 2.57), averaged over data.
 
-    The log-weights stream through a running log-sum-exp in float64, so memory does not grow with K or N. The estimate is
-    a lower bound in expectation, tighter with every sample.
+    The log-weights stream through a running log-sum-exp in float64, so memory does not grow with K or N. The estimate
+    is a lower bound in expectation, tighter with every sample.
 
     Args:
         model: offers ``log_weights(x, rng, samples)`` and ``pixels``.

@@ -346,7 +346,8 @@ def chapter_files() -> list[Path]:
         if files:
             return files
     raise ExperimentError(
-        f"no chapters in {' or '.join(map(str, folders))}; run from the repository, or set MINIVI_CHAPTERS to its chapters folder"
+        f"no chapters in {' or '.join(map(str, folders))}; run from the repository, or set MINIVI_CHAPTERS to its "
+        "chapters folder"
     )
 
 
@@ -377,7 +378,9 @@ def find(key: str) -> Iterator[Experiment]:
     if not found:
         names = sorted({e.chapter for e in EXPERIMENTS.values()} | set(EXPERIMENTS))
         near = difflib.get_close_matches(key, names, 3, 0.4)
-        raise ExperimentError(f"no experiment {key!r}; {'did you mean ' + ', '.join(near) if near else 'see minivi list'}")
+        raise ExperimentError(
+            f"no experiment {key!r}; {'did you mean ' + ', '.join(near) if near else 'see minivi list'}"
+        )
     return iter(found)
 
 

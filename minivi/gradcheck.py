@@ -5,10 +5,10 @@ coordinate) and compares two numbers in float64:
 
     numeric  = <u, f(x + h v) - f(x - h v)> / 2h        analytic = <vjp(u), v>
 
-They must agree to ``tolerance`` relative to the larger, plus the rounding error that the difference itself has. A second
-opinion needs no step size: the Taylor remainder |f(x + h v) - f(x) - h <vjp(u), v>| falls with slope 2 in h when the
-gradient is right, with slope 1 when it is 1 % wrong. Where the two one-sided differences disagree however small the
-step, the point is a kink, and reported as such instead of as a failure.
+They must agree to ``tolerance`` relative to the larger, plus the rounding error that the difference itself has. A
+second opinion needs no step size: the Taylor remainder |f(x + h v) - f(x) - h <vjp(u), v>| falls with slope 2 in h
+when the gradient is right, with slope 1 when it is 1 % wrong. Where the two one-sided differences disagree however
+small the step, the point is a kink, and reported as such instead of as a failure.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Row:
 class Report:
     """The rows of a check, and what they come to.
 
-    Verdicts: ``ok``; ``WRONG``; ``no scale`` (both derivatives drown in rounding errors: nothing is proved, which counts
-    as a failure); ``zero`` (both are exactly 0); ``kink`` (not differentiable here: no verdict, no failure); ``empty``
-    (no elements). ``str(report)`` is a table with the worst row of each input, and names what failed.
+    Verdicts: ``ok``; ``WRONG``; ``no scale`` (both derivatives drown in rounding errors: nothing is proved, which
+    counts as a failure); ``zero`` (both are exactly 0); ``kink`` (not differentiable here: no verdict, no failure);
+    ``empty`` (no elements). ``str(report)`` is a table with the worst row of each input, and names what failed.
     """
 
     title: str
@@ -99,7 +99,9 @@ class Report:
                 )
         kinks = sum(row.verdict == "kink" for row in self.rows)
         if kinks:
-            text.append(f"{kinks} of {len(self.rows)} checks met a kink (the one-sided derivatives differ): no verdict there")
+            text.append(
+                f"{kinks} of {len(self.rows)} checks met a kink (the one-sided derivatives differ): no verdict there"
+            )
         return "\n".join(text)
 
 
@@ -191,7 +193,9 @@ class _Problem:
             raise ValueError("gradcheck: nothing to check; pass inputs, or parameters=model")
         self.cotangent = None
         value = self._call(*self.points)
-        self.cotangent = self.noise.standard_normal(np.shape(value)) if np.size(value) != 1 else np.ones(np.shape(value))
+        self.cotangent = (
+            self.noise.standard_normal(np.shape(value)) if np.size(value) != 1 else np.ones(np.shape(value))
+        )
         if second:
             self.weights = [self.noise.standard_normal(x.shape) for x in self.points]
         first, again = self.value(*self.points)[0], self.value(*self.points)[0]
@@ -207,7 +211,9 @@ class _Problem:
 
     def _call(self, *points, tensors=False):
         keywords = {} if self.rng is None else {"rng": _fresh(self.rng)}
-        arguments = [Tensor(x) for x in points[: self.arguments]] if not self.gradient else list(points[: self.arguments])
+        arguments = (
+            [Tensor(x) for x in points[: self.arguments]] if not self.gradient else list(points[: self.arguments])
+        )
         for p, x in zip(self.parameters, points[self.arguments :], strict=True):
             if not np.array_equal(p._data, x):
                 p.assign(x)
@@ -310,7 +316,9 @@ def _compare(problem, k, where, v, step, tolerance):
             # A symmetric kink hides from the central difference: the one-sided ones tell it from a smooth point.
             bend = abs(plus[0] - 2.0 * problem.base + minus[0]) / h
             if bend > 1e-3 * scale + 10.0 * rounding and _is_kink(problem, k, v, h, bend / 2.0):
-                return Row(problem.names[k], problem.points[k].shape, where, analytic, numeric, error, allowed, h, "kink")
+                return Row(
+                    problem.names[k], problem.points[k].shape, where, analytic, numeric, error, allowed, h, "kink"
+                )
             break
         if h == step:
             first = Row(problem.names[k], problem.points[k].shape, where, analytic, numeric, error, allowed, h, "WRONG")
@@ -398,7 +406,7 @@ def check_primitive(primitive: Primitive, second: bool = False, seed: int = 0) -
     for n, case in enumerate(primitive.cases(sampler(seed))):
         keywords = case[-1] if isinstance(case[-1], dict) else {}
         args = case[:-1] if keywords else case
-        variables = [i for i, takes in zip(range(len(args)), primitive.takes) if takes]
+        variables = [i for i, takes in zip(range(len(args)), primitive.takes, strict=False) if takes]
 
         def f(*values, args=args, keywords=keywords, variables=variables):
             full = list(args)
@@ -419,7 +427,7 @@ def check_primitive(primitive: Primitive, second: bool = False, seed: int = 0) -
 def _taylor_row(primitive, f, inputs, k, name, second, seed):
     slope, remainder = taylor_slope(f, *inputs, wrt=k, seed=seed, second=second)
     # Linear, or so nearly constant in curvature that nothing is left above rounding: the remainder itself must vanish.
-    if primitive.linear and not second or remainder < 1e-13:
+    if (primitive.linear and not second) or remainder < 1e-13:
         return Row(name, np.shape(inputs[k]), "Taylor remainder", 0.0, remainder, remainder, 1e-12, 2.0**-8,
                    "ok" if remainder <= 1e-12 else "WRONG")  # fmt: skip
     return Row(name, np.shape(inputs[k]), "Taylor slope", 2.0, slope, max(0.0, 2.0 - slope), 0.1, 2.0**-8,

@@ -1,7 +1,7 @@
 """Layers: named parameters, linear maps, multi-layer perceptrons and their initial values.
 
-A :class:`Module` finds its parameters by looking at its attributes (Parameters, Modules, and lists of Modules); there is
-nothing to register.
+A :class:`Module` finds its parameters by looking at its attributes (Parameters, Modules, and lists of Modules); there
+is nothing to register.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Module:
     """Something with parameters. Subclasses assign Parameters and Modules to attributes and define ``__call__``."""
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Pairs of name and Parameter, in the order of assignment; names are paths such as ``encoder.layers.0.weight``."""
+        """Pairs of name and Parameter in order of assignment; names are paths as in ``encoder.layers.0.weight``."""
         for name, value in vars(self).items():
             yield from _walk(prefix + name, value)
 

@@ -130,7 +130,9 @@ def tanh(x):
 
 
 @primitive(
-    lambda u, v, g, y: u * y * (1.0 - y), lambda u, v, g, y: u * g * (1.0 - 2.0 * y), cases=lambda a: [(a(3, 4), a(3, 4))]
+    lambda u, v, g, y: u * y * (1.0 - y),
+    lambda u, v, g, y: u * g * (1.0 - 2.0 * y),
+    cases=lambda a: [(a(3, 4), a(3, 4))],
 )
 def sigmoid_vjp(g, y):
     """g y (1 - y): the cotangent of sigmoid's argument."""
@@ -144,7 +146,9 @@ def sigmoid(x):
 
 
 @primitive(
-    lambda u, v, g, x: u * sigmoid(x), lambda u, v, g, x: sigmoid_vjp(u * g, sigmoid(x)), cases=lambda a: [(a(3, 4), a(3, 4))]
+    lambda u, v, g, x: u * sigmoid(x),
+    lambda u, v, g, x: sigmoid_vjp(u * g, sigmoid(x)),
+    cases=lambda a: [(a(3, 4), a(3, 4))],
 )
 def softplus_vjp(g, x):
     """g sigmoid(x): the cotangent of softplus's argument."""
@@ -237,9 +241,15 @@ def _last(x, axis):
 @primitive(
     # A row of -inf alone has the result -inf; weights exp(-inf - 0) = 0 instead of exp(-inf + inf) = NaN.
     lambda g, y, x, axis=-1, keepdims=False: (
-        _expand(g, x, axis, keepdims) * exp(x - where(np.isneginf(_raw(y)), 0.0, y).reshape(_expand(y, x, axis, keepdims).shape))
+        _expand(g, x, axis, keepdims)
+        * exp(x - where(np.isneginf(_raw(y)), 0.0, y).reshape(_expand(y, x, axis, keepdims).shape))
     ),
-    cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axis": 0}), (a(3, 4), {"axis": None}), (a(3, 4), {"axis": 1, "keepdims": True})],
+    cases=lambda a: [
+        (a(3, 4),),
+        (a(2, 3, 4), {"axis": 0}),
+        (a(3, 4), {"axis": None}),
+        (a(3, 4), {"axis": 1, "keepdims": True}),
+    ],
 )
 def log_sum_exp(x, axis=-1, keepdims=False):
     """log sum exp(x) over ``axis`` (an int, a tuple, or None for all), the maximum subtracted."""
@@ -296,7 +306,8 @@ def _matmul_vjp_b(g, y, a, b):
     _matmul_vjp_b,
     linear=True,
     cases=lambda a: [
-        (a(3, 4), a(4, 2)), (a(4), a(4)), (a(4), a(4, 2)), (a(3, 4), a(4)), (a(5, 3, 4), a(4, 2)), (a(5, 3, 4), a(5, 4, 2)),
+        (a(3, 4), a(4, 2)), (a(4), a(4)), (a(4), a(4, 2)), (a(3, 4), a(4)), (a(5, 3, 4), a(4, 2)),
+        (a(5, 3, 4), a(5, 4, 2)),
         (a(2, 1, 3, 4), a(5, 4, 2)), (a(4), a(5, 4, 2)), (a(5, 3, 4), a(4)), (a(3, 0), a(0, 2)),
     ],
 )  # fmt: skip
@@ -315,12 +326,19 @@ def matmul(a, b):
     lambda g, y, x, w, b: _matmul_vjp_b(g, y, x, w),
     lambda g, y, x, w, b: g,
     linear=True,
-    cases=lambda a: [(a(3, 4), a(4, 2), a(2)), (a(5, 3, 4), a(4, 2), a(2)), (a(4), a(4, 2), a(2)), (a(0, 4), a(4, 2), a(2))],
+    cases=lambda a: [
+        (a(3, 4), a(4, 2), a(2)),
+        (a(5, 3, 4), a(4, 2), a(2)),
+        (a(4), a(4, 2), a(2)),
+        (a(0, 4), a(4, 2), a(2)),
+    ],
 )
 def affine(x, w, b):
     """x W + b, fused: x (..., I), W (I, O), b (O,) -> (..., O)."""
     if w.ndim != 2 or b.shape != w.shape[1:] or x.ndim == 0 or x.shape[-1] != w.shape[0]:
-        raise ValueError(f"affine: x {x.shape}, W {w.shape} and b {b.shape} do not fit; they must be (..., I), (I, O), (O,)")
+        raise ValueError(
+            f"affine: x {x.shape}, W {w.shape} and b {b.shape} do not fit; they must be (..., I), (I, O), (O,)"
+        )
     return kernels.matmul(x, w, bias=b)
 
 
@@ -336,7 +354,9 @@ def reshape(x, shape):
 
 
 @primitive(
-    lambda g, y, x, axes=None: transpose(g, axes=None if axes is None else tuple(np.argsort(np.asarray(axes) % x.ndim))),
+    lambda g, y, x, axes=None: transpose(
+        g, axes=None if axes is None else tuple(np.argsort(np.asarray(axes) % x.ndim))
+    ),
     linear=True,
     cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axes": (1, 2, 0)}), (a(2, 3, 4), {"axes": (0, -1, 1)})],
 )
@@ -358,7 +378,9 @@ def broadcast_to(x, shape):
 def _concatenate_vjp(g, y, *parts, axis=0):
     ends = np.cumsum([part.shape[axis] for part in parts])
     lead = (slice(None),) * (axis % parts[0].ndim)
-    return [getitem(g, (*lead, slice(int(end) - part.shape[axis], int(end)))) for part, end in zip(parts, ends, strict=True)]
+    return [
+        getitem(g, (*lead, slice(int(end) - part.shape[axis], int(end)))) for part, end in zip(parts, ends, strict=True)
+    ]
 
 
 @primitive(
@@ -424,7 +446,9 @@ def diagonal(x, offset=0):
 
 
 @primitive(
-    lambda g, y, x, k=0: tril(g, k=k), linear=True, cases=lambda a: [(a(4, 4),), (a(2, 3, 4), {"k": -1}), (a(3, 3), {"k": 1})]
+    lambda g, y, x, k=0: tril(g, k=k),
+    linear=True,
+    cases=lambda a: [(a(4, 4),), (a(2, 3, 4), {"k": -1}), (a(3, 3), {"k": 1})],
 )
 def tril(x, k=0):
     """The lower triangle of the last two axes, up to the ``k``-th diagonal; zeros above."""
@@ -495,7 +519,12 @@ def bernoulli_log_prob(x, logits):
     composed=lambda x, mu, log_sigma: sum(
         -0.5 * _LOG_2PI - log_sigma - 0.5 * square((x - mu) * exp(-log_sigma)), axis=-1
     ),
-    cases=lambda a: [(a(3, 4), a(3, 4), a(3, 4)), (a(5, 3, 4), a(3, 4), a(4)), (a(2, 1, 4), a(3, 1), a(4)), (a(0, 4), a(4), a(4))],
+    cases=lambda a: [
+        (a(3, 4), a(3, 4), a(3, 4)),
+        (a(5, 3, 4), a(3, 4), a(4)),
+        (a(2, 1, 4), a(3, 1), a(4)),
+        (a(0, 4), a(4), a(4)),
+    ],
 )
 def gaussian_log_prob(x, mu, log_sigma):
     """log N(x; mu, diag(sigma^2)) in nats, the constant included (thesis eq. 2.37).
@@ -532,7 +561,14 @@ def gaussian_sample(mu, log_sigma, eps):
 
 # ------------------------------------------------------------------------------------- the operators of Tensor
 def _install() -> None:
-    for name, f in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power, "matmul": matmul}.items():
+    for name, f in {
+        "add": add,
+        "sub": subtract,
+        "mul": multiply,
+        "truediv": divide,
+        "pow": power,
+        "matmul": matmul,
+    }.items():
         setattr(Tensor, f"__{name}__", lambda a, b, f=f: f(a, b))
         setattr(Tensor, f"__r{name}__", lambda a, b, f=f: f(b, a))
     for name in ("lt", "le", "gt", "ge", "eq", "ne"):  # comparisons are constants: plain boolean arrays

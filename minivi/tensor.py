@@ -1,7 +1,8 @@
 """The engine: reverse-mode differentiation of NumPy programs.
 
-A :class:`Tensor` is a NumPy array that remembers the primitive and the arguments that made it. Each gets a birth number,
-and arguments are always older than results, so *descending birth is a valid order for the backward pass*: no recursion.
+A :class:`Tensor` is a NumPy array that remembers the primitive and the arguments that made it. Each gets a birth
+number, and arguments are always older than results, so *descending birth is a valid order for the backward pass*: no
+recursion.
 
     x ──► [exp] ──► y ──► [sum] ──► loss          forward: each primitive computes, and notes its arguments
     gx ◄── vjp ◄─── gy ◄── vjp ◄─── 1.0           grad(loss, [x]): each vjp turns the cotangent of a result into
@@ -163,7 +164,8 @@ class Primitive:
         self.takes = itertools.repeat(True) if joint else [*(v is not None for v in vjps), *[False] * 4]
         PRIMITIVES[self.name] = self
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The result: a Tensor if an argument that has a vjp is one, else an array."""
         arrays, parents = [], []
         recorded, dtype, convert = False, None, False
         for a, takes in zip(args, self.takes, strict=False):

@@ -1,9 +1,9 @@
-"""The training loop: minibatches, a progress bar, metrics as JSON lines, early stopping, checkpoints that survive a kill.
+"""The training loop: minibatches, progress bar, metrics as JSON lines, early stopping, checkpoints that survive a kill.
 
-A checkpoint is one safetensors file, written whole or not at all (temporary file, fsync, rename). It holds the parameters,
-the optimizer's arrays, and as JSON the position in the run and the generator's state, both now and at the start of the
-epoch: the epoch's shuffling is drawn again from the latter. So a run killed at any instant and resumed goes through the
-same numbers as one never killed.
+A checkpoint is one safetensors file, written whole or not at all (temporary file, fsync, rename). It holds the
+parameters, the optimizer's arrays, and as JSON the position in the run and the generator's state, both now and at the
+start of the epoch: the epoch's shuffling is drawn again from the latter. So a run killed at any instant and resumed
+goes through the same numbers as one never killed.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
     try:
         with safe_open(os.fspath(path), "numpy") as file:
             about = (file.metadata() or {}).get("minivi")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
         return arrays, json.loads(about)
     except FileNotFoundError:
         raise TrainingError(f"no file {path}; train first, or give the right folder") from None
     except (SafetensorError, ValueError, TypeError, OSError) as error:
         raise TrainingError(
-            f"{path} is not a whole minivi checkpoint ({str(error).splitlines()[0]}); remove it and run without --resume"
+            f"{path} is not a whole minivi checkpoint ({str(error).splitlines()[0]}); remove it, run without --resume"
         ) from None
 
 
@@ -225,9 +225,7 @@ def _step(loss, prepare, optimizer, x, rng):
             cause = str(error)
         except Exception as error:
             cause = f"repeating the step failed: {error}"
-        raise TrainingError(
-            f"the loss became {number}: {cause}; the last checkpoint is kept: try a smaller step size"
-        )
+        raise TrainingError(f"the loss became {number}: {cause}; the last checkpoint is kept: try a smaller step size")
     optimizer.step(grad(value, optimizer.parameters))
     return number
 

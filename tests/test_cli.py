@@ -24,7 +24,8 @@ def chapter(tmp_path, monkeypatch):
         "from minivi import plots\n"
         "from minivi.experiments import Claim, Result, Row, check, experiment\n"
         "B = {b: {'size': i} for i, b in enumerate(('quick', 'laptop', 'paper'))}\n"
-        "@experiment('sum', title='adds', mirrors='Table 9', budgets=B, minutes={'quick': 0.1, 'laptop': 2, 'paper': 600})\n"
+        "M = {'quick': 0.1, 'laptop': 2, 'paper': 600}\n"
+        "@experiment('sum', title='adds', mirrors='Table 9', budgets=B, minutes=M)\n"
         "def total(run):\n"
         "    fig = plots.figure()\n"
         "    fig.add_subplot().plot([0, 1])\n"
@@ -57,7 +58,9 @@ def test_list(chapter, capsys):
 def test_run_writes_table_figure_and_numbers(chapter, capsys, tmp_path, key):
     status, out, _ = run(capsys, "run", key, "--budget", "laptop", "--seed", "3", "--out", str(tmp_path / "out"))
     assert status == 0
-    assert [line.split() for line in out.splitlines() if line.startswith("sum")] == [["sum", "4.00", "2.50", "+1.50", "nats", "close"]]
+    assert [line.split() for line in out.splitlines() if line.startswith("sum")] == [
+        ["sum", "4.00", "2.50", "+1.50", "nats", "close"]
+    ]
     about = json.loads((tmp_path / "out" / "ch99_toy_sum.json").read_text())
     assert about["seed"] == 3 and about["budget"] == "laptop" and about["settings"] == {"size": 1}
     assert about["table"][0]["ours"] == 4.0 and {"commit", "cpu", "numba", "seconds", "threads"} <= about.keys()
@@ -81,7 +84,9 @@ def test_bad_usage_is_one_line_and_status_2(chapter, capsys, words, message):
     assert err.startswith("minivi: ") and message in err
 
 
-@pytest.mark.parametrize("words", [["run"], ["run", "x", "--budget", "huge"], ["run", "x", "--seed", "-1"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "words", [["run"], ["run", "x", "--budget", "huge"], ["run", "x", "--seed", "-1"], ["nonsense"]]
+)
 def test_argparse_errors_are_status_2(words, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(words)

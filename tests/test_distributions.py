@@ -111,7 +111,11 @@ def test_gradients(function, rng):
 
 @pytest.mark.parametrize(
     ("labels", "error", "match"),
-    [([0.0, 1.0], TypeError, "labels of dtype float64"), ([0, 4], ValueError, "0 to 4 for 4 classes"), ([-1, 0], ValueError, "-1")],
+    [
+        ([0.0, 1.0], TypeError, "labels of dtype float64"),
+        ([0, 4], ValueError, "0 to 4 for 4 classes"),
+        ([-1, 0], ValueError, "-1"),
+    ],
 )
 def test_bad_labels(labels, error, match, rng):
     with pytest.raises(error, match=match):

@@ -146,7 +146,9 @@ def test_kinks_are_reported_not_failed():
 
 
 def test_a_wrong_gradient_beside_a_kink_is_still_wrong():
-    report = gradcheck(lambda x: np.sum(np.abs(x)), np.array([0.0, 1.0]), gradient=lambda x: np.array([0.0, 1.01]), directions=0)
+    report = gradcheck(
+        lambda x: np.sum(np.abs(x)), np.array([0.0, 1.0]), gradient=lambda x: np.array([0.0, 1.01]), directions=0
+    )
     assert [row.verdict for row in report.rows] == ["kink", "WRONG"]
 
 

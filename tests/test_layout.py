@@ -52,7 +52,9 @@ def test_imports_only_from_below(path):
             allowed = FLOORS[parts[1]] < FLOORS[here] or (here, parts[1]) in SAME_FLOOR
             assert allowed, f"{path.name} (floor {FLOORS[here]}) imports {module} (floor {FLOORS[parts[1]]})"
         if here in LIGHT and parts[0] not in ("minivi", "numpy", "numba", "llvmlite") and top:
-            assert parts[0] in sys.stdlib_module_names, f"{path.name} imports {module}; only NumPy and Numba are allowed"
+            assert parts[0] in sys.stdlib_module_names, (
+                f"{path.name} imports {module}; only NumPy and Numba are allowed"
+            )
 
 
 def test_import_is_light():

@@ -91,7 +91,7 @@ def test_log_sum_exp_of_plus_infinity():
 
 
 def test_ties():
-    """The stated subgradients: shared equally in max and maximum, slope 1 at clip's bounds, 0 at relu's and abs's kink."""
+    """The stated subgradients: shared in max and maximum, 1 at clip's bounds, 0 at the kinks of relu and abs."""
     x = Tensor([2.0, 1.0, 2.0])
     np.testing.assert_array_equal(grad(x.max(), x), [0.5, 0.0, 0.5])
     a, b = Tensor([1.0, 3.0]), Tensor([1.0, 2.0])

@@ -173,9 +173,11 @@ def test_arrays_and_tensors_mix_as_in_numpy(rng):
     a, b = rng.standard_normal((2, 3)), rng.standard_normal(3)
     t = Tensor(b)
     for result, expected in [
-        (a + t, a + b), (t + a, a + b), (a - t, a - b), (t - a, b - a), (2.0 * t, 2 * b), (1.0 / (t * t + 1.0), 1 / (b * b + 1)),
+        (a + t, a + b), (t + a, a + b), (a - t, a - b), (t - a, b - a), (2.0 * t, 2 * b),
+        (1.0 / (t * t + 1.0), 1 / (b * b + 1)),
         (a @ t, a @ b), (-t, -b), (t**2, b**2), (np.float64(3.0) * t, 3 * b), (abs(t), abs(b)), (t[1:], b[1:]),
-        (t.reshape(3, 1), b.reshape(3, 1)), (t.reshape((1, 3)).T, b.reshape(1, 3).T), (t.max(), b.max()), (t.mean(), b.mean()),
+        (t.reshape(3, 1), b.reshape(3, 1)), (t.reshape((1, 3)).T, b.reshape(1, 3).T), (t.max(), b.max()),
+        (t.mean(), b.mean()),
     ]:  # fmt: skip
         assert isinstance(result, Tensor)
         np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-14)
@@ -229,9 +231,12 @@ def test_tensor_owns_its_values():
         (lambda: Tensor([1.0], dtype="float16"), TypeError, "float16.*use 'float32' or 'float64'"),
         (lambda: Tensor([1.0], dtype="flaot32"), TypeError, "unknown dtype 'flaot32'; use 'float32' or 'float64'"),
         (lambda: ops.exp(np.arange(3)), TypeError, r"exp: argument 0 of dtype int64, shape \(3,\)"),
-        (lambda: Tensor(np.ones((3, 4))) + np.ones((2, 4)), ValueError, r"add: shapes \(3, 4\) and \(2, 4\) do not broadcast"),
-        (lambda: Tensor(np.ones((3, 4))) @ np.ones((3, 4)), ValueError, r"matmul: shapes \(3, 4\) and \(3, 4\) do not fit"),
-        (lambda: ops.affine(np.ones((2, 3)), np.ones((4, 5)), np.ones(5)), ValueError, r"affine: x \(2, 3\), W \(4, 5\)"),
+        (lambda: Tensor(np.ones((3, 4))) + np.ones((2, 4)), ValueError,
+         r"add: shapes \(3, 4\) and \(2, 4\) do not broadcast"),
+        (lambda: Tensor(np.ones((3, 4))) @ np.ones((3, 4)), ValueError,
+         r"matmul: shapes \(3, 4\) and \(3, 4\) do not fit"),
+        (lambda: ops.affine(np.ones((2, 3)), np.ones((4, 5)), np.ones(5)), ValueError,
+         r"affine: x \(2, 3\), W \(4, 5\)"),
         (lambda: Tensor(np.ones(2, "float32")) * np.ones(2), TypeError, "multiply: float32 and float64 do not mix"),
         (lambda: Tensor([1.0, 2.0]).__setitem__(0, 1.0), TypeError, r"shape \(2,\).*where\("),
         (lambda: (Tensor([1.0]) * 2.0).__setitem__(0, 1.0), TypeError, "made by multiply"),
@@ -263,7 +268,9 @@ def test_wrong_vjp_shape_is_named():
 
     del PRIMITIVES["broken"]
     x = Tensor([1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match=r"vjp of broken gave a cotangent of shape \(2,\) for an argument of shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"vjp of broken gave a cotangent of shape \(2,\) for an argument of shape \(3,\)"
+    ):
         grad(broken(x), x, cotangent=np.ones(3))
 
 

@@ -36,7 +36,18 @@ def setup(seed=0):
 
 def train(folder=None, epochs=4, **more):
     vae, optimizer, loss = setup()
-    history = fit(vae, loss, optimizer, DATA, epochs=epochs, batch_size=15, rng=Generator(9), folder=folder, progress=False, **more)
+    history = fit(
+        vae,
+        loss,
+        optimizer,
+        DATA,
+        epochs=epochs,
+        batch_size=15,
+        rng=Generator(9),
+        folder=folder,
+        progress=False,
+        **more,
+    )
     return vae, history
 
 
@@ -204,7 +215,10 @@ def test_nonfinite_loss_names_the_primitive_and_keeps_the_checkpoint(tmp_path):
         count += 1
         return loss(x, rng) + (ops.log(vae.decoder.layers[1].bias * 0.0).sum() if count > 6 else 0.0)
 
-    with np.errstate(all="ignore"), pytest.raises(TrainingError, match="the loss became -inf: log made the first non-finite"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(TrainingError, match="the loss became -inf: log made the first non-finite"),
+    ):
         fit(vae, poisoned, optimizer, DATA, epochs=4, batch_size=15, rng=Generator(9), folder=tmp_path, progress=False)
     _, about = load_arrays(tmp_path / CHECKPOINT)
     assert about["position"][:2] == [1, 0]
@@ -270,7 +284,11 @@ def test_write_failure_leaves_the_old_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("settings", "match"),
-    [({"epochs": -1}, "nothing to train on"), ({"patience": 2}, "patience needs monitor"), ({"monitor": "x"}, "not the monitored 'x'")],
+    [
+        ({"epochs": -1}, "nothing to train on"),
+        ({"patience": 2}, "patience needs monitor"),
+        ({"monitor": "x"}, "not the monitored 'x'"),
+    ],
 )
 def test_bad_settings(settings, match):
     with pytest.raises(ValueError, match=match):

@@ -109,7 +109,9 @@ def test_output_bias_and_mean_image():
     vae = VAE(3, (4,), 2, rng=Generator(0), output_bias=nn.logit_of_mean(x), init=nn.normal(0.0), dtype="float64")
     np.testing.assert_allclose(vae.mean_image(np.zeros((1, 2))), x[:1], rtol=1e-12)
     np.testing.assert_allclose(vae.reconstruct(np.ones((5, 3))), np.repeat(x[:1], 5, 0), rtol=1e-12)
-    gaussian = VAE(3, (4,), 2, "gaussian", rng=Generator(0), output_bias=nn.logit_of_mean(x), init=nn.normal(0.0), dtype="float64")
+    gaussian = VAE(
+        3, (4,), 2, "gaussian", rng=Generator(0), output_bias=nn.logit_of_mean(x), init=nn.normal(0.0), dtype="float64"
+    )
     np.testing.assert_allclose(gaussian.mean_image(np.zeros((1, 2))), x[:1], rtol=1e-12)
     means, draws = vae.sample(500, Generator(1))
     assert means.shape == draws.shape == (500, 3) and np.abs(draws.mean(0) - x[0]).max() < 0.08

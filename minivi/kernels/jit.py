@@ -30,7 +30,7 @@ import sys
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import carray, cfunc, njit, prange, types
+from numba import carray, njit, prange, types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 

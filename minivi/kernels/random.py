@@ -20,11 +20,10 @@ quadrant and the rest an offset in [-pi/4, pi/4], where short polynomials do and
 import math
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from .jit import chunk, launch, rows
+from .vector import _log
 
 __all__ = ["bernoulli", "normal", "philox_words", "uniform"]
 
@@ -89,40 +88,6 @@ def _bernoulli(p, s, lo, hi):
             out[i] = f64(words[i]) < f64(x[i]) * 2.0**32
 
 
-@intrinsic
-def _as_float(typing_context, bits):
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), codegen
-
-
-@intrinsic
-def _as_bits(typing_context, x):
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.int32(types.float32), codegen
-
-
-@njit(inline="always")
-def _log(x):
-    """log x of a normal float32 x > 0: exponent times log 2, and a polynomial (Cephes) in the mantissa."""
-    bits = _as_bits(x)
-    exponent = (bits - i32(0x3F3504F3)) >> i32(23)  # such that the mantissa is between the roots of 1/2 and 2
-    t = _as_float(bits - (exponent << i32(23))) - f32(1)
-    y = f32(7.0376836292e-2)
-    y = y * t - f32(1.1514610310e-1)
-    y = y * t + f32(1.1676998740e-1)
-    y = y * t - f32(1.2420140846e-1)
-    y = y * t + f32(1.4249322787e-1)
-    y = y * t - f32(1.6668057665e-1)
-    y = y * t + f32(2.0000714765e-1)
-    y = y * t - f32(2.4999993993e-1)
-    y = y * t + f32(3.3333331174e-1)
-    return t + t * t * (y * t - f32(0.5)) + f32(exponent) * f32(math.log(2))
-
-
 @njit(inline="always")
 def _turn(r, cos, sin, quadrant):
     """The point at distance r and an angle of so many right angles and what ``cos`` and ``sin`` belong to."""
@@ -155,7 +120,7 @@ def _normal64(p, s, lo, hi):
             v, w = words[j], words[j + 1]
             u = f64((v >> u64(11)) + u64(1)) * 2.0**-53
             a = f64(i64(w << u64(2))) * (math.pi * 2.0**-65)
-            out[j], out[j + 1] = _turn(math.sqrt(-2 * math.log(u)), math.cos(a), math.sin(a), u32(w >> u64(62)))
+            out[j], out[j + 1] = _turn(math.sqrt(-2 * _log(u)), math.cos(a), math.sin(a), u32(w >> u64(62)))
 
 
 def _launch(kernel, arrays, n, words, work, key, counter):

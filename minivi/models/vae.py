@@ -145,7 +145,7 @@ class VAE(Module):
 
         Args:
             x, rng, samples, eps: as for :meth:`terms`; the result averages over the L = ``samples``.
-            estimator: "A", all three terms sampled (eq. 2.29), or "B", with the KL divergence in closed form (eq. 2.77).
+            estimator: "A", all three terms sampled (eq. 2.29), or "B", the KL divergence in closed form (eq. 2.77).
 
         Raises:
             ValueError: an unknown estimator.
