@@ -11,6 +11,8 @@ equally between ties; clip has slope 1 at its two bounds.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,11 @@ __all__ = [
     "sigmoid", "softplus", "sqrt", "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
 ]  # fmt: skip
 
+# What every function here takes and returns: Tensors when an argument is one, else arrays; numbers are welcome too.
+Array = Tensor | np.ndarray | float
+Axis = int | tuple[int, ...] | None
+Shape = int | tuple[int, ...]
+
 _pairs = lambda a: [(a(3, 4), a(3, 4)), (a(3, 4), a(4)), (a(2, 1, 4), a(3, 1)), (a(), a(3)), (a(0, 3), a(3))]
 _unary = lambda a: [(a(3, 4),), (a(),), (a(0, 3),)]
 _positive = lambda a: [(a(3, 4, low=0.2, high=3.0),), (a(low=0.2),)]
@@ -35,19 +42,19 @@ def _raw(x):
 
 # ---------------------------------------------------------------------------------------------------- arithmetic
 @primitive(lambda g, y, a, b: g, lambda g, y, a, b: g, linear=True, cases=_pairs)
-def add(a, b):
+def add(a: Array, b: Array) -> Array:
     """a + b."""
     return np.add(a, b)
 
 
 @primitive(lambda g, y, a, b: g, lambda g, y, a, b: -g, linear=True, cases=_pairs)
-def subtract(a, b):
+def subtract(a: Array, b: Array) -> Array:
     """a - b."""
     return np.subtract(a, b)
 
 
 @primitive(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, linear=True, cases=_pairs)
-def multiply(a, b):
+def multiply(a: Array, b: Array) -> Array:
     """a * b, element by element."""
     return np.multiply(a, b)
 
@@ -57,7 +64,7 @@ def multiply(a, b):
     lambda g, y, a, b: -g * y / b,
     cases=lambda a: [(a(3, 4), a(3, 4, low=0.5)), (a(2, 1, 4), a(3, 1, low=0.5)), (a(0, 3), a(3, low=0.5))],
 )
-def divide(a, b):
+def divide(a: Array, b: Array) -> Array:
     """a / b, element by element."""
     return np.divide(a, b)
 
@@ -67,50 +74,50 @@ def divide(a, b):
     lambda g, y, a, b: g * y * log(a),
     cases=lambda a: [(a(3, 4, low=0.3), a(3, 4)), (a(3, 4, low=0.3), a(4))],
 )
-def power(a, b):
+def power(a: Array, b: Array) -> Array:
     """a ** b, element by element; for a gradient with respect to the exponent, a > 0."""
     return np.power(a, b)
 
 
 @primitive(lambda g, y, a: -g, linear=True, cases=_unary)
-def negative(a):
+def negative(a: Array) -> Array:
     """-a."""
     return np.negative(a)
 
 
 @primitive(lambda g, y, x: 2.0 * g * x, cases=_unary)
-def square(x):
+def square(x: Array) -> Array:
     """x * x."""
     return np.square(x)
 
 
 @primitive(lambda g, y, x: 0.5 * g / y, cases=_positive)
-def sqrt(x):
+def sqrt(x: Array) -> Array:
     """Square root."""
     return np.sqrt(x)
 
 
 @primitive(lambda g, y, x: g * np.sign(_raw(x)), cases=_unary)
-def abs(x):
+def abs(x: Array) -> Array:
     """Absolute value; slope 0 at 0."""
     return np.abs(x)
 
 
 # ------------------------------------------------------------------------------------------- exponentials and others
 @primitive(lambda g, y, x: g * y, cases=_unary)
-def exp(x):
+def exp(x: Array) -> Array:
     """e to the x."""
     return kernels.exp(x)
 
 
 @primitive(lambda g, y, x: g / x, cases=_positive)
-def log(x):
+def log(x: Array) -> Array:
     """Natural logarithm."""
     return kernels.log(x)
 
 
 @primitive(lambda g, y, x: g / (1.0 + x), cases=lambda a: [(a(3, 4, low=-0.7),), (a(low=-0.5),)])
-def log1p(x):
+def log1p(x: Array) -> Array:
     """log(1 + x), exact for small x."""
     return kernels.log1p(x)
 
@@ -118,13 +125,13 @@ def log1p(x):
 @primitive(
     lambda u, v, g, y: u * (1.0 - y * y), lambda u, v, g, y: -2.0 * u * g * y, cases=lambda a: [(a(3, 4), a(3, 4))]
 )
-def tanh_vjp(g, y):
+def tanh_vjp(g: Array, y: Array) -> Array:
     """g (1 - y^2): the cotangent of tanh's argument."""
     return kernels.tanh_vjp(g, y)
 
 
 @primitive(lambda g, y, x: tanh_vjp(g, y), cases=_unary)
-def tanh(x):
+def tanh(x: Array) -> Array:
     """Hyperbolic tangent."""
     return kernels.tanh(x)
 
@@ -134,13 +141,13 @@ def tanh(x):
     lambda u, v, g, y: u * g * (1.0 - 2.0 * y),
     cases=lambda a: [(a(3, 4), a(3, 4))],
 )
-def sigmoid_vjp(g, y):
+def sigmoid_vjp(g: Array, y: Array) -> Array:
     """g y (1 - y): the cotangent of sigmoid's argument."""
     return kernels.sigmoid_vjp(g, y)
 
 
 @primitive(lambda g, y, x: sigmoid_vjp(g, y), cases=_unary)
-def sigmoid(x):
+def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x))."""
     return kernels.sigmoid(x)
 
@@ -150,25 +157,25 @@ def sigmoid(x):
     lambda u, v, g, x: sigmoid_vjp(u * g, sigmoid(x)),
     cases=lambda a: [(a(3, 4), a(3, 4))],
 )
-def softplus_vjp(g, x):
+def softplus_vjp(g: Array, x: Array) -> Array:
     """g sigmoid(x): the cotangent of softplus's argument."""
     return kernels.softplus_vjp(g, x)
 
 
 @primitive(lambda g, y, x: softplus_vjp(g, x), cases=_unary)
-def softplus(x):
+def softplus(x: Array) -> Array:
     """log(1 + exp(x)), stable for every x."""
     return kernels.softplus(x)
 
 
 @primitive(lambda u, v, g, y: relu_vjp(u, y), None, cases=lambda a: [(a(3, 4), a(3, 4))])
-def relu_vjp(g, y):
+def relu_vjp(g: Array, y: Array) -> Array:
     """g where y > 0, else 0: the cotangent of relu's argument."""
     return kernels.relu_vjp(g, y)
 
 
 @primitive(lambda g, y, x: relu_vjp(g, y), cases=_unary)
-def relu(x):
+def relu(x: Array) -> Array:
     """max(x, 0); slope 0 at 0."""
     return kernels.relu(x)
 
@@ -178,13 +185,13 @@ def relu(x):
     lambda u, v, g, y: u * g * (_raw(y) < 0),
     cases=lambda a: [(a(3, 4), a(3, 4, low=-0.8))],
 )
-def elu_vjp(g, y):
+def elu_vjp(g: Array, y: Array) -> Array:
     """g where y > 0, else g (y + 1): the cotangent of elu's argument."""
     return kernels.elu_vjp(g, y)
 
 
 @primitive(lambda g, y, x: elu_vjp(g, y), cases=_unary)
-def elu(x):
+def elu(x: Array) -> Array:
     """x where x > 0, else exp(x) - 1."""
     return kernels.elu(x)
 
@@ -203,12 +210,12 @@ def _expand(y, x, axis, keepdims):
     linear=True,
     cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axis": (0, 2)}), (a(3, 4), {"axis": -1, "keepdims": True}), (a(0, 3),)],
 )
-def sum(x, axis=None, keepdims=False):
+def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Sum over ``axis`` (an int, a tuple, or None for all)."""
     return np.sum(x, axis=axis, keepdims=keepdims)
 
 
-def mean(x, axis=None, keepdims=False):
+def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Mean over ``axis`` (an int, a tuple, or None for all)."""
     total = sum(x, axis=axis, keepdims=keepdims)
     return total * (total.size / x.size if x.size else np.nan)
@@ -220,7 +227,7 @@ def mean(x, axis=None, keepdims=False):
     ),
     cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axis": (0, 2)}), (a(3, 4), {"axis": -1, "keepdims": True})],
 )
-def max(x, axis=None, keepdims=False):
+def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Largest element over ``axis``; ties share the cotangent equally."""
     return np.max(x, axis=axis, keepdims=keepdims)
 
@@ -251,7 +258,7 @@ def _last(x, axis):
         (a(3, 4), {"axis": 1, "keepdims": True}),
     ],
 )
-def log_sum_exp(x, axis=-1, keepdims=False):
+def log_sum_exp(x: Array, axis: Axis = -1, keepdims: bool = False) -> Array:
     """log sum exp(x) over ``axis`` (an int, a tuple, or None for all), the maximum subtracted."""
     y = kernels.log_sum_exp(_last(x, axis))
     return _expand(y, x, axis, False) if keepdims else y
@@ -260,7 +267,7 @@ def log_sum_exp(x, axis=-1, keepdims=False):
 @primitive(
     lambda g, y, x: g - exp(y) * sum(g, axis=-1, keepdims=True), cases=lambda a: [(a(3, 4),), (a(2, 3, 5),), (a(0, 3),)]
 )
-def log_softmax(x):
+def log_softmax(x: Array) -> Array:
     """x - log sum exp(x) over the last axis."""
     return kernels.log_softmax(x)
 
@@ -270,7 +277,7 @@ def log_softmax(x):
     linear=True,
     cases=lambda a: [(a(3, 4),), (a(3, 4), {"axis": 0, "reverse": True})],
 )
-def cumsum(x, axis=-1, reverse=False):
+def cumsum(x: Array, axis: int = -1, reverse: bool = False) -> Array:
     """Cumulative sum along ``axis``, from its end with ``reverse``."""
     return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
 
@@ -311,7 +318,7 @@ def _matmul_vjp_b(g, y, a, b):
         (a(2, 1, 3, 4), a(5, 4, 2)), (a(4), a(5, 4, 2)), (a(5, 3, 4), a(4)), (a(3, 0), a(0, 2)),
     ],
 )  # fmt: skip
-def matmul(a, b):
+def matmul(a: Array, b: Array) -> Array:
     """a @ b for vectors, matrices and stacks of matrices, by NumPy's rules."""
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(
@@ -333,7 +340,7 @@ def matmul(a, b):
         (a(0, 4), a(4, 2), a(2)),
     ],
 )
-def affine(x, w, b):
+def affine(x: Array, w: Array, b: Array) -> Array:
     """x W + b, fused: x (..., I), W (I, O), b (O,) -> (..., O)."""
     if w.ndim != 2 or b.shape != w.shape[1:] or x.ndim == 0 or x.shape[-1] != w.shape[0]:
         raise ValueError(
@@ -348,7 +355,7 @@ def affine(x, w, b):
     linear=True,
     cases=lambda a: [(a(3, 4), {"shape": (2, 6)}), (a(3, 4), {"shape": -1}), (a(), {"shape": (1, 1)})],
 )
-def reshape(x, shape):
+def reshape(x: Array, shape: Shape) -> Array:
     """The same elements in another shape."""
     return np.reshape(x, shape)
 
@@ -360,7 +367,7 @@ def reshape(x, shape):
     linear=True,
     cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axes": (1, 2, 0)}), (a(2, 3, 4), {"axes": (0, -1, 1)})],
 )
-def transpose(x, axes=None):
+def transpose(x: Array, axes: tuple[int, ...] | None = None) -> Array:
     """Axes in another order, by default reversed."""
     return np.transpose(x, axes)
 
@@ -370,7 +377,7 @@ def transpose(x, axes=None):
     linear=True,
     cases=lambda a: [(a(4), {"shape": (3, 4)}), (a(3, 1), {"shape": (2, 3, 4)}), (a(), {"shape": (2,)})],
 )
-def broadcast_to(x, shape):
+def broadcast_to(x: Array, shape: Shape) -> Array:
     """``x`` repeated to ``shape``."""
     return np.broadcast_to(x, shape)
 
@@ -392,12 +399,12 @@ def _concatenate(*parts, axis=0):
     return np.concatenate(parts, axis)
 
 
-def concatenate(parts, axis=0):
+def concatenate(parts: Sequence[Array], axis: int = 0) -> Array:
     """The arrays ``parts`` joined along ``axis``."""
     return _concatenate(*parts, axis=axis)
 
 
-def stack(parts, axis=0):
+def stack(parts: Sequence[Array], axis: int = 0) -> Array:
     """The arrays ``parts``, of equal shapes, along a new ``axis``."""
     parts = list(parts)
     axis = axis % (np.ndim(parts[0]) + 1)
@@ -433,12 +440,12 @@ def _add_at(x, index, shape):
         (a(3, 4), np.arange(12).reshape(3, 4) % 3 == 0),
     ],
 )  # fmt: skip
-def getitem(x, index):
+def getitem(x: Array, index: Any) -> Array:
     """x[index] for slices, integers, integer and boolean arrays; repeated indices accumulate in the gradient."""
     return x[index]
 
 
-def diagonal(x, offset=0):
+def diagonal(x: Array, offset: int = 0) -> Array:
     """The diagonal of the last two axes."""
     rows, columns = x.shape[-2:]
     i = np.arange(builtins.max(0, -offset), builtins.max(0, builtins.min(rows, columns - offset)))
@@ -450,7 +457,7 @@ def diagonal(x, offset=0):
     linear=True,
     cases=lambda a: [(a(4, 4),), (a(2, 3, 4), {"k": -1}), (a(3, 3), {"k": 1})],
 )
-def tril(x, k=0):
+def tril(x: Array, k: int = 0) -> Array:
     """The lower triangle of the last two axes, up to the ``k``-th diagonal; zeros above."""
     return np.tril(x, k)
 
@@ -463,7 +470,7 @@ def tril(x, k=0):
     linear=True,
     cases=lambda a: [(a(3, 4) > 0, a(3, 4), a(4)), (a(4) > 0, a(3, 1), a(3, 4))],
 )
-def where(mask, a, b):
+def where(mask: Array, a: Array, b: Array) -> Array:
     """``a`` where the boolean ``mask`` holds, else ``b``; the cotangent of what was not chosen is 0."""
     return np.where(np.asarray(mask, bool), a, b)
 
@@ -472,7 +479,7 @@ def where(mask, a, b):
     lambda g, y, x, low=None, high=None: g * (_raw(x) == _raw(y)),
     cases=lambda a: [(a(3, 4), {"low": -1.03, "high": 0.98}), (a(3, 4), {"high": 0.77})],
 )
-def clip(x, low=None, high=None):
+def clip(x: Array, low: float | None = None, high: float | None = None) -> Array:
     """``x`` kept within the numbers ``low`` and ``high``; slope 1 within and at the bounds, 0 outside."""
     return np.clip(x, low, high)
 
@@ -484,13 +491,13 @@ def _wins(this, other, y):
 
 
 @primitive(lambda g, y, a, b: g * _wins(a, b, y), lambda g, y, a, b: g * _wins(b, a, y), cases=_pairs)
-def maximum(a, b):
+def maximum(a: Array, b: Array) -> Array:
     """The larger of a and b, element by element; a tie shares the cotangent."""
     return np.maximum(a, b)
 
 
 @primitive(lambda g, y, a, b: g * _wins(a, b, y), lambda g, y, a, b: g * _wins(b, a, y), cases=_pairs)
-def minimum(a, b):
+def minimum(a: Array, b: Array) -> Array:
     """The smaller of a and b, element by element; a tie shares the cotangent."""
     return np.minimum(a, b)
 
@@ -506,7 +513,7 @@ _LOG_2PI = float(np.log(2.0 * np.pi))
     composed=lambda x, logits: sum(x * logits - softplus(logits), axis=-1),
     cases=lambda a: [(a(3, 4, low=0.1, high=0.9), a(3, 4)), (a(2, 3, low=0.1, high=0.9), a(5, 2, 3)), (a(3), a(0, 3))],
 )
-def bernoulli_log_prob(x, logits):
+def bernoulli_log_prob(x: Array, logits: Array) -> Array:
     """sum_d x_d log p_d + (1 - x_d) log(1 - p_d) with p = sigmoid(logits), in nats (thesis eq. 1.18).
 
     Shapes: ``x`` and ``logits`` (..., D), broadcast against each other -> (...).
@@ -526,7 +533,7 @@ def bernoulli_log_prob(x, logits):
         (a(0, 4), a(4), a(4)),
     ],
 )
-def gaussian_log_prob(x, mu, log_sigma):
+def gaussian_log_prob(x: Array, mu: Array, log_sigma: Array) -> Array:
     """log N(x; mu, diag(sigma^2)) in nats, the constant included (thesis eq. 2.37).
 
     Shapes: all (..., D), broadcast against each other -> (...).
@@ -539,7 +546,7 @@ def gaussian_log_prob(x, mu, log_sigma):
     composed=lambda mu, log_sigma: sum(0.5 * (square(mu) + exp(2.0 * log_sigma) - 1.0) - log_sigma, axis=-1),
     cases=lambda a: [(a(3, 4), a(3, 4)), (a(5, 3, 4), a(4)), (a(0, 4), a(0, 4))],
 )
-def gaussian_kl(mu, log_sigma):
+def gaussian_kl(mu: Array, log_sigma: Array) -> Array:
     """KL(N(mu, diag(sigma^2)) || N(0, I)) in nats (thesis appendix 2.A).
 
     Shapes: both (..., D) -> (...).
@@ -554,7 +561,7 @@ def gaussian_kl(mu, log_sigma):
     composed=lambda mu, log_sigma, eps: mu + exp(log_sigma) * eps,
     cases=lambda a: [(a(3, 4), a(3, 4), a(3, 4)), (a(3, 4), a(3, 4), a(5, 3, 4)), (a(4), a(4), a(0, 4))],
 )
-def gaussian_sample(mu, log_sigma, eps):
+def gaussian_sample(mu: Array, log_sigma: Array, eps: Array) -> Array:
     """mu + sigma * eps, the reparameterised sample (thesis eq. 2.40); shapes (..., D), broadcast."""
     return kernels.gaussian_sample(mu, log_sigma, eps)
 

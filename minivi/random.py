@@ -81,12 +81,14 @@ class Generator:
     """
 
     def __init__(self, seed: int | Sequence[int] | None = None):
-        if isinstance(seed, list | tuple | np.ndarray) and all(map(_natural, seed)):
-            # SeedSequence ignores trailing zeros; with the length, (5, 0) is not (5,)
-            seed = [len(seed), *map(int, seed)]
-        elif not (seed is None or _natural(seed)):
+        sequence = isinstance(seed, list | tuple | np.ndarray) and all(map(_natural, seed))
+        if not (sequence or seed is None or _natural(seed)):
             raise ValueError(f"Generator: the seed must be an integer >= 0, a sequence of such or None; got {seed!r}")
-        self._key = tuple(np.random.SeedSequence(seed).generate_state(4).tolist())
+        # SeedSequence ignores trailing zeros: with the length as a spawn key, (5, 0) is neither (5,) nor 5.
+        hashed = (
+            np.random.SeedSequence(list(seed), spawn_key=(len(seed),)) if sequence else np.random.SeedSequence(seed)
+        )
+        self._key = tuple(hashed.generate_state(4).tolist())
         self._counter = 0
 
     @property
@@ -237,7 +239,8 @@ class Generator:
         while np.any(outside := x > span):
             x[outside] = self._words64(int(np.count_nonzero(outside))) & mask[outside]
         # unsigned numbers wrap round, as a negative lower bound needs
-        x = (x.reshape(shape) + np.asarray(first % 2**64, np.uint64)).astype(dtype)
+        first = np.broadcast_to(np.asarray(first % 2**64, np.uint64), shape)
+        x = (x + first.reshape(-1)).astype(dtype).reshape(shape)
         return x[()] if size is None else x
 
     def permutation(self, x):
@@ -286,8 +289,7 @@ class Generator:
             index = np.searchsorted(total / total[-1], self.random(k), side="right")
         else:
             index = possible[np.argsort(self.standard_exponential(len(possible)) / p[possible], kind="stable")[:k]]
-        chosen = pool[index.reshape(shape)]
-        return chosen[()] if size is None else chosen
+        return pool[index[0] if size is None else index.reshape(shape)]
 
 
 def default_rng(seed: "Generator | int | Sequence[int] | None" = None) -> Generator:

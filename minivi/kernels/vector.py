@@ -3,10 +3,9 @@
 A function under ``@pointwise`` is written for one element; the decorator compiles it into a chunk and gives back the
 function of arrays. A function that sums over the last axis is a chunk of its own:
 
-        x   (rows, D)     . . . . . . . . | . . . . . . . . | . . .     blocks of 128 terms: each summed in
-                           \\ \\ \\ | | / / /                           vector lanes, in the precision of x
-                                  +       +        +       +   +
-        out (rows,)                    the blocks' sums: in float64
+        x    (rows, D)    . . . . . . . . | . . . . . . . . | . . .    blocks of 128 terms, each summed in vector
+                                 |                 |            |      lanes in the precision of x
+        out  (rows,)             + --------------- + ---------- +      the sums of the blocks, added in float64
 
 Operands broadcast without being copied where their shape is the end of the result's, as (B, D) or (D,) beside
 (K, B, D): row ``r`` of the result then uses row ``r % R`` of an operand of R rows.
@@ -47,7 +46,7 @@ BLOCK = 128  # terms that are summed in their own precision before float64 takes
 LOG_2_HIGH, LOG_2_LOW = f(0.693359375), f(-2.12194440e-4)
 
 
-# --------------------------------------------------------------------------------------------- one element
+# ----------------------------------------------------------------------------------------------------- one element
 def _scalar(function):
     return njit(forceinline=True, **MATH)(function)
 
@@ -70,8 +69,8 @@ def _by_type(float64):
 
 @intrinsic
 def _bits(context, x):
-    """The bits of a float as an integer of the same size, and back."""
-    to = {types.float32: types.int32, types.int32: types.float32, types.float64: types.int64}[x]
+    """The bits of a float32 as an int32, and back."""
+    to = types.int32 if x == types.float32 else types.float32
     return to(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(to))
 
 

@@ -1,0 +1,121 @@
+"""The workloads in JAX: one jitted training step with donated state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+from jax import nn
+
+from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
+
+VERSIONS = {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+array = jnp.asarray
+
+
+def _network(layers, x):
+    for weight, bias in layers[:-1]:
+        x = jnp.tanh(x @ weight + bias)
+    weight, bias = layers[-1]
+    return x @ weight + bias
+
+
+def _log_prob(x, logits):
+    return (x * logits - nn.softplus(logits)).sum(-1)
+
+
+def _encode(p, x, eps):
+    mu, log_variance = jnp.split(_network(p[: len(p) // 2], x), 2, 1)
+    return mu, log_variance, mu + jnp.exp(0.5 * log_variance) * eps
+
+
+def vae(p: list, noise: list, x: jax.Array) -> jax.Array:
+    """Minus the bound with the analytic KL."""
+    mu, log_variance, z = _encode(p, x, noise[0][0])
+    kl = 0.5 * (mu * mu + jnp.exp(log_variance) - log_variance - 1).sum()
+    return (kl - _log_prob(x, _network(p[len(p) // 2 :], z)).sum()) / len(x)
+
+
+def iwae50(p: list, noise: list, x: jax.Array) -> jax.Array:
+    """Minus the importance-weighted bound."""
+    (eps,) = noise
+    _, log_variance, z = _encode(p, x, eps)
+    logits = _network(p[len(p) // 2 :], z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
+    log_w = _log_prob(x, logits) - 0.5 * (z * z - eps * eps - log_variance).sum(-1)
+    return math.log(len(eps)) - nn.logsumexp(log_w, 0).mean()
+
+
+def made(p: list, noise: list, x: jax.Array, masks: list) -> jax.Array:
+    """Minus the log-likelihood of MADE."""
+    (w1, b1), (w2, b2) = p
+    return -_log_prob(x, nn.relu(x @ (w1 * masks[0]) + b1) @ (w2 * masks[1]) + b2).mean()
+
+
+def vdropout(p: list, noise: list, x: jax.Array, labels: jax.Array) -> jax.Array:
+    """Variational dropout with the local reparameterisation."""
+    kl = 0.0
+    for n, ((weight, bias, log_alpha), eps) in enumerate(zip(p, noise, strict=True)):
+        x = nn.relu(x) if n else x
+        log_alpha = jnp.minimum(log_alpha, 0.0)
+        alpha = jnp.exp(log_alpha)
+        variance = (x * x) @ (alpha * weight * weight)
+        x = x @ weight + bias + jnp.sqrt(variance + 1e-8) * eps
+        kl -= weight.size * (0.5 * log_alpha + C1 * alpha + C2 * alpha**2 + C3 * alpha**3).sum()
+    return kl / DATA_SIZE - jnp.take_along_axis(nn.log_softmax(x), labels[:, None], 1).mean()
+
+
+def _adam(p, gradients, m, v, steps):
+    beta1, beta2 = ADAM["beta1"], ADAM["beta2"]
+    unbias1, unbias2 = 1 - beta1**steps, 1 - beta2**steps
+    m = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, m, gradients)
+    v = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g * g, v, gradients)
+    change = lambda p, m, v: p - ADAM["step_size"] / unbias1 * m / (jnp.sqrt(v / unbias2) + ADAM["eps"])
+    return jax.tree.map(change, p, m, v), m, v
+
+
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
+FAMILIES = [*MODELS, "adam", "gemm", "rng"]
+
+
+def build(w: Workload) -> Callable:
+    """``step(batch, noise)`` of a workload."""
+    if w.family == "gemm":
+        turn = [jnp.transpose if t == "t" else jnp.asarray for t in w.layout]
+        product = jax.jit(lambda a, b: turn[0](a) @ turn[1](b))
+        return lambda batch, noise: product(*batch).block_until_ready()
+    key = jax.random.key(0)
+    if w.family == "rng":
+        draw = jax.jit(lambda key: jax.random.normal(key, w.shape, jnp.float32))
+        return lambda batch, noise: draw(key).block_until_ready()
+    p = jax.tree.map(jnp.array, w.parameters())
+    more = {"masks": [jnp.array(m) for m in w.masks()]} if w.family == "made" else {}
+
+    def loss(p, noise, *batch):
+        return MODELS[w.family](p, noise, *batch, **more)
+
+    def train(state, batch, noise):
+        p, m, v, steps, key = state
+        steps += 1
+        if w.family == "adam":
+            p, m, v = _adam(p, [batch], m, v, steps)
+            return (p, m, v, steps, key), p[0][0][:1000]
+        if noise is None:
+            key, *now = jax.random.split(key, len(w.noise) + 1)
+            noise = [jax.random.normal(k, shape, jnp.float32) for k, shape in zip(now, w.noise, strict=True)]
+        value, gradients = jax.value_and_grad(loss)(p, noise, *batch)
+        p, m, v = _adam(p, gradients, m, v, steps)
+        return (p, m, v, steps, key), value
+
+    train = jax.jit(train, donate_argnums=0)
+    m, v = (jax.tree.map(jnp.zeros_like, p) for _ in range(2))
+    state = (p, m, v, jnp.float32(0), key)
+
+    def step(batch, noise):
+        nonlocal state
+        state, value = train(state, batch, noise)
+        return value
+
+    return step

@@ -1,0 +1,139 @@
+"""The workloads as a user of minivi writes them: engine, layers, optimizer; nothing is called that is not public."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numba
+import numpy as np
+
+from minivi import Generator, bounds, grad, kernels, nn, ops
+from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, Workload
+from minivi.distributions import Bernoulli, Categorical
+from minivi.models import VAE
+from minivi.optim import Adam
+from minivi.tensor import Parameter
+
+VERSIONS = {"numpy": np.__version__, "numba": numba.__version__, "matmul": kernels.matmul_backend()}
+
+
+def array(a: np.ndarray) -> np.ndarray:
+    """What a batch is made of."""
+    return a
+
+
+def _model(w):
+    half = len(w.layers) // 2
+    hidden = [outputs for _, outputs in w.layers[: half - 1]]
+    return VAE(w.layers[0][0], hidden, w.layers[half][0], rng=Generator(0))
+
+
+def vae(w: Workload) -> tuple:
+    """The model and ``loss(x, noise, rng)``: minus the bound with the analytic KL (thesis eq. 2.77)."""
+    model = _model(w)
+    return model, lambda x, noise, rng: -model.elbo(x, rng, eps=noise and noise[0]).mean()
+
+
+def iwae50(w: Workload) -> tuple:
+    """Minus the importance-weighted bound (thesis eq. 2.57)."""
+    model = _model(w)
+    return model, lambda x, noise, rng: -bounds.iwae(model.log_weights(x, rng, w.samples, eps=noise and noise[0])).mean()
+
+
+def masked_affine(x, weight, mask, bias):
+    """x (W * mask) + b."""
+    return ops.affine(x, weight * mask, bias)
+
+
+class MADE(nn.Module):
+    """An autoregressive model with one hidden layer."""
+
+    def __init__(self, sizes, masks):
+        self.layers = [nn.Linear(i, o, Generator(0)) for i, o in sizes]
+        self.masks = masks
+
+    def __call__(self, x):
+        """Logits of each pixel given those before it, (B, D)."""
+        (first, last), (mask, last_mask) = self.layers, self.masks
+        h = ops.relu(masked_affine(x, first.weight, mask, first.bias))
+        return masked_affine(h, last.weight, last_mask, last.bias)
+
+
+def made(w: Workload) -> tuple:
+    """Minus the log-likelihood of MADE."""
+    model = MADE(w.layers, w.masks())
+    return model, lambda x, noise, rng: -Bernoulli(model(x)).log_prob(x).mean()
+
+
+class DropoutLayer(nn.Module):
+    """A linear layer whose weights have the posterior N(W, alpha W^2)."""
+
+    def __init__(self, inputs, outputs):
+        linear = nn.Linear(inputs, outputs, Generator(0))
+        self.weight, self.bias, self.log_alpha = linear.weight, linear.bias, Parameter(np.zeros(1, np.float32))
+
+    def __call__(self, x, eps):
+        """The layer's output, sampled from its own posterior, and the negative KL of the weights."""
+        log_alpha = ops.minimum(self.log_alpha, 0.0)
+        alpha = ops.exp(log_alpha)
+        mean = ops.affine(x, self.weight, self.bias)
+        variance = ops.square(x) @ (alpha * ops.square(self.weight))
+        per_weight = 0.5 * log_alpha + C1 * alpha + C2 * alpha**2 + C3 * alpha**3
+        return mean + ops.sqrt(variance + 1e-8) * eps, self.weight.size * per_weight.sum()
+
+
+class DropoutNetwork(nn.Module):
+    """A classifier made of such layers."""
+
+    def __init__(self, sizes):
+        self.layers = [DropoutLayer(i, o) for i, o in sizes]
+
+    def loss(self, x, labels, noise, rng):
+        """Mean cross-entropy plus the weights' KL for each datum."""
+        kl = 0.0
+        for n, layer in enumerate(self.layers):
+            eps = noise[n] if noise else rng.standard_normal((len(x), layer.bias.size), dtype=np.float32)
+            x, minus_kl = layer(x if n == 0 else ops.relu(x), eps)
+            kl = kl - minus_kl
+        return kl / DATA_SIZE - Categorical(x).log_prob(labels).mean()
+
+
+def vdropout(w: Workload) -> tuple:
+    """Variational dropout with the local reparameterisation."""
+    model = DropoutNetwork(w.layers)
+    return model, model.loss
+
+
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
+FAMILIES = [*MODELS, "adam", "gemm", "rng"]
+
+
+def build(w: Workload) -> Callable:
+    """``step(batch, noise)`` of a workload; returns its loss or, of adam, gemm and rng, (a part of) its result."""
+    rng = Generator(0)
+    if w.family == "gemm":
+        out = np.empty((w.shape[0], w.shape[2]), np.float32)
+        turn = [np.transpose if t == "t" else np.asarray for t in w.layout]
+        return lambda batch, noise: kernels.matmul(turn[0](batch[0]), turn[1](batch[1]), out=out)
+    if w.family == "rng":
+        return lambda batch, noise: rng.standard_normal(w.shape, dtype=np.float32)
+    if w.family == "adam":
+        x = Parameter(w.parameters()[0][0])
+        optimizer = Adam([x])
+
+        def update(batch, noise):
+            optimizer.step(batch)
+            return x.data[:1000]
+
+        return update
+    model, loss = MODELS[w.family](w)
+    optimizer = Adam(model.parameters())
+    for p, value in zip(optimizer.parameters, [a for layer in w.parameters() for a in layer], strict=True):
+        p.assign(value)
+
+    def step(batch, noise):
+        value = loss(*batch, noise, rng)
+        optimizer.step(grad(value, optimizer.parameters))
+        return value
+
+    return step

@@ -1,0 +1,122 @@
+"""The workloads in PyTorch, eager or compiled, with its fused Adam."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+VERSIONS = {"torch": torch.__version__}
+array = torch.tensor
+
+
+def _network(layers, x):
+    for weight, bias in layers[:-1]:
+        x = torch.tanh(torch.addmm(bias, x, weight))
+    weight, bias = layers[-1]
+    return torch.addmm(bias, x, weight)
+
+
+def _encode(p, x, eps):
+    mu, log_variance = _network(p[: len(p) // 2], x).chunk(2, 1)
+    return mu, log_variance, mu + torch.exp(0.5 * log_variance) * eps
+
+
+def vae(p: list, noise: list, x: torch.Tensor) -> torch.Tensor:
+    """Minus the bound with the analytic KL."""
+    mu, log_variance, z = _encode(p, x, noise[0][0])
+    logits = _network(p[len(p) // 2 :], z)
+    kl = 0.5 * (mu * mu + log_variance.exp() - log_variance - 1).sum()
+    return (F.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl) / len(x)
+
+
+def iwae50(p: list, noise: list, x: torch.Tensor) -> torch.Tensor:
+    """Minus the importance-weighted bound."""
+    (eps,) = noise
+    _, log_variance, z = _encode(p, x, eps)
+    logits = _network(p[len(p) // 2 :], z.flatten(0, 1)).view(*z.shape[:2], -1)
+    log_px_z = -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
+    log_w = log_px_z - 0.5 * (z * z - eps * eps - log_variance).sum(-1)
+    return math.log(len(eps)) - torch.logsumexp(log_w, 0).mean()
+
+
+def made(p: list, noise: list, x: torch.Tensor, masks: list) -> torch.Tensor:
+    """Minus the log-likelihood of MADE."""
+    (w1, b1), (w2, b2) = p
+    logits = torch.addmm(b2, torch.relu(torch.addmm(b1, x, w1 * masks[0])), w2 * masks[1])
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+
+
+def vdropout(p: list, noise: list, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Variational dropout with the local reparameterisation."""
+    kl = 0.0
+    for n, ((weight, bias, log_alpha), eps) in enumerate(zip(p, noise, strict=True)):
+        x = torch.relu(x) if n else x
+        log_alpha = log_alpha.clamp(max=0.0)
+        alpha = log_alpha.exp()
+        variance = (x * x) @ (alpha * weight * weight)
+        x = torch.addmm(bias, x, weight) + torch.sqrt(variance + 1e-8) * eps
+        kl = kl - weight.numel() * (0.5 * log_alpha + C1 * alpha + C2 * alpha**2 + C3 * alpha**3).sum()
+    return F.cross_entropy(x, labels) + kl / DATA_SIZE
+
+
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
+FAMILIES = [*MODELS, "adam", "gemm", "rng"]
+
+
+def build(w: Workload, compiled: bool = False) -> Callable:
+    """``step(batch, noise)`` of a workload; ``compiled`` by torch.compile.
+
+    Raises:
+        ImportError: torch.compile needs a C++ compiler, and there is none.
+    """
+    if compiled and not shutil.which(os.environ.get("CXX", "g++")):
+        raise ImportError("torch.compile needs a C++ compiler (g++, or what CXX names)")
+    torch.manual_seed(0)
+    if w.family == "gemm":
+        out = torch.empty(w.shape[0], w.shape[2])
+        turn = [torch.t if t == "t" else torch.Tensor.contiguous for t in w.layout]
+        return lambda batch, noise: torch.mm(turn[0](batch[0]), turn[1](batch[1]), out=out)
+    if w.family == "rng":
+        return lambda batch, noise: torch.randn(w.shape)
+    p = [tuple(torch.tensor(a, requires_grad=True) for a in layer) for layer in w.parameters()]
+    optimizer = torch.optim.Adam(
+        [a for layer in p for a in layer],
+        lr=ADAM["step_size"],
+        betas=(ADAM["beta1"], ADAM["beta2"]),
+        eps=ADAM["eps"],
+        # a fused update is a single operation, in which there is nothing to compile
+        **({"foreach": True} if compiled and w.family == "adam" else {"fused": True}),
+    )
+    if w.family == "adam":
+        change = torch.compile(optimizer.step) if compiled else optimizer.step
+
+        def update(batch, noise):
+            p[0][0].grad = batch[0]
+            change()
+            return p[0][0].detach()[:1000]
+
+        return update
+    more = {"masks": [torch.tensor(m) for m in w.masks()]} if w.family == "made" else {}
+
+    def loss(p, noise, *batch):
+        noise = [torch.randn(shape) for shape in w.noise] if noise is None else noise
+        return MODELS[w.family](p, noise, *batch, **more)
+
+    loss = torch.compile(loss, dynamic=False) if compiled else loss
+
+    def step(batch, noise):
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(p, noise, *batch)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return step

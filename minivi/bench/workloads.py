@@ -1,0 +1,163 @@
+"""What each workload computes: sizes, data, initial weights, noise and operations, the same arrays for every contestant.
+
+A contestant (``in_minivi.py``, ``in_numpy.py``, ``in_torch.py``, ...) gives each workload as ``build(w) -> step``, and
+``step(batch, noise)`` does one whole training step: noise, forward, backward, update. It draws its own noise when
+``noise`` is None; for the check that all contestants compute the same thing, they are handed the same.
+
+This file needs NumPy alone, since it also runs in environments of the peers where there is no Numba.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+Arrays = tuple[np.ndarray, ...]
+
+ADAM = {"step_size": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+ONES = 0.13  # the share of ones in binarized MNIST
+IMAGES = 10_000
+LOG_ALPHA = math.log(0.25)
+# Kingma, Salimans and Welling (2015), equation 14: -KL = n (log(alpha) / 2 + c1 alpha + c2 alpha^2 + c3 alpha^3).
+C1, C2, C3 = 1.16145124, -1.50204118, 0.58629921
+DATA_SIZE = 60_000
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One row of the benchmark.
+
+    Attributes:
+        name: as in the table; several sizes of one thing are named "gemm 2048x2048x2048 nn".
+        text: one line that says what a step is.
+        flops: floating-point operations of a step's dense matrix products, without gradients that nobody needs; what
+            masks and zeros would save is counted.
+        batch: B, data in a minibatch.
+        layers: inputs and outputs of each layer, encoder before decoder.
+        samples: K, posterior samples for each datum.
+        noise: shapes of the standard normal arrays that a step draws.
+        shape: of what "gemm" (M, K, N), "adam" and "rng" (count,) work on.
+        layout: of a gemm, for each operand "n" as it stands or "t" stored transposed.
+        tolerance: how far contestants' values may differ, relative to the value.
+    """
+
+    name: str
+    text: str
+    flops: int = 0
+    batch: int = 0
+    layers: tuple[tuple[int, int], ...] = ()
+    samples: int = 1
+    noise: tuple[tuple[int, ...], ...] = ()
+    shape: tuple[int, ...] = ()
+    layout: str = ""
+    tolerance: float = 1e-5
+
+    @property
+    def family(self) -> str:
+        """What ``--only`` calls it."""
+        return self.name.split()[0]
+
+    def parameters(self) -> list[Arrays]:
+        """Initial values for each layer: W (I, O) by Glorot, b (O,); in vdropout log alpha (1,) too. Of adam: x (count,)."""
+        rng = np.random.default_rng(3)
+        if self.family == "adam":
+            return [(rng.standard_normal(self.shape, np.float32),)]
+        found = []
+        for inputs, outputs in self.layers:
+            limit = math.sqrt(6 / (inputs + outputs))
+            weight = rng.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
+            found.append((weight, np.zeros(outputs, np.float32)))
+        if self.family == "vdropout":
+            found = [(*layer, np.full(1, LOG_ALPHA, np.float32)) for layer in found]
+        return found
+
+    def batches(self) -> list[Arrays]:
+        """Minibatches x (B, D) of zeros and ones, with labels (B,) in vdropout; of gemm its operands, of adam the gradient."""
+        rng = np.random.default_rng(0)
+        if self.family == "gemm":
+            m, k, n = self.shape
+            stored = [s[::-1] if t == "t" else s for s, t in zip([(m, k), (k, n)], self.layout, strict=True)]
+            return [tuple(rng.random(s, np.float32) for s in stored)]
+        if self.family in ("adam", "rng"):
+            return [(rng.standard_normal(self.shape, np.float32),)] if self.family == "adam" else [()]
+        count = min(IMAGES, 100 * self.batch) // self.batch
+        pixels, classes = self.layers[0][0], self.layers[-1][1]
+        x = (rng.random((count, self.batch, pixels), np.float32) < ONES).astype(np.float32)
+        labels = rng.integers(0, classes, (count, self.batch))
+        return list(zip(x, labels, strict=True)) if self.family == "vdropout" else [(batch,) for batch in x]
+
+    def masks(self) -> Arrays:
+        """MADE's masks in the natural order, one for each layer, of its weight's shape (thesis section 1.7, MADE)."""
+        pixels, hidden = self.layers[0]
+        inputs, between = np.arange(1, pixels + 1), np.arange(hidden) % (pixels - 1) + 1
+        return (
+            (between >= inputs[:, None]).astype(np.float32),
+            (inputs > between[:, None]).astype(np.float32),
+        )
+
+    def fixed_noise(self) -> list[np.ndarray]:
+        """The noise of the check, of the shapes ``noise``."""
+        rng = np.random.default_rng(4)
+        return [rng.standard_normal(shape, np.float32) for shape in self.noise]
+
+    def value(self, result: np.ndarray) -> float:
+        """The number to compare between contestants: a loss in nats; of rng the mean square, else the mean element."""
+        result = np.asarray(result, np.float64)
+        return float(np.mean(result * result if self.family == "rng" else result))
+
+
+def _products(rows: list[int], layers: tuple[tuple[int, int], ...]) -> int:
+    """Operations of y = x W and of both gradients of each layer, except that of the data, x of the first layer."""
+    return sum(2 * m * i * o * (2 + (n > 0)) for n, (m, (i, o)) in enumerate(zip(rows, layers, strict=True)))
+
+
+def _vae(name, text, pixels, hidden, latents, samples, batch) -> Workload:
+    sizes = (pixels, *hidden, 2 * latents), (latents, *hidden[::-1], pixels)
+    layers = tuple(pair for part in sizes for pair in zip(part[:-1], part[1:], strict=True))
+    rows = [batch] * (len(layers) // 2) + [samples * batch] * (len(layers) // 2)
+    noise = ((samples, batch, latents),)
+    return Workload(name, text, _products(rows, layers), batch, layers, samples, noise)
+
+
+def _gemm(m, k, n, layout="nn") -> Workload:
+    return Workload(f"gemm {m}x{k}x{n} {layout}", "C = A B, float32", 2 * m * k * n, shape=(m, k, n), layout=layout)
+
+
+def workloads(small: bool = False) -> dict[str, Workload]:
+    """All workloads by name.
+
+    Args:
+        small: with tiny sizes, to see that everything runs.
+    """
+    pixels, wide, batch = (30, 16, 10) if small else (784, 500, 100)
+    deep, latents, samples, few = ((8, 8), 5, 4, 5) if small else ((200, 200), 50, 50, 20)
+    count = 5_000 if small else 10_000_000
+    vae = f"{pixels}-{wide}(tanh)-{batch // 5} Gaussian and mirror, Bernoulli, batch {batch}, analytic KL, Adam"
+    iwae = f"{pixels}-{'-'.join(map(str, deep))}-{latents} tanh and mirror, {samples} samples, batch {few}, Adam"
+    made_layers = ((pixels, wide), (wide, pixels))
+    made = f"{pixels}-{wide}-{pixels} ReLU, masked, batch {batch}, Adam"
+    sizes = (pixels, *[wide * 8 // 5] * 3, 10)
+    dropout_layers, many = tuple(zip(sizes[:-1], sizes[1:], strict=True)), 10 * batch
+    dropout = f"{'-'.join(map(str, sizes))} ReLU, local reparameterisation in each layer, batch {many}, Adam"
+    shapes = [(100, 784, 500), (784, 100, 500, "tn"), (100, 500, 784, "nt"), (100, 20, 500), (1000, 200, 784)]
+    found = [
+        _vae("vae", vae, pixels, (wide,), batch // 5, 1, batch),
+        _vae("iwae50", iwae, pixels, deep, latents, samples, few),
+        Workload("made", made, _products([batch] * 2, made_layers), batch, made_layers),
+        Workload(
+            "vdropout",
+            dropout,
+            2 * _products([many] * 4, dropout_layers),  # means and variances
+            many,
+            dropout_layers,
+            noise=tuple((many, outputs) for _, outputs in dropout_layers),
+        ),
+        Workload("adam", f"a bare update of {count:,} parameters", shape=(count,)),
+        *(_gemm(*([7, 5, 3, *shape[3:]] if small else shape)) for shape in (shapes[:3] if small else shapes)),
+        _gemm(*[64 if small else 2048] * 3),
+        # Contestants' generators differ: the mean square of n normals is 1 with standard deviation sqrt(2 / n).
+        Workload("rng", f"{count:,} standard normals, float32", shape=(count,), tolerance=12 / math.sqrt(count)),
+    ]
+    return {w.name: w for w in found}
