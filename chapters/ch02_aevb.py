@@ -112,8 +112,10 @@ def trained(run, latents, seed=None):
     key = (s.data, s.epochs, latents, seed)
     if key in run.shared:
         return run.shared[key]
-    images = run.shared.setdefault(s.data, None) or data.load(s.data, s.split if s.data != "digits" else None)
-    run.shared[s.data] = images
+    if s.data not in run.shared:
+        splits = data.describe(s.data)["splits"]  # of another set by --data, the first
+        run.shared[s.data] = data.load(s.data, s.split if s.split in splits else splits[0])
+    images = run.shared[s.data]
     vae = new_model(s, images, latents, seed)
     step_size = choose_step_size(s, images, latents, seed)
     held_out = {"test": images.test, "train": images.train[: len(images.test)]}
