@@ -124,7 +124,7 @@ def fit(
     patience: int | None = None,
     folder: str | os.PathLike | None = None,
     resume: bool = False,
-    checkpoint_seconds: float = 20.0,
+    checkpoint_seconds: float = 10.0,
     progress: bool | str = True,
 ) -> History:
     """Minimise ``loss`` over minibatches of ``train``.
@@ -143,7 +143,7 @@ def fit(
         patience: stop after so many epochs without a new best; needs ``monitor``.
         folder: where checkpoints and metrics go; None keeps nothing.
         resume: go on from the checkpoint in ``folder``, if there is one.
-        checkpoint_seconds: how often to checkpoint within an epoch; each epoch's end always does.
+        checkpoint_seconds: how much work a kill may cost: checkpoints come that often, and at the end.
         progress: a progress bar, with this label if it is a string.
 
     Returns:
@@ -193,14 +193,15 @@ def fit(
                 if step % 20 == 0:
                     bar.set_postfix_str(f"epoch {run.epoch + 1}, bound {-value:.1f}", refresh=False)
                 bar.update(1)
-                if time.monotonic() - last_save > checkpoint_seconds and run.step < steps:
+                if run.step < steps and time.monotonic() - last_save >= checkpoint_seconds:
                     run.seconds += time.monotonic() - begun
                     run.save()
                     begun = last_save = time.monotonic()
             run.seconds += time.monotonic() - begun
             run.finish_epoch(evaluate, patience)
-            run.save()
-            last_save = time.monotonic()
+            if run.epoch == epochs or run.stopped or time.monotonic() - last_save >= checkpoint_seconds:
+                run.save()
+                last_save = time.monotonic()
     run.restore_best()
     run.history.stopped_early = run.stopped
     return run.history

@@ -5,18 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from collections.abc import Callable
+from typing import Any
 
 import autograd.numpy as np
 import numpy
 from autograd import value_and_grad
 from autograd.extend import defvjp, primitive
 
-from minivi.bench.in_numpy import InPlaceAdam, array
+from minivi.bench.in_numpy import InPlaceAdam
 from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, Workload
 
-__all__ = ["FAMILIES", "VERSIONS", "array", "build"]
-
-VERSIONS = {"autograd": importlib.metadata.version("autograd"), "numpy": numpy.__version__}
+array = numpy.asarray
 
 
 @primitive
@@ -94,7 +93,12 @@ def vdropout(p: list, noise: list, x: numpy.ndarray, labels: numpy.ndarray) -> n
 
 
 MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
-FAMILIES = list(MODELS)  # the rest would be NumPy's own
+
+
+def about() -> dict[str, Any]:
+    """Versions, and the workloads that there are: the others would be NumPy's own."""
+    versions = {"autograd": importlib.metadata.version("autograd"), "numpy": numpy.__version__}
+    return {"versions": versions, "families": list(MODELS)}
 
 
 def build(w: Workload) -> Callable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,6 @@ from jax import nn
 
 from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
 
-VERSIONS = {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
 array = jnp.asarray
 
 
@@ -77,7 +77,12 @@ def _adam(p, gradients, m, v, steps):
 
 
 MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
-FAMILIES = [*MODELS, "adam", "gemm", "rng"]
+
+
+def about() -> dict[str, Any]:
+    """Versions, and the workloads that there are."""
+    versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+    return {"versions": versions, "families": [*MODELS, "adam", "gemm", "rng"]}
 
 
 def build(w: Workload) -> Callable:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
 
+import minivi
 from minivi import Generator, bounds, grad, kernels, nn, ops
 from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, Workload
 from minivi.distributions import Bernoulli, Categorical
@@ -14,12 +16,7 @@ from minivi.models import VAE
 from minivi.optim import Adam
 from minivi.tensor import Parameter
 
-VERSIONS = {"numpy": np.__version__, "numba": numba.__version__, "matmul": kernels.matmul_backend()}
-
-
-def array(a: np.ndarray) -> np.ndarray:
-    """What a batch is made of."""
-    return a
+array = np.asarray
 
 
 def _model(w):
@@ -37,7 +34,10 @@ def vae(w: Workload) -> tuple:
 def iwae50(w: Workload) -> tuple:
     """Minus the importance-weighted bound (thesis eq. 2.57)."""
     model = _model(w)
-    return model, lambda x, noise, rng: -bounds.iwae(model.log_weights(x, rng, w.samples, eps=noise and noise[0])).mean()
+    return (
+        model,
+        lambda x, noise, rng: -bounds.iwae(model.log_weights(x, rng, w.samples, eps=noise and noise[0])).mean(),
+    )
 
 
 def masked_affine(x, weight, mask, bias):
@@ -105,7 +105,15 @@ def vdropout(w: Workload) -> tuple:
 
 
 MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
-FAMILIES = [*MODELS, "adam", "gemm", "rng"]
+
+
+def about() -> dict[str, Any]:
+    """Versions, and the workloads that there are."""
+    versions = {"minivi": minivi.__version__, "matmul": kernels.matmul_backend()}
+    return {
+        "versions": versions | {m.__name__: m.__version__ for m in (np, numba)},
+        "families": [*MODELS, "adam", "gemm", "rng"],
+    }
 
 
 def build(w: Workload) -> Callable:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
 
-try:
-    _blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    VERSIONS = {"numpy": np.__version__, "blas": f"{_blas['name']} {_blas['version']}"}
-except (TypeError, KeyError):  # NumPy before 1.25, or a build that does not say
-    VERSIONS = {"numpy": np.__version__}
-
-
-def array(a: np.ndarray) -> np.ndarray:
-    """What a batch is made of."""
-    return a
+array = np.asarray
 
 
 class InPlaceAdam:
@@ -169,7 +161,13 @@ def vdropout(w: Workload, p: list, noise: list, x: np.ndarray, labels: np.ndarra
 
 
 MODELS = {"vae": vae, "iwae50": vae, "made": made, "vdropout": vdropout}
-FAMILIES = [*MODELS, "adam", "gemm", "rng"]
+
+
+def about() -> dict[str, Any]:
+    """Versions, and the workloads that there are."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    versions = {"numpy": np.__version__, "blas": f"{blas['name']} {blas['version']}"}
+    return {"versions": versions, "families": [*MODELS, "adam", "gemm", "rng"]}
 
 
 def build(w: Workload) -> Callable:

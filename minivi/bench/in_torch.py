@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,6 @@ import torch.nn.functional as F
 from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-VERSIONS = {"torch": torch.__version__}
 array = torch.tensor
 
 
@@ -68,22 +68,28 @@ def vdropout(p: list, noise: list, x: torch.Tensor, labels: torch.Tensor) -> tor
 
 
 MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
-FAMILIES = [*MODELS, "adam", "gemm", "rng"]
 
 
-def build(w: Workload, compiled: bool = False) -> Callable:
-    """``step(batch, noise)`` of a workload; ``compiled`` by torch.compile.
+def about(compiled: bool = False) -> dict[str, Any]:
+    """Versions, and the workloads that there are.
 
     Raises:
         ImportError: torch.compile needs a C++ compiler, and there is none.
     """
     if compiled and not shutil.which(os.environ.get("CXX", "g++")):
-        raise ImportError("torch.compile needs a C++ compiler (g++, or what CXX names)")
+        raise ImportError("torch.compile needs a C++ compiler, g++ or what CXX names")
+    # a lone product or draw is the same function compiled or not
+    families = [*MODELS, "adam"] if compiled else [*MODELS, "adam", "gemm", "rng"]
+    return {"versions": {"torch": torch.__version__}, "families": families}
+
+
+def build(w: Workload, compiled: bool = False) -> Callable:
+    """``step(batch, noise)`` of a workload; ``compiled`` by torch.compile."""
     torch.manual_seed(0)
     if w.family == "gemm":
         out = torch.empty(w.shape[0], w.shape[2])
-        turn = [torch.t if t == "t" else torch.Tensor.contiguous for t in w.layout]
-        return lambda batch, noise: torch.mm(turn[0](batch[0]), turn[1](batch[1]), out=out)
+        turned = lambda batch: (a.T if t == "t" else a for a, t in zip(batch, w.layout, strict=True))
+        return lambda batch, noise: torch.mm(*turned(batch), out=out)
     if w.family == "rng":
         return lambda batch, noise: torch.randn(w.shape)
     p = [tuple(torch.tensor(a, requires_grad=True) for a in layer) for layer in w.parameters()]

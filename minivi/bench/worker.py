@@ -1,11 +1,11 @@
-"""A contestant's process: it is told over stdin what to set up and when to run, and answers over stdout, in lines of JSON.
+"""A contestant's process: told over stdin what to set up and when to run, it answers over stdout, in lines of JSON.
 
-    runner                                       worker: python -m minivi.bench.worker torch
-      |                  {"versions": ...} <---- ready
-      |---> {"setup": "vae"}                     builds the workload, does two steps with noise that all share
-      |                   {"values": ...} <----
-      |---> {"seconds": 0.5}                     steps of its own, one slice of one round
-      |                     {"ms": 1.2, ...} <----
+runner                                       worker: python -m minivi.bench.worker torch
+  |                  {"versions": ...} <---- ready
+  |---> {"setup": "vae"}                     builds the workload, does two steps with noise that all share
+  |                   {"values": ...} <----
+  |---> {"seconds": 0.5}                     steps of its own, one slice of one round
+  |                     {"ms": 1.2, ...} <----
 """
 
 from __future__ import annotations
@@ -19,21 +19,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 
+from minivi.bench import CONTESTANTS
 from minivi.bench.workloads import workloads
 
-# The module, and what its build() is told besides the workload.
-CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "minivi": ("in_minivi", {}),
-    "numpy": ("in_numpy", {}),
-    "torch": ("in_torch", {}),
-    "torch-compile": ("in_torch", {"compiled": True}),
-    "jax": ("in_jax", {}),
-    "autograd": ("in_autograd", {}),
-}
 CHUNK = 0.05  # seconds between two looks at the clock: a slice is made of chunks, its time is their median
 
 
@@ -43,9 +34,10 @@ def serve(name: str, lines: Iterable[str], say: Callable[[dict], None]) -> None:
     module, options = CONTESTANTS[name]
     try:
         contestant = importlib.import_module(f"minivi.bench.{module}")
+        about = contestant.about(**options)
     except Exception as error:  # a library that is broken is as good as none
         return say_error(error)
-    say({"versions": {"python": platform.python_version(), **contestant.VERSIONS}, "families": contestant.FAMILIES})
+    say({**about, "versions": about["versions"] | {"python": platform.python_version()}})
     session = None
     for line in lines:
         request = json.loads(line)
@@ -70,8 +62,10 @@ class Session:
         self.step, self.done = contestant.build(w, **options), 0
         noise = [contestant.array(a) for a in w.fixed_noise()]
         # The first value comes of the forward pass alone, the second of the gradients and the update too.
-        values = [w.value(self.step(self.batches[0], noise)) for _ in range(2)]
+        values = [w.value(np.asarray(self.step(self.batches[0], noise))) for _ in range(2)]
         self.about = {"values": values, "setup_seconds": time.perf_counter() - begun}
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # forgets the peak so far: that of setting up says nothing about a step
 
     def steps(self, count: int) -> float:
         """Do so many steps; the seconds that they took."""

@@ -197,9 +197,12 @@ def _launch(function, arrays, scalars, n, threads):
         _fork(function, addresses.ctypes.data, values.ctypes.data, n, threads)
 
 
-def _writable(a):
-    """The same memory as the flat array ``a``, not marked read-only: Numba cannot index a tuple that mixes the two."""
-    return np.frombuffer((ctypes.c_byte * a.nbytes).from_address(a.ctypes.data), a.dtype) if a.size else a.copy()
+def _view(a, dtype):
+    """``a``, flat, as numbers of ``dtype``, and not marked read-only: Numba cannot index a tuple of several types."""
+    a = a.reshape(-1).view(dtype)
+    if a.size and not a.flags.writeable:
+        return np.frombuffer((ctypes.c_byte * a.nbytes).from_address(a.ctypes.data), dtype)
+    return a if a.size else np.empty(0, dtype)
 
 
 def launch(kernel: Chunk, n: int, arrays: tuple, scalars: tuple = (), work: int | None = None) -> None:
@@ -217,7 +220,6 @@ def launch(kernel: Chunk, n: int, arrays: tuple, scalars: tuple = (), work: int 
     pieces = (n if work is None else work) // GRAIN
     threads = 1 if pieces < 2 else min(get_threads(), pieces, n)
     dtype = arrays[0].dtype
-    flat = [a.reshape(-1) if a.dtype is dtype else a.reshape(-1).view(dtype) for a in arrays]
-    flat = tuple([a if a.flags.writeable else _writable(a) for a in flat])
-    scalars = tuple([float(value) for value in scalars]) or (0.0,)
+    flat = tuple([a.ravel() if a.dtype is dtype and a.flags.writeable else _view(a, dtype) for a in arrays])
+    scalars = tuple(map(float, scalars)) or (0.0,)
     _launch(kernel.addresses.get(dtype) or kernel.address(dtype), flat, scalars, n, threads)
