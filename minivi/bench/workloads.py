@@ -160,6 +160,8 @@ def workloads(small: bool = False) -> dict[str, Workload]:
         *(_gemm(*([7, 5, 3, *shape[3:]] if small else shape)) for shape in (shapes[:3] if small else shapes)),
         _gemm(*[64 if small else 2048] * 3),
         # Generators differ; two mean squares of n normals are apart by 0 with standard deviation 2 / sqrt(n).
-        Workload("rng", f"{count:,} standard normals, float32", shape=(count,), tolerance=12 / math.sqrt(min(count, SQUARES))),
+        Workload(
+            "rng", f"{count:,} standard normals, float32", shape=(count,), tolerance=12 / math.sqrt(min(count, SQUARES))
+        ),
     ]
     return {w.name: w for w in found}

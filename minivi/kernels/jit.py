@@ -34,10 +34,11 @@ from numba import carray, njit, prange, types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
-# Contraction (a*b + c in one instruction), no signed zeros, x/c as x*(1/c); never "no NaNs": kernels propagate them.
-MATH = {"error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}, "nogil": True}
+# Contraction (a * b + c in one instruction) and no signed zeros; never "no NaNs", since kernels propagate them, nor
+# reciprocals for divisions, which on x86 makes x / sqrt(y) an estimate that differs between makers.
+MATH = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
 # Sums may be reordered too, which is what lets LLVM vectorise them; the order does not depend on the thread count.
-SUMS = MATH | {"fastmath": {"contract", "nsz", "arcp", "reassoc"}}
+SUMS = MATH | {"fastmath": {"contract", "nsz", "reassoc"}}
 
 # The smallest piece of work, in elements of a cheap kernel, that pays for waking a second thread (about 10 us).
 GRAIN = 16_384

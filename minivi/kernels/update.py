@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from .jit import MATH, chunk, launch, rows
+from .jit import chunk, launch, rows
 
 __all__ = ["adagrad_update", "adam_update", "adamax_update", "average_update", "rmsprop_update", "sgd_update"]
 
@@ -55,8 +55,7 @@ def _adagrad(p, s, lo, hi):
         x[i] -= step * d / (math.sqrt(total[i]) + eps)
 
 
-# Without "arcp", under which LLVM takes an estimate of 1/sqrt that makes NaN of 1/sqrt(inf).
-@chunk(options=MATH | {"fastmath": {"contract", "nsz"}})
+@chunk
 def _rmsprop(p, s, lo, hi):
     x, g, square = rows(p[0], lo, hi), rows(p[1], lo, hi), rows(p[2], lo, hi)
     mean, velocity = rows(p[3], lo, hi), rows(p[4], lo, hi)
