@@ -40,16 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
-        usage = isinstance(error, UsageError)
+        from minivi.bench import BenchError, WorkerError
         from minivi.data import DataError
         from minivi.experiments import ExperimentError
         from minivi.training import TrainingError
 
-        known = isinstance(error, (UsageError, DataError, ExperimentError, TrainingError))
+        usage = isinstance(error, (UsageError, ExperimentError, BenchError))
+        known = usage or isinstance(error, (DataError, TrainingError, WorkerError))
         name = "" if known else f"{type(error).__name__}: "
         text = " ".join(str(error).split()) or "no further message"
         print(f"minivi: {name}{text}{'' if known else ' (--debug shows where)'}", file=sys.stderr)
-        return 2 if usage or isinstance(error, ExperimentError) else 1
+        return 2 if usage else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     data = add("data", _data, "the data sets: list them, or fetch one")
     data.add_argument("action", choices=("list", "fetch"))
     data.add_argument("names", nargs="*", help="data sets to fetch")
+    from minivi import bench
+
+    bench.add_arguments(add("bench", bench.run, "time training steps against NumPy, PyTorch, JAX and autograd"))
     return parser
 
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ class Worker:
         return self
 
     def __exit__(self, *error):
-        self.process.kill()  # a long compilation would not notice the end of its input
+        self.process.kill()  # in the midst of a step or a compilation it would not notice the end of its input
         self.process.communicate()
         self.log.close()
 
@@ -198,7 +199,8 @@ class Runner:
         from minivi.experiments import environment
 
         self.args = args
-        self.families = _chosen(args.only, FAMILIES, "workload")
+        families = _chosen(args.only, FAMILIES, "workload")
+        self.workloads = [w for w in workloads(args.small).values() if w.family in families]
         peers = [] if args.no_peers else _chosen(args.peers, PEERS, "peer")
         self.contestants = ["minivi", *peers]
         self.threads = kernels.get_threads() if args.threads is None else args.threads
@@ -212,6 +214,7 @@ class Runner:
             "settings": {name: getattr(args, name) for name in ("rounds", "seconds", "small", "python", "keep_pins")},
             "pins": {name: os.environ[name] for name in PINS if name in os.environ},
             "set_for_peers": FOR_PEERS,
+            "workloads": {w.name: {"what": w.text, "flops": w.flops} for w in self.workloads},
             "versions": {},
             "absent": {},
             "gemm_peak_gflops": {},
@@ -227,8 +230,8 @@ class Runner:
         print(f"{about['cpu']}, threads: {self.threads}, {self.args.rounds} rounds of {self.args.seconds:g} s")
         for name, value in self.report["pins"].items():
             print(f"{'kept' if self.args.keep_pins else 'removed for the peers'}: {name}={value}")
-        for family in self.families:
-            members = [w for w in workloads(self.args.small).values() if w.family == family]
+        for family, group in groupby(self.workloads, lambda w: w.family):
+            members = list(group)
             for threads in sorted({1, self.threads}) if family == "gemm" else [self.threads]:
                 rows = self.measure(members, self.contestants, threads, self.args.rounds)
                 for row in rows:
@@ -247,6 +250,7 @@ class Runner:
             print(f"{name}: not run ({reason})")
         for threads, rate in self.peaks.items():
             print(f"GEMM peak, threads: {threads}: {rate:.0f} GFLOP/s; a step that skips zeros can exceed it")
+        print("/ minivi: time divided by minivi's; for it: memory peak beyond what the imported library held")
         print(f"numbers: {self.args.out}")
         return 1 if self.report["failures"] else 0
 
@@ -287,6 +291,8 @@ class Runner:
         slices: dict[str, list[dict[str, float]]] = {}
 
         def ask(worker, **request):
+            if sys.stderr.isatty():
+                print(f"\r{w.name}: {worker.name:<20}", end="\r", file=sys.stderr)
             try:
                 return worker.ask(**request)
             except WorkerError as error:
@@ -338,18 +344,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Results as aligned text."""
     from minivi.experiments import text_table
 
-    lines = [
-        ["", "ms", "min - max", "/ minivi", "min - max", "GFLOP/s", "of peak", "peak MB", "for it", "values compared"]
-    ]
+    head = ["", "ms", "min - max", "/ minivi", "min - max", "GFLOP/s", "of peak", "peak MB", "for it", "setup s"]
+    lines = [[*head, "values compared"]]
     for row in rows:
         size = row["workload"].partition(" ")[2]
         lines.append(
             [f"{size} {row['contestant']}".strip()]
             + [*_cells(row["ms"], ".4g"), *_cells(row["ratio"], ".2f")]
             + [_cell(row["gflops"], ".0f"), _cell(row["of_peak"], ".0%"), _cell(row["peak_mb"], ".0f")]
-            + [_cell(row["work_mb"], ".0f"), " ".join(f"{value:.6g}" for value in row["values"])]
+            + [
+                _cell(row["work_mb"], ".0f"),
+                _cell(row["setup_seconds"], ".1f"),
+                " ".join(f"{value:.6g}" for value in row["values"]),
+            ]
         )
-    return text_table(lines, right=tuple(range(1, 9)))
+    return text_table(lines, right=tuple(range(1, 10)))
 
 
 def _cell(number: float | None, form: str) -> str:

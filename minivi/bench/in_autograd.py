@@ -43,7 +43,7 @@ def _log_prob(x, logits):
     return np.sum(x * logits - _softplus(logits), -1)
 
 
-def _log_sum_exp(x, axis):
+def _log_sum_exp(x, axis):  # autograd's own needs SciPy
     top = numpy.max(x._value, axis, keepdims=True)
     return np.squeeze(top, axis) + np.log(np.sum(np.exp(x - top), axis))
 

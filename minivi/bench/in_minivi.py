@@ -9,12 +9,13 @@ import numba
 import numpy as np
 
 import minivi
-from minivi import Generator, bounds, grad, kernels, nn, ops
+from minivi import bounds, kernels, nn, ops
 from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, Workload
 from minivi.distributions import Bernoulli, Categorical
 from minivi.models import VAE
 from minivi.optim import Adam
-from minivi.tensor import Parameter
+from minivi.random import Generator
+from minivi.tensor import Parameter, grad
 
 array = np.asarray
 
@@ -34,14 +35,12 @@ def vae(w: Workload) -> tuple:
 def iwae50(w: Workload) -> tuple:
     """Minus the importance-weighted bound (thesis eq. 2.57)."""
     model = _model(w)
-    return (
-        model,
-        lambda x, noise, rng: -bounds.iwae(model.log_weights(x, rng, w.samples, eps=noise and noise[0])).mean(),
-    )
+    log_w = lambda x, noise, rng: model.log_weights(x, rng, w.samples, eps=noise and noise[0])
+    return model, lambda *args: -bounds.iwae(log_w(*args)).mean()
 
 
 def masked_affine(x, weight, mask, bias):
-    """x (W * mask) + b."""
+    """x (W * mask) + b: the one place where masks come in."""
     return ops.affine(x, weight * mask, bias)
 
 

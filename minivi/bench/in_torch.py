@@ -13,7 +13,6 @@ import torch.nn.functional as F
 
 from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
 
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 array = torch.tensor
 
 

@@ -75,7 +75,7 @@ class Workload:
         return found
 
     def batches(self) -> list[Arrays]:
-        """Minibatches x (B, D) of zeros and ones, in vdropout with labels (B,); of gemm A and B, of adam the gradient."""
+        """Minibatches x (B, D) of zeros and ones, in vdropout with labels (B,); gemm's A and B; adam's gradient."""
         rng = np.random.default_rng(0)
         if self.family == "gemm":
             m, k, n = self.shape
@@ -133,19 +133,19 @@ def workloads(small: bool = False) -> dict[str, Workload]:
     Args:
         small: with tiny sizes, to see that everything runs.
     """
-    pixels, wide, batch = (30, 16, 10) if small else (784, 500, 100)
+    pixels, wide, narrow, batch = (30, 16, 2, 10) if small else (784, 500, 20, 100)
     deep, latents, samples, few = ((8, 8), 5, 4, 5) if small else ((200, 200), 50, 50, 20)
     count = 5_000 if small else 10_000_000
-    vae = f"{pixels}-{wide}(tanh)-{batch // 5} Gaussian and mirror, Bernoulli, batch {batch}, analytic KL, Adam"
+    vae = f"{pixels}-{wide}(tanh)-{narrow} Gaussian and mirror, Bernoulli, batch {batch}, analytic KL, Adam"
     iwae = f"{pixels}-{'-'.join(map(str, deep))}-{latents} tanh and mirror, {samples} samples, batch {few}, Adam"
     made_layers = ((pixels, wide), (wide, pixels))
     made = f"{pixels}-{wide}-{pixels} ReLU, masked, batch {batch}, Adam"
-    sizes = (pixels, *[wide * 8 // 5] * 3, 10)
-    dropout_layers, many = tuple(zip(sizes[:-1], sizes[1:], strict=True)), 10 * batch
+    sizes, many = (pixels, *([24] if small else [800]) * 3, 10), 10 * batch
+    dropout_layers = tuple(zip(sizes[:-1], sizes[1:], strict=True))
     dropout = f"{'-'.join(map(str, sizes))} ReLU, local reparameterisation in each layer, batch {many}, Adam"
     shapes = [(100, 784, 500), (784, 100, 500, "tn"), (100, 500, 784, "nt"), (100, 20, 500), (1000, 200, 784)]
     found = [
-        _vae("vae", vae, pixels, (wide,), batch // 5, 1, batch),
+        _vae("vae", vae, pixels, (wide,), narrow, 1, batch),
         _vae("iwae50", iwae, pixels, deep, latents, samples, few),
         Workload("made", made, _products([batch] * 2, made_layers), batch, made_layers),
         Workload(
