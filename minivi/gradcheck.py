@@ -394,6 +394,12 @@ def sampler(seed: int = 0) -> Callable:
     return sample
 
 
+def split_case(case: tuple) -> tuple[tuple, dict, dict]:
+    """A case's arguments, its keywords, and its "support": masks {index: array} outside which an argument is zero."""
+    keywords = dict(case[-1]) if isinstance(case[-1], dict) else {}
+    return case[:-1] if keywords else case, keywords, keywords.pop("support", {})
+
+
 def check_primitive(primitive: Primitive, second: bool = False, seed: int = 0) -> Report:
     """Check each variable of each case of ``primitive``: random directions, coordinates and the Taylor remainder.
 
@@ -404,14 +410,13 @@ def check_primitive(primitive: Primitive, second: bool = False, seed: int = 0) -
     """
     report = Report(f"{primitive.name}{' (second derivative)' if second else ''}")
     for n, case in enumerate(primitive.cases(sampler(seed))):
-        keywords = case[-1] if isinstance(case[-1], dict) else {}
-        args = case[:-1] if keywords else case
+        args, keywords, support = split_case(case)
         variables = [i for i, takes in zip(range(len(args)), primitive.takes, strict=False) if takes]
 
-        def f(*values, args=args, keywords=keywords, variables=variables):
+        def f(*values, args=args, keywords=keywords, support=support, variables=variables):
             full = list(args)
             for i, value in zip(variables, values, strict=True):
-                full[i] = value
+                full[i] = value * support[i] if i in support else value
             return primitive(*full, **keywords)
 
         inputs = [args[i] for i in variables]

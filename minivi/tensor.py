@@ -287,7 +287,7 @@ def primitive(
         composed: the same function made of other primitives: what is differentiated when a fused primitive, whose
             vjps are kernels, is asked for a second derivative.
         cases: ``cases(a) -> [args, ...]`` for the tests; ``a(*shape)`` makes an array, ``a(.., low=, high=)`` in a
-            range; a dict at the end of ``args`` holds keywords.
+            range; a dict at the end of ``args`` holds keywords (see :func:`minivi.gradcheck.split_case`).
     """
     return lambda function: Primitive(function, vjps, joint, saves, linear, composed, cases)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minivi import ops
-from minivi.gradcheck import check_primitive, sampler
+from minivi.gradcheck import check_primitive, sampler, split_case
 from minivi.tensor import PRIMITIVES, Tensor, grad
 
 NAMES = sorted(PRIMITIVES)
@@ -34,8 +34,8 @@ def test_every_operation_is_a_primitive_or_made_of_them():
 def test_float32_agrees_with_float64(name):
     primitive = PRIMITIVES[name]
     for case in primitive.cases(sampler()):
-        keywords = case[-1] if isinstance(case[-1], dict) else {}
-        args = case[:-1] if keywords else case
+        args, keywords, support = split_case(case)
+        args = [a * support[i] if i in support else a for i, a in enumerate(args)]
         results = []
         for dtype in ("float64", "float32"):
             floats = [np.asarray(a, dtype) if getattr(a, "dtype", None) == np.float64 else a for a in args]
@@ -127,6 +127,20 @@ def test_composed_operations_against_numpy(rng):
     g = grad(ops.diagonal(x), x, cotangent=u)
     np.testing.assert_array_equal(g, np.vstack([np.diag(u), np.zeros((1, 3))]))
     np.testing.assert_allclose(grad(ops.mean(x), x), np.full((4, 3), 1 / 12))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.13, 1.0])
+def test_affine_of_binary_data(share, rng):
+    """Rows of W summed where pixels are one: the same values and gradients as the product."""
+    x = (rng.random((60, 30)) < share).astype(float)
+    w, b = Tensor(rng.standard_normal((30, 20))), Tensor(rng.standard_normal(20))
+    y = ops.affine(x, w, b)
+    np.testing.assert_allclose(y.data, x @ w.data + b.data, rtol=1e-12, atol=1e-13)
+    u = rng.standard_normal((60, 20))
+    for g, expected in zip(grad(y, [w, b], cotangent=u), (x.T @ u, u.sum(0)), strict=True):
+        np.testing.assert_allclose(g, expected, rtol=1e-12, atol=1e-12)
+    (g,) = grad(y, [w], cotangent=u, differentiable=True)
+    np.testing.assert_allclose(g.data, x.T @ u, rtol=1e-12, atol=1e-12)
 
 
 def test_empty_arrays():

@@ -6,7 +6,8 @@
 Contestants take turns, so that a slow phase of the machine hits all; the ratio of two is taken within each round, and
 medians and extremes are over the rounds. All get the same data, initial weights and number of threads, and before any
 timing they must agree on the loss before and after an update made with the same noise. Peers are given their best:
-variables that pin their BLAS to another CPU's kernels are removed, and their allocator keeps what is freed.
+variables that pin their BLAS to another CPU's kernels are removed, and their allocator keeps what is freed; minivi runs
+as in any program of yours.
 
 A peer's process loads this package without ``minivi/__init__.py``: it needs (and pays the memory of) no Numba.
 """
@@ -148,6 +149,7 @@ class Worker:
         try:
             self.process = subprocess.Popen(command, text=True, env=variables, **streams)
         except OSError as error:
+            self.log.close()
             raise BenchError(f"bench: --python {python}: {error.strerror}; give the path of an interpreter") from None
         try:
             self.about = self._read()
@@ -236,6 +238,8 @@ class Runner:
                 rows = self.measure(members, self.contestants, threads, self.args.rounds)
                 for row in rows:
                     row["of_peak"] = row["gflops"] and row["gflops"] / self.peak(threads)
+                    if len(members) > 1:  # in one process, which may still hold another's memory
+                        row["peak_mb"] = row["work_mb"] = None
                 self.report["results"] += rows
                 self.save()
                 print(f"\n{family}: {members[0].text}{f', threads: {threads}' if family == 'gemm' else ''}")
@@ -251,6 +255,7 @@ class Runner:
         for threads, rate in self.peaks.items():
             print(f"GEMM peak, threads: {threads}: {rate:.0f} GFLOP/s; a step that skips zeros can exceed it")
         print("/ minivi: time divided by minivi's; for it: memory peak beyond what the imported library held")
+        print("(peers are told to keep freed memory, which makes some faster and, for large arrays, their peak higher)")
         print(f"numbers: {self.args.out}")
         return 1 if self.report["failures"] else 0
 

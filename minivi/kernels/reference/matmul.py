@@ -4,7 +4,17 @@ import functools
 
 import numpy as np
 
-__all__ = ["matmul"]
+__all__ = [
+    "Ones",
+    "Ranges",
+    "binary_matmul",
+    "is_binary",
+    "masked_matmul",
+    "masked_weight_gradient",
+    "matmul",
+    "matmul_backend",
+    "set_matmul_backend",
+]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -73,7 +83,7 @@ def checked_shape(a, b, out=None, bias=None, accumulate=False) -> tuple:
             f"matmul: out must be a writable C-contiguous array of {shape}; got {out.shape} with strides "
             f"{out.strides}; pass np.empty(...) of that shape"
         )
-    elif any([np.may_share_memory(out, x) for x in (a, b, bias) if x is not None]):
+    elif any([np.may_share_memory(out, x) for x in (a, b, bias) if isinstance(x, np.ndarray)]):
         raise ValueError("matmul: out overlaps an operand, which the product would overwrite; pass another array")
     return shape
 
@@ -88,3 +98,94 @@ def matmul(a, b, out=None, bias=None, accumulate=False):
         return product
     out[...] = out + product if accumulate else product
     return out
+
+
+def matmul_backend(dtype=np.float32) -> str:
+    """What computes products of ``dtype``: always "numpy"."""
+    return "numpy"
+
+
+def set_matmul_backend(choice: str, dtype=np.float32) -> None:
+    """Does nothing: there is no other."""
+
+
+class Ranges:
+    """Which numbers of a weight matrix a mask lets through: in each column, from its first one to behind its last.
+
+    Args:
+        mask: array (K, N) of zeros and ones. For MADE with units sorted by degree the ranges hold ones alone;
+            any other mask gives right results, but spares less work.
+
+    Raises:
+        ValueError: the mask has not two axes.
+    """
+
+    def __init__(self, mask):
+        """Find the ranges."""
+        self.mask = np.asarray(mask) != 0
+        if self.mask.ndim != 2:
+            raise ValueError(f"Ranges: a mask of {self.mask.shape}; pass the two axes of the weights, (K, N)")
+        self.shape = self.mask.shape
+        some = self.mask.any(0)
+        first = np.where(some, self.mask.argmax(0) if self.mask.size else 0, 0)
+        last = np.where(some, len(self.mask) - self.mask[::-1].argmax(0) if self.mask.size else 0, 0)
+        self.columns = np.stack([first, last], 1).astype(np.int64)
+        self.contiguous = bool(np.all(last - first == self.mask.sum(0)))
+
+    @functools.cached_property
+    def T(self):
+        """The ranges of the transposed mask, for the gradient of the input."""
+        return Ranges(self.mask.T)
+
+    def check(self, name, shape):
+        """Raise ValueError unless the mask has the shape ``shape``."""
+        if self.shape != shape:
+            raise ValueError(
+                f"{name}: weights of {shape} under a mask of {self.shape}; make Ranges from their own mask"
+            )
+
+
+def masked_matmul(a, b, ranges, out=None, bias=None):
+    """a b: the twin of :func:`minivi.kernels.matmul.masked_matmul`, for which ``b`` is zero under the mask."""
+    ranges.check("masked_matmul", b.shape)
+    return matmul(a, b, out, bias)
+
+
+def masked_weight_gradient(a, grad, ranges, out=None):
+    """a' grad, zero under the mask: the twin of :func:`minivi.kernels.matmul.masked_weight_gradient`."""
+    a, grad = a.reshape(-1, a.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    ranges.check("masked_weight_gradient", (a.shape[1], grad.shape[1]))
+    product = matmul(a.T, grad, out)
+    product[~ranges.mask] = 0
+    return product
+
+
+def is_binary(x) -> bool:
+    """Whether every number of the array ``x`` is 0 or 1."""
+    return bool(np.all((x == 0) | (x == 1)))
+
+
+def check_binary(x, is_binary=is_binary):
+    """Raise ValueError unless ``x`` is a matrix of zeros and ones."""
+    if x.ndim != 2 or not is_binary(x):
+        wrong = f"{x.ndim} axes" if x.ndim != 2 else f"the number {x[(x != 0) & (x != 1)][0]}"
+        raise ValueError(f"Ones: an array of {x.shape} with {wrong}; pass a matrix of zeros and ones, or use matmul")
+
+
+class Ones:
+    """A matrix of zeros and ones: the twin of :class:`minivi.kernels.matmul.Ones`."""
+
+    def __init__(self, x):
+        """Check and keep ``x``."""
+        check_binary(x)
+        self.x, self.shape, self.dtype = x, x.shape, x.dtype
+
+    @property
+    def T(self):
+        """The transpose."""
+        return Ones(self.x.T)
+
+
+def binary_matmul(x, b, out=None, bias=None):
+    """x b: the twin of :func:`minivi.kernels.matmul.binary_matmul`."""
+    return matmul((x if isinstance(x, Ones) else Ones(x)).x, b, out, bias)
