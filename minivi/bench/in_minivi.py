@@ -39,23 +39,23 @@ def iwae50(w: Workload) -> tuple:
     return model, lambda *args: -bounds.iwae(log_w(*args)).mean()
 
 
-def masked_affine(x, weight, mask, bias):
-    """x (W * mask) + b: the one place where masks come in."""
-    return ops.affine(x, weight * mask, bias)
-
-
 class MADE(nn.Module):
-    """An autoregressive model with one hidden layer."""
+    """An autoregressive model with one hidden layer; its weights are zero under the masks, and stay so."""
 
     def __init__(self, sizes, masks):
         self.layers = [nn.Linear(i, o, Generator(0)) for i, o in sizes]
-        self.masks = masks
+        self.ranges = [kernels.Ranges(mask) for mask in masks]
+
+    def mask(self):
+        """Set the weights under the masks to zero."""
+        for layer, ranges in zip(self.layers, self.ranges, strict=True):
+            layer.weight.assign(layer.weight.data * ranges.mask)
 
     def __call__(self, x):
         """Logits of each pixel given those before it, (B, D)."""
-        (first, last), (mask, last_mask) = self.layers, self.masks
-        h = ops.relu(masked_affine(x, first.weight, mask, first.bias))
-        return masked_affine(h, last.weight, last_mask, last.bias)
+        first, last = self.layers
+        h = ops.relu(ops.masked_affine(x, first.weight, first.bias, ranges=self.ranges[0]))
+        return ops.masked_affine(h, last.weight, last.bias, ranges=self.ranges[1])
 
 
 def made(w: Workload) -> tuple:
@@ -137,6 +137,8 @@ def build(w: Workload) -> Callable:
     optimizer = Adam(model.parameters())
     for p, value in zip(optimizer.parameters, [a for layer in w.parameters() for a in layer], strict=True):
         p.assign(value)
+    if w.family == "made":
+        model.mask()
 
     def step(batch, noise):
         value = loss(*batch, noise, rng)
