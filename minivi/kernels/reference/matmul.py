@@ -130,6 +130,7 @@ class Ranges:
         first = np.where(some, self.mask.argmax(0) if self.mask.size else 0, 0)
         last = np.where(some, len(self.mask) - self.mask[::-1].argmax(0) if self.mask.size else 0, 0)
         self.columns = np.stack([first, last], 1).astype(np.int64)
+        self.share = float(np.sum(last - first)) / max(1, self.mask.size)  # of the work of a full matrix
         self.contiguous = bool(np.all(last - first == self.mask.sum(0)))
 
     @functools.cached_property
