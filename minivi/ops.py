@@ -11,6 +11,7 @@ equally between ties; clip has slope 1 at its two bounds.
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -202,12 +203,24 @@ def _expand(y, x, axis, keepdims):
     """A reduction's result (or its cotangent) with the reduced axes back, as size 1."""
     if keepdims:
         return y
-    axes = range(x.ndim) if axis is None else np.atleast_1d(axis) % x.ndim
-    return y.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+    if axis is None:
+        return y.reshape((1,) * x.ndim)
+    axes = [i % x.ndim for i in ((axis,) if isinstance(axis, int) else axis)]
+    return y.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
+
+
+def _spread(g, x, axis, keepdims):
+    """The cotangent ``g`` of a sum, repeated over the axes that were summed."""
+    g = _expand(g, x, axis, keepdims)
+    if isinstance(g, Tensor):
+        return broadcast_to(g, shape=x.shape)
+    full = np.empty(x.shape, g.dtype)  # written out, since kernels would have to copy a broadcast view
+    full[...] = g
+    return full
 
 
 @primitive(
-    lambda g, y, x, axis=None, keepdims=False: broadcast_to(_expand(g, x, axis, keepdims), x.shape),
+    lambda g, y, x, axis=None, keepdims=False: _spread(g, x, axis, keepdims),
     linear=True,
     cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axis": (0, 2)}), (a(3, 4), {"axis": -1, "keepdims": True}), (a(0, 3),)],
 )
@@ -216,9 +229,14 @@ def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     return np.sum(x, axis=axis, keepdims=keepdims)
 
 
+@primitive(
+    lambda g, y, x, axis=None, keepdims=False: _spread(g * (y.size / builtins.max(x.size, 1)), x, axis, keepdims),
+    linear=True,
+    cases=lambda a: [(a(3, 4),), (a(2, 3, 4), {"axis": (0, 2)}), (a(3, 4), {"axis": -1, "keepdims": True})],
+)
 def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Mean over ``axis`` (an int, a tuple, or None for all)."""
-    total = sum(x, axis=axis, keepdims=keepdims)
+    """Mean over ``axis`` (an int, a tuple, or None for all); NaN of no elements."""
+    total = np.sum(x, axis=axis, keepdims=keepdims)
     return total * (total.size / x.size if x.size else np.nan)
 
 
@@ -243,7 +261,7 @@ def _last(x, axis):
     """``x`` with the axes to reduce moved to the end and merged."""
     axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis) % x.ndim)
     rest = tuple(i for i in range(x.ndim) if i not in axes)
-    return np.transpose(x, rest + axes).reshape([x.shape[i] for i in rest] + [int(np.prod([x.shape[i] for i in axes]))])
+    return np.transpose(x, rest + axes).reshape([x.shape[i] for i in rest] + [math.prod([x.shape[i] for i in axes])])
 
 
 @primitive(
@@ -285,16 +303,23 @@ def cumsum(x: Array, axis: int = -1, reverse: bool = False) -> Array:
 
 # ------------------------------------------------------------------------------------------------ matrix products
 def _swap(x):
-    axes = tuple(range(x.ndim))
-    return transpose(x, axes=axes[:-2] + (axes[-1], axes[-2]))
+    if isinstance(x, Tensor):
+        axes = tuple(range(x.ndim))
+        return transpose(x, axes=axes[:-2] + (axes[-1], axes[-2]))
+    return x.swapaxes(-1, -2)
+
+
+def _product(a, b):
+    """a b, without the primitive's bookkeeping where there is nothing to record."""
+    return matmul(a, b) if isinstance(a, Tensor) or isinstance(b, Tensor) else kernels.matmul(a, b)
 
 
 def _matmul_vjp_a(g, y, a, b):
     if b.ndim == 1:
         return (g if a.ndim == 1 else g.reshape((*g.shape, 1))) * b
     if a.ndim == 1:
-        return matmul(b, g.reshape((*g.shape, 1))).reshape((*b.shape[:-2], a.shape[0]))
-    return matmul(g, _swap(b))
+        return _product(b, g.reshape((*g.shape, 1))).reshape((*b.shape[:-2], a.shape[0]))
+    return _product(g, _swap(b))
 
 
 def _matmul_vjp_b(g, y, a, b):
@@ -302,11 +327,11 @@ def _matmul_vjp_b(g, y, a, b):
         g = g if b.ndim == 1 else g.reshape((*g.shape[:-1], 1, g.shape[-1]))
         return g * (a if b.ndim == 1 else a.reshape((-1, 1)))
     if b.ndim == 1:
-        return matmul(_swap(a), g.reshape((*g.shape, 1))).reshape((*a.shape[:-2], b.shape[0]))
-    if b.ndim == 2:  # one product over all rows, instead of one for each matrix of the batch and a sum
-        rows = int(np.prod(a.shape[:-1]))
-        return matmul(_swap(a.reshape((rows, a.shape[-1]))), g.reshape((rows, g.shape[-1])))
-    return matmul(_swap(a), g)
+        return _product(_swap(a), g.reshape((*g.shape, 1))).reshape((*a.shape[:-2], b.shape[0]))
+    if b.ndim == 2 and a.ndim > 2:  # one product over all rows, instead of one for each matrix of the batch and a sum
+        rows = math.prod(a.shape[:-1])
+        a, g = a.reshape((rows, a.shape[-1])), g.reshape((rows, g.shape[-1]))
+    return _product(_swap(a), g)
 
 
 @primitive(
@@ -336,7 +361,7 @@ def _affine_vjp_w(g, ones, x, w, b):
 
 
 @primitive(
-    lambda g, ones, x, w, b: matmul(g, _swap(w)),
+    lambda g, ones, x, w, b: _product(g, _swap(w)),
     _affine_vjp_w,
     lambda g, ones, x, w, b: g,
     saves=True,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -429,8 +430,10 @@ def _sum_to(g, shape, name):
     """Undo broadcasting: sum ``g`` over the axes along which an argument of ``shape`` was repeated."""
     extra = g.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
-    summed = g.sum(axis=axes) if axes else g
-    if extra < 0 or summed.size != int(np.prod(shape)):
+    summed = g
+    if axes:
+        summed = g.sum(axis=axes) if isinstance(g, Tensor) else np.add.reduce(g, axis=axes)
+    if extra < 0 or summed.size != math.prod(shape):
         raise ValueError(f"the vjp of {name} gave a cotangent of shape {g.shape} for an argument of shape {shape}")
     return summed.reshape(shape)
 
