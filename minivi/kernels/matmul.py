@@ -345,14 +345,14 @@ def _share(ranges, n, lanes, lo, hi):
 @chunk
 def _gemm(p, s, lo, hi):
     """One thread's part of the products of a batch: rows in tiles, columns in vectors, or the work of a mask."""
-    m, k, n = np.int64(s[0]), np.int64(s[1]), np.int64(s[2])
-    a_row, a_step, a_matrix = np.int64(s[3]), np.int64(s[4]), np.int64(s[5])
-    b_row, b_column, b_matrix = np.int64(s[6]), np.int64(s[7]), np.int64(s[8])
-    kind, accumulate, biased = np.int64(s[9]), s[10] != 0, s[11] != 0
+    q, ranges = _integers(p[4]), _integers(p[5])
+    m, k, n = q[0], q[1], q[2]
+    a_row, a_step, a_matrix = q[3], q[4], q[5]
+    b_row, b_column, b_matrix = q[6], q[7], q[8]
+    kind, accumulate, biased = q[9], q[10] != 0, q[11] != 0
     lanes = _lanes(p[0])
     vectors = -(-n // lanes)
     units = -(-m // MR) if kind == BY_ROWS else vectors
-    ranges = _integers(p[4])
     if kind == MASKED_K or kind == MASKED_ROWS:
         lo, hi = _share(ranges, n, lanes, lo, hi)
     if lo >= hi:
@@ -513,18 +513,14 @@ def _measured(dtype):
 
 
 def _stored(x, batch):
-    """The array that holds ``x``'s numbers without gaps, and how far apart rows, columns and matrices are in it."""
+    """An array without gaps that holds ``x``, copied if need be, and whether it does so transposed."""
     if x.ndim > 2:
         alone = math.prod(x.shape[:-2]) == 1
         x = x.reshape(x.shape[-2:]) if alone else np.broadcast_to(x, batch + x.shape[-2:])
-    rows, columns = x.shape[-2:]
-    matrix = rows * columns if x.ndim > 2 else 0
     if x.flags.c_contiguous:
-        return x, (columns, 1, matrix)
+        return x, False
     turned = x.swapaxes(-1, -2)
-    if turned.flags.c_contiguous:
-        return turned, (1, rows, matrix)
-    return np.ascontiguousarray(x), (columns, 1, matrix)
+    return (turned, True) if turned.flags.c_contiguous else (np.ascontiguousarray(x), False)
 
 
 def _matrix(x):
@@ -534,23 +530,34 @@ def _matrix(x):
 
 def _multiply(a, b, out, bias, accumulate, kind=None, ranges=None, batch=()):
     """out (+)= a b + bias, for matrices or for a batch of them; ``kind`` and ``ranges`` if there is a mask."""
-    m, k, n = a.shape[-2], *b.shape[-2:]
-    work = out.size * k
+    a, a_turned = _stored(a, batch)
+    b, b_turned = _stored(b, batch)
+    units, work, numbers = _plan(
+        a.shape, a_turned, b.shape, b_turned, a.dtype, accumulate, bias is not None, kind, ranges, batch
+    )
+    columns = numbers if ranges is None else ranges.columns
+    launch(_gemm, units, (a, b, out, out if bias is None else bias, numbers, columns), work=work)
+
+
+@functools.lru_cache(1024)  # a training step meets the same shapes again and again
+def _plan(a, a_turned, b, b_turned, dtype, accumulate, biased, kind, ranges, batch):
+    """What threads share out, how much work it is, and what :func:`_gemm` must know of the shapes ``a`` and ``b``."""
+
+    def distances(shape, turned):
+        rows, columns = shape[-2:]
+        return 1 if turned else columns, columns if turned else 1, rows * columns if len(shape) > 2 else 0
+
+    m, k, n = a[-1 if a_turned else -2], a[-2 if a_turned else -1], b[-2 if b_turned else -1]
+    work = math.prod(batch) * m * k * n * dtype.itemsize // 128
     if kind is None:
         kind = BY_ROWS if m > n else BY_COLUMNS
-        units = -(-m // MR) if m > n else -(-n * a.itemsize // VECTOR)
-        units *= math.prod(batch)
+        units = math.prod(batch) * (-(-m // MR) if m > n else -(-n * dtype.itemsize // VECTOR))
     else:
-        units = _work(ranges, VECTOR // a.itemsize)
-        work = work * ranges.share
-    a, a_strides = _stored(a, batch)
-    b, b_strides = _stored(b, batch)
-    scalars = (m, k, n) + a_strides + b_strides + (kind, accumulate, bias is not None)
-    arrays = (a, b, out, out if bias is None else bias, out if ranges is None else ranges.columns)
-    launch(_gemm, units, arrays, scalars, work=int(work * a.itemsize) // 96)
+        units, work = _work(ranges, VECTOR // dtype.itemsize), int(work * ranges.share)
+    numbers = [m, k, n, *distances(a, a_turned), *distances(b, b_turned), kind, accumulate, biased]
+    return units, work, np.array(numbers, np.int64).view(dtype)
 
 
-@functools.lru_cache(256)
 def _work(ranges, lanes):
     """The sum over vectors of columns of what :func:`_share` takes them to be worth."""
     first, last = ranges.columns.T
