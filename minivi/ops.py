@@ -379,21 +379,24 @@ def affine(x: Array, w: Array, b: Array) -> Array:
         raise ValueError(
             f"affine: x {x.shape}, W {w.shape} and b {b.shape} do not fit; they must be (..., I), (I, O), (O,)"
         )
-    if _has_few_ones(x):
-        ones = kernels.Ones(x, checked=True)
+    ones = _few_ones(x)
+    if ones is not None:
         return kernels.binary_matmul(ones, w, bias=b), ones
     return kernels.matmul(x, w, bias=b), None
 
 
-def _has_few_ones(x) -> bool:
-    """Whether ``x`` is a matrix of zeros and ones that is worth summing rows for.
+def _few_ones(x):
+    """The ones of ``x``, if it is a matrix of zeros and ones that is worth summing rows for, else None.
 
     Below 50 rows, or above a quarter of ones, the product is as fast (784 x 500 on AVX2). A look at the first number
-    and the first rows spares most other inputs the whole check.
+    and the first rows spares most other inputs the search.
     """
-    if x.ndim != 2 or len(x) < 50 or x.size == 0 or x.item(0) not in (0.0, 1.0):
-        return False
-    return x[:8].sum() < 0.25 * x[:8].size and kernels.is_binary(x)
+    if x.ndim != 2 or len(x) < 50 or x.size == 0 or x.item(0) not in (0.0, 1.0) or x[:8].sum() >= 0.25 * x[:8].size:
+        return None
+    try:
+        return kernels.Ones(x)
+    except ValueError:  # it has other numbers after all
+        return None
 
 
 def _staircase(a):

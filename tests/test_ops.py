@@ -129,10 +129,12 @@ def test_composed_operations_against_numpy(rng):
     np.testing.assert_allclose(grad(ops.mean(x), x), np.full((4, 3), 1 / 12))
 
 
+@pytest.mark.parametrize("last", [1.0, 0.5])
 @pytest.mark.parametrize("share", [0.0, 0.13, 1.0])
-def test_affine_of_binary_data(share, rng):
+def test_affine_of_binary_data(share, last, rng):
     """Rows of W summed where pixels are one: the same values and gradients as the product."""
     x = (rng.random((60, 30)) < share).astype(float)
+    x[-1, -1] = last
     w, b = Tensor(rng.standard_normal((30, 20))), Tensor(rng.standard_normal(20))
     y = ops.affine(x, w, b)
     np.testing.assert_allclose(y.data, x @ w.data + b.data, rtol=1e-12, atol=1e-13)

@@ -13,6 +13,3 @@ else:
     from .random import *
     from .update import *
     from .vector import *
-
-    def matmul_backend() -> str:
-        return "jit"

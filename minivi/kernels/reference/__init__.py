@@ -16,8 +16,3 @@ def get_threads() -> int:
 
 def set_threads(count: int) -> None:
     """Accepts any count, since the results would be the same."""
-
-
-def matmul_backend() -> str:
-    """Stand-in."""
-    return "numpy"
