@@ -11,6 +11,7 @@ import pytest
 
 from minivi import cli, experiments, plots
 from minivi.experiments import Claim, Result, Row
+from minivi.training import load_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -185,6 +186,14 @@ def test_the_chapter_of_the_main_job(tmp_path, monkeypatch, capsys):
         f"ch02_aevb_{n}.png" for n in ("bound", "manifold", "samples", "reconstructions")
     }
     assert (tmp_path / "ch02_aevb" / "digits_latents2_seed0" / "weights.safetensors").exists()
+    manifold = experiments.EXPERIMENTS["ch02_aevb.manifold"]
+    manifold.budgets["paper"].update(epochs=1, hidden=10)  # AdaGrad, its step size chosen, weights with a prior
+    status, out, err = run(
+        capsys, "run", manifold.key, "--budget", "paper", "--data", "digits", "--out", str(tmp_path / "paper")
+    )
+    assert status == 0, err
+    _, about = load_arrays(tmp_path / "paper" / "ch02_aevb" / "digits_latents2_seed0" / "weights.safetensors")
+    assert about["step_size"] in manifold.budgets["paper"]["step_sizes"]
     sys.modules.pop("minivi_chapters.ch02_aevb", None)
 
 
