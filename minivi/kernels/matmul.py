@@ -28,8 +28,12 @@ is in a register. Four steps lead there:
                 +---------+              panel                    +--------------+
 
    Each tile of C goes on where the previous block of k left it; ``bias`` and ``accumulate`` start it the same way.
+   :func:`minivi.kernels.reference.matmul.matmul_tiles` is this nest of loops in NumPy, :func:`_gemm` the real one.
 4. *Threads* take columns, in whole vectors, or rows, in whole tiles. Every element of C is one sum over k in order,
    by fused multiply-adds, whoever computes it: no choice above changes a bit of the result.
+
+What is known to be zero need not be multiplied. :func:`masked_matmul` gives each panel its own range of k (or, for the
+gradient of the weights, of rows); :func:`binary_matmul` adds up the rows of B that zeros and ones choose.
 """
 
 import functools
@@ -67,7 +71,7 @@ _CPU, _FEATURES = cpu_target.target_context.codegen().magic_tuple()[1:]
 
 # Bytes of a vector register; rows of a tile; length of a block of k, of which a panel takes 24 KB.
 VECTOR, MR, DEPTH = (64, 8, 128) if "+avx512f" in _FEATURES.split(",") else (32, 4, 256)
-BLOCK = 1024  # rows in a block of A
+BLOCK = 1024  # rows in a block of A, which the outer caches stream
 BY_COLUMNS, BY_ROWS, MASKED_K, MASKED_ROWS = range(4)  # what threads share out, and what a mask spares
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -369,7 +373,7 @@ def _gemm(p, s, lo, hi):
             panel = _pointer(p[0], room)  # named in the loop: Numba frees an array after its last mention
             stripes = _at(panel, 3 * lanes * depth)
             i1 = min(i0 + BLOCK, i_last)
-            packed = i1 - i0 > 128 and v_last - v_first > 12
+            packed = i1 - i0 > 128 and v_last - v_first > 12  # fewer rows stay cached; fewer columns do not repay it
             for block in range(blocks):
                 k0 = block * depth
                 k1 = min(k0 + depth, k)
@@ -437,9 +441,9 @@ def matmul_backend(dtype=np.float32) -> str:
     x86 CPUs with AVX2, unless one thread of the BLAS does the work of two of the kernel's; on other CPUs it is the
     BLAS. The comparison takes 10 ms, once for each type; the user's cache folder remembers it (``matmul.json``).
 
-    NumPy's BLAS keeps its threads spinning after each call, against Numba's on the same cores: 10 times slower.
-    Therefore "blas" sets it to one thread, from the first product on and for the whole process; then, too, its sums do
-    not depend on a number of threads. "jit" leaves it alone.
+    NumPy's BLAS keeps its threads spinning for 0.1 s after a call, on the cores that Numba's threads need. Therefore
+    "blas" sets it to one thread, from the first product on and for the whole process; then, too, its sums do not
+    depend on a number of threads. "jit" leaves it alone.
 
     Raises:
         ValueError: ``MINIVI_MATMUL`` says something else.
@@ -501,13 +505,18 @@ def _measured(dtype):
     a, b, out = np.ones((100, 500), dtype), np.ones((500, 300), dtype), np.empty((100, 300), dtype)
     seconds = {"jit": math.inf, "blas": math.inf}
     threads = get_threads()
-    with _one_blas_thread():
-        set_threads(1)
-        for _ in range(8):
-            for name, run in ("jit", lambda: _multiply(a, b, out, None, False)), ("blas", lambda: np.matmul(a, b, out)):
-                start = time.perf_counter()
-                run()
-                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    set_threads(1)
+    try:
+        with _one_blas_thread():
+            for _ in range(8):
+                for name, run in (
+                    ("jit", lambda: _multiply(a, b, out, None, False)),
+                    ("blas", lambda: np.matmul(a, b, out=out)),
+                ):
+                    start = time.perf_counter()
+                    run()
+                    seconds[name] = min(seconds[name], time.perf_counter() - start)
+    finally:
         set_threads(threads)
     return "blas" if 2 * seconds["blas"] < seconds["jit"] else "jit"
 
@@ -604,8 +613,8 @@ def matmul(a, b, out=None, bias=None, accumulate=False):
 def masked_matmul(a, b, ranges: Ranges, out=None, bias=None):
     """a b where ``b`` is zero under a mask, skipping what is zero: half the work of a layer of MADE.
 
-    With units sorted by degree, the masks of MADE (Germain et al. 2015, equations 12 and 13) are staircases: each
-    vector of columns needs one range of k. For the gradient of ``a``, pass the transposes of ``b`` and ``ranges``.
+    With units sorted by degree, the masks of MADE (Germain et al. 2015) are staircases: each vector of columns needs
+    one range of k. For the gradient of ``a``, pass the transposes of ``b`` and ``ranges``.
 
     Args:
         a: array (..., M, K), float32 or float64. Infinity and NaN do not come through the mask.

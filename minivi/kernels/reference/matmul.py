@@ -39,6 +39,32 @@ def matmul_loops(a, b):
     return c
 
 
+def matmul_tiles(a, b, block=1024, depth=256, width=24, height=4):
+    """The same product in the order of the fast kernel: tiles of ``height`` x ``width`` that fit into registers.
+
+    The innermost statement is the micro-kernel's work; the panel and the block of ``a`` are what caches hold.
+
+    Args:
+        a: array (M, K).
+        b: array (K, N).
+        block, depth, width, height: sizes of the blocks of rows, of k, of columns, and of rows in a tile.
+
+    Returns:
+        Array (M, N).
+    """
+    (rows, inner), columns = a.shape, b.shape[1]
+    c = np.zeros((rows, columns), a.dtype)
+    for i0 in range(0, rows, block):
+        for k0 in range(0, inner, depth):
+            for j in range(0, columns, width):
+                panel = b[k0 : k0 + depth, j : j + width].copy()
+                for i in range(i0, min(i0 + block, rows), height):
+                    tile = c[i : min(i + height, i0 + block), j : j + width]
+                    for k in range(len(panel)):
+                        tile += a[i : i + len(tile), k0 + k, None] * panel[k]
+    return c
+
+
 @functools.lru_cache(1024)  # a training step meets the same shapes again and again
 def product_shape(a: tuple, b: tuple) -> tuple:
     """The shape of the product of arrays of the shapes ``a`` and ``b``.
