@@ -40,6 +40,9 @@ MATH = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
 # Sums may be reordered too, which is what lets LLVM vectorise them; the order does not depend on the thread count.
 SUMS = MATH | {"fastmath": {"contract", "nsz", "reassoc"}}
 
+# Scalars are handed over in this number, so that _launch is compiled once for each number of arrays.
+_ZEROS = (0.0,) * 12
+
 # The smallest piece of work, in elements of a cheap kernel, that pays for waking a second thread (about 10 us).
 GRAIN = 16_384
 
@@ -222,5 +225,5 @@ def launch(kernel: Chunk, n: int, arrays: tuple, scalars: tuple = (), work: int 
     threads = 1 if pieces < 2 else min(get_threads(), pieces, n)
     dtype = arrays[0].dtype
     flat = tuple([a.ravel() if a.dtype is dtype and a.flags.writeable else _view(a, dtype) for a in arrays])
-    scalars = tuple(map(float, scalars)) or (0.0,)
+    scalars = (*map(float, scalars), *_ZEROS[len(scalars) :])
     _launch(kernel.addresses.get(dtype) or kernel.address(dtype), flat, scalars, n, threads)
