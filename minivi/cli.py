@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.function(args)
     except KeyboardInterrupt:
-        print("minivi: interrupted; run again with --resume to go on", file=sys.stderr)
+        mend = "; run again with --resume to go on" if args.command == "run" else ""
+        print(f"minivi: interrupted{mend}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, e.g. `minivi list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -168,7 +168,7 @@ class Primitive:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result: a Tensor if an argument that has a vjp is one, else an array."""
         arrays, parents = [], []
-        recorded, dtype, convert = False, None, False
+        recorded, dtype, numbers, convert = False, None, False, False
         for a, takes in zip(args, self.takes, strict=False):
             parent = found = None
             if isinstance(a, Tensor):
@@ -178,8 +178,8 @@ class Primitive:
             elif takes:
                 if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
                     found = a.dtype
-                elif dtype is not None and type(a) is float:
-                    a = dtype.type(a)
+                elif type(a) is float:
+                    numbers = True
                 else:
                     convert = True
             if found is not None:
@@ -192,8 +192,10 @@ class Primitive:
                     )
             arrays.append(a)
             parents.append(parent)
-        if convert:
+        if convert or (numbers and dtype is None):
             self._convert(arrays, dtype)
+        elif numbers:
+            arrays = [dtype.type(a) if type(a) is float else a for a in arrays]
         try:
             out = self.function(*arrays, **kwargs)
         except ValueError as error:

@@ -213,7 +213,7 @@ class Runner:
             )
         self.report: dict[str, Any] = {
             "environment": environment() | {"threads": self.threads},
-            "settings": {name: getattr(args, name) for name in ("rounds", "seconds", "small", "python", "keep_pins")},
+            "settings": {name: getattr(args, name) for name in ("rounds", "seconds", "small", "keep_pins")},
             "pins": {name: os.environ[name] for name in PINS if name in os.environ},
             "set_for_peers": FOR_PEERS,
             "workloads": {w.name: {"what": w.text, "flops": w.flops} for w in self.workloads},
