@@ -433,7 +433,7 @@ def binarize(x: np.ndarray, how: str, rng=None) -> np.ndarray:
     x = np.asarray(x)
     if how not in ("dynamic", "threshold"):
         raise DataError(f"binarize: how={how!r} is neither 'dynamic' nor 'threshold' (static: load 'mnist_static')")
-    if not ((x >= 0) & (x <= 1)).all():
+    if x.size and not (x.min() >= 0 and x.max() <= 1):
         raise DataError("binarize: x has values outside [0, 1] or NaN; divide 8-bit grey by 255")
     if how == "threshold":
         return (x > 0.5).astype(np.float32)
