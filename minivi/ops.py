@@ -283,9 +283,13 @@ def log_sum_exp(x: Array, axis: Axis = -1, keepdims: bool = False) -> Array:
     return _expand(y, x, axis, False) if keepdims else y
 
 
-@primitive(
-    lambda g, y, x: g - exp(y) * sum(g, axis=-1, keepdims=True), cases=lambda a: [(a(3, 4),), (a(2, 3, 5),), (a(0, 3),)]
-)
+def _log_softmax_vjp(g, y, x):
+    if isinstance(g, Tensor) or isinstance(y, Tensor):
+        return g - exp(y) * sum(g, axis=-1, keepdims=True)
+    return kernels.log_softmax_vjp(g, y)
+
+
+@primitive(_log_softmax_vjp, cases=lambda a: [(a(3, 4),), (a(2, 3, 5),), (a(0, 3),)])
 def log_softmax(x: Array) -> Array:
     """x - log sum exp(x) over the last axis."""
     return kernels.log_softmax(x)

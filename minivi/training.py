@@ -24,7 +24,6 @@ from minivi.data import batches
 from minivi.tensor import Tensor, detect_nonfinite, grad
 
 CHECKPOINT = "checkpoint.safetensors"
-BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 FORMAT = 1
 
@@ -162,7 +161,7 @@ def fit(
     if resume:
         run.load()
     elif folder is not None:
-        for name in (CHECKPOINT, BEST, METRICS):
+        for name in (CHECKPOINT, METRICS):
             Path(folder, name).unlink(missing_ok=True)
     from tqdm import tqdm
 

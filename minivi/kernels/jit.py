@@ -12,8 +12,8 @@ A kernel is one plain function, a *chunk*: it does the rows (or elements) ``lo``
 
 All chunks share one signature, ``chunk(p, s, lo, hi)``: ``p[k]`` is the address of the k-th array, ``s[k]`` the k-th
 scalar (a float64). A common signature lets one compiled parallel region serve every kernel, through a pointer: Numba
-takes 0.7 s to compile a parallel region, but 0.1 s for a chunk. A chunk opens with ``x = rows(p[0], lo, hi)``, its
-slice of the first array, and goes on as ordinary Numba.
+takes 0.7 s to compile a parallel region, but 0.1 s for a chunk. A chunk indexes ``p[0][i]``
+itself, or takes ``x = rows(p[0], lo, hi)``, its slice of the first array, and is ordinary Numba otherwise.
 
 Nothing compiles at import. Compiled code is kept on disk under a key that includes the sources of all kernels, since
 Numba alone would not notice that a function in another file has changed; a folder that cannot be written only costs
@@ -156,12 +156,6 @@ def chunk(function=None, *, options=MATH):
 def rows(pointer, lo, hi):
     """Elements ``lo`` to ``hi`` of the flat array at ``pointer``."""
     return carray(pointer, hi)[lo:]
-
-
-@njit(inline="always")
-def rows2(pointer, lo, hi, width):
-    """Rows ``lo`` to ``hi`` of the matrix of ``width`` columns at ``pointer``."""
-    return carray(pointer, (hi, width))[lo:]
 
 
 @intrinsic

@@ -112,6 +112,12 @@ class VAE(Module):
             return Bernoulli(heads)
         return Normal(ops.sigmoid(heads[..., : self.pixels]), 0.5 * heads[..., self.pixels :])
 
+    def _posterior(self, x, rng, samples, eps):
+        """q(z | x), and the noise to sample it with."""
+        if eps is None:
+            eps = rng.standard_normal((samples, len(x), self.latents), dtype=self.dtype)
+        return self.encode(x), eps
+
     def terms(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Terms:
         """One pass: encode once, sample K times, decode (eq. 2.27-2.29).
 
@@ -121,9 +127,7 @@ class VAE(Module):
             eps: the noise itself, (K, B, J), for checks.
             samples: K.
         """
-        q = self.encode(x)
-        if eps is None:
-            eps = rng.standard_normal((samples, len(x), self.latents), dtype=self.dtype)
+        q, eps = self._posterior(x, rng, samples, eps)
         z = q.rsample(eps)
         prior = Normal(np.zeros(self.latents, self.dtype), np.zeros(self.latents, self.dtype))
         return Terms(q, z, self.decode(z).log_prob(x), prior.log_prob(z), q.log_prob_of_noise(eps))
@@ -154,9 +158,7 @@ class VAE(Module):
             raise ValueError(f"VAE.elbo: unknown estimator {estimator!r}; 'A' (eq. 2.29) or 'B' (eq. 2.77)")
         if estimator == "A":
             return self.log_weights(x, rng, samples, eps).mean(axis=0)
-        q = self.encode(x)
-        if eps is None:
-            eps = rng.standard_normal((samples, len(x), self.latents), dtype=self.dtype)
+        q, eps = self._posterior(x, rng, samples, eps)
         log_px_z = self.decode(q.rsample(eps)).log_prob(x)
         return log_px_z.mean(axis=0) - q.kl()
 
