@@ -5,7 +5,8 @@ that makes images and labels of the decoded files. Files lie, gzip'd or plain, i
 
     $MINIVI_DATA, or the user's cache folder
       |-- mnist/          train-images-idx3-ubyte(.gz), train-labels-..., t10k-images-..., t10k-labels-...
-      `-- mnist_static/   binarized_mnist_train.amat(.gz), ..._valid.amat, ..._test.amat
+      |-- mnist_static/   binarized_mnist_train.amat(.gz), ..._valid.amat, ..._test.amat
+      `-- frey/           frey_rawface.mat
 
 A file that is there is only read, so the folder may be read-only; a missing one is fetched. Mirrors compress the same
 bytes differently, hence each checksum is the SHA-256 of the *uncompressed* bytes. A download is unpacked and checked
@@ -14,6 +15,7 @@ under a temporary name and renamed last: the folder holds whole, right files or 
 
 import gzip
 import hashlib
+import io
 import math
 import os
 import re
@@ -38,6 +40,7 @@ __all__ = [
     "load",
     "parse_amat",
     "parse_idx",
+    "parse_mat",
     "read_bytes",
 ]
 
@@ -155,6 +158,24 @@ def parse_amat(content: bytes, where: str | Path = "content") -> np.ndarray:
     )
 
 
+def parse_mat(content: bytes, where: str | Path = "content") -> np.ndarray:
+    """Decode a MATLAB 5 file that holds one array of numbers, and return that array.
+
+    Raises:
+        DataError: it is no such file, or holds none or several arrays.
+    """
+    from scipy.io import loadmat
+
+    try:
+        arrays = {k: v for k, v in loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
+    except Exception as error:  # the reader raises whatever the damage leads to
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise DataError(f"{where} is no MATLAB 5 file ({reason}); remove it to fetch it again") from None
+    if len(arrays) != 1 or next(iter(arrays.values())).dtype.kind not in "iuf":
+        raise DataError(f"{where} holds {sorted(arrays) or 'nothing'}, not one array of numbers; remove it")
+    return next(iter(arrays.values()))
+
+
 # -- sets --------------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +222,17 @@ def _digits():
     order = np.arange(len(x)) * 1111 % len(x)
     x, labels = (x[order] / 16).astype(np.float32), labels[order].astype(np.int64)
     return x[:1500], labels[:1500], x[1500:], labels[1500:]
+
+
+def _frey(faces):
+    """The frames of the film as rows, (1965, 560), in an order that mixes them.
+
+    The documents name no split. Neighbouring frames are nearly equal, so the last tenth of the film would be a test of
+    other expressions, not of other frames: as for the digits, fixed steps spread the test frames evenly.
+    """
+    x = (faces.T / np.float32(255)).astype(np.float32)
+    x = x[np.arange(len(x)) * 1214 % len(x)]  # 1214 is coprime to 1965, and nearly its golden section
+    return x[:1765], None, x[1765:], None
 
 
 def _mnist(images, labels, test_images, test_labels):
@@ -260,6 +292,18 @@ _SOURCES = (
             "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
         ),
         megabytes=109.8,
+    ),
+    Source(
+        name="frey",
+        what="1,965 frames of a film of one face, 28x20, values 0..255 over 255 (Roweis, Saul & Hinton 2001)",
+        kind="grey",
+        shape=(28, 20),
+        splits=("1765/200",),
+        read=_frey,
+        parse=parse_mat,
+        files={"frey_rawface.mat": "7882eea80fd835e56dde82a69200923188aa771f7cb872c538b10bb7621b20f9"},
+        addresses=("https://cs.nyu.edu/~roweis/data/", "http://www.cs.nyu.edu/~roweis/data/"),
+        megabytes=1.0,
     ),
 )
 SOURCES = {source.name: source for source in _SOURCES}

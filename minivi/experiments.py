@@ -49,11 +49,15 @@ class Row:
 
 @dataclass
 class Result:
-    """What an experiment found: a table, and figures by name."""
+    """What an experiment found: a table, figures by name, numbers for the JSON, and the text's claims about them.
+
+    A claim that does not hold is no error: it is reported as not reproduced, with its numbers.
+    """
 
     rows: list[Row] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
 
 
 @dataclass
@@ -95,6 +99,25 @@ class Run:
         self.experiment, self.budget, self.seed = experiment, budget, seed
         self.folder = Path(out) / experiment.chapter
         self.resume, self.progress, self.shared = resume, progress, shared
+
+    def images(self) -> Any:
+        """The data set that the settings name, in their split if it has that; read once for a chapter."""
+        from minivi import data
+
+        name, split = self.settings.data, getattr(self.settings, "split", None)
+        if ("images", name) not in self.shared:
+            splits = data.describe(name)["splits"]  # of another set by --data, the first
+            self.shared["images", name] = data.load(name, split if split in splits else splits[0])
+        return self.shared["images", name]
+
+    def fit(self, name: str, model: Any, loss: Callable, optimizer: Any, train: np.ndarray, **options: Any) -> Any:
+        """:func:`minivi.training.fit` with a checkpoint folder of this ``name``, resumed and shown as the run says."""
+        from minivi.training import fit
+
+        folder = self.folder / name
+        return fit(
+            model, loss, optimizer, train, folder=folder, resume=self.resume, progress=self.progress and name, **options
+        )
 
 
 EXPERIMENTS: dict[str, Experiment] = {}
@@ -156,6 +179,8 @@ def run_experiments(
         seconds = time.monotonic() - begun
         if result.rows:
             report(table_text(result.rows))
+        for claim in result.claims:
+            report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
         about = {
             "experiment": entry.key,
             "mirrors": entry.mirrors,
@@ -165,6 +190,7 @@ def run_experiments(
             "seconds": round(seconds, 1),
             **environment(),
             "table": [vars(row) for row in result.rows],
+            "claims": [{**vars(claim), "holds": claim.ok} for claim in result.claims],
             **result.numbers,
         }
         stem = f"{entry.chapter}_{entry.name}"
@@ -263,6 +289,10 @@ class Claim:
     def ok(self) -> bool:
         """Whether it holds; never with a NaN."""
         return bool(np.isfinite(self.left) and np.isfinite(self.right) and self.error <= self.tolerance)
+
+    def __str__(self) -> str:
+        within = f" within {self.tolerance:.2g}" if self.tolerance else ""
+        return f"{self.label}: {self.left:.4g} {self.relation} {self.right:.4g}{within}"
 
 
 @dataclass
