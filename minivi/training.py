@@ -190,7 +190,7 @@ def fit(
                 run.total += value * len(x)
                 run.step += 1
                 if step % 20 == 0:
-                    bar.set_postfix_str(f"epoch {run.epoch + 1}, bound {-value:.1f}", refresh=False)
+                    bar.set_postfix_str(f"epoch {run.epoch + 1}, loss {value:.1f}", refresh=False)
                 bar.update(1)
                 if run.step < steps and time.monotonic() - last_save >= checkpoint_seconds:
                     run.seconds += time.monotonic() - begun
