@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from minivi.tensor import Tensor, detect_nonfinite, grad
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
-FORMAT = 1
+FORMAT = 2
 
 
 class TrainingError(RuntimeError):
@@ -110,8 +110,8 @@ def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
 # ---------------------------------------------------------------------------------------------------- the loop
 def fit(
     model: Any,
-    loss: Callable[[np.ndarray, Any], Tensor],
-    optimizer: Any,
+    loss: Callable[[np.ndarray, Any], Tensor | Sequence[Tensor]],
+    optimizer: Any | Sequence[Any],
     train: np.ndarray,
     *,
     epochs: int,
@@ -130,8 +130,9 @@ def fit(
 
     Args:
         model: the Module whose parameters are checkpointed.
-        loss: ``loss(x, rng)``: mean loss of a minibatch in nats, a scalar Tensor.
-        optimizer: over some or all of the model's parameters.
+        loss: ``loss(x, rng)``: mean loss of a minibatch in nats, a scalar Tensor; or several of them, which share one
+            forward pass, one for each optimizer (the last one is reported).
+        optimizer: over some or all of the model's parameters; or several, over separate ones.
         train: data (N, D).
         epochs: passes over the data, in all (a resumed run does what is left of them).
         batch_size: the last minibatch of an epoch may be smaller.
@@ -157,7 +158,8 @@ def fit(
         raise ValueError(f"fit: epochs={epochs}, batch_size={batch_size}, {len(train)} data: nothing to train on")
     if patience is not None and monitor is None:
         raise ValueError("fit: patience needs monitor=, the name of the metric to watch")
-    run = _Run(model, optimizer, rng, train, batch_size, monitor, folder)
+    optimizers = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    run = _Run(model, optimizers, rng, train, batch_size, monitor, folder)
     if resume:
         run.load()
     elif folder is not None:
@@ -186,7 +188,7 @@ def fit(
                     continue
                 if step == done > 0:
                     rng.state = here
-                value = _step(loss, prepare, optimizer, x, rng)
+                value = _step(loss, prepare, optimizers, x, rng)
                 run.total += value * len(x)
                 run.step += 1
                 if step % 20 == 0:
@@ -206,37 +208,52 @@ def fit(
     return run.history
 
 
-def _step(loss, prepare, optimizer, x, rng):
-    """One update; the loss's value."""
+def _step(loss, prepare, optimizers, x, rng):
+    """One update of every optimizer from one forward pass; the last loss's value."""
     before = rng.state
 
     def objective():
-        return loss(prepare(x, rng) if prepare else x, rng)
+        losses = loss(prepare(x, rng) if prepare else x, rng)
+        losses = losses if isinstance(losses, (list, tuple)) else [losses]
+        if len(losses) != len(optimizers):
+            raise ValueError(f"fit: {len(losses)} losses for {len(optimizers)} optimizers; give one for each")
+        return losses
 
-    value = objective()
-    number = value.item()
-    if not math.isfinite(number):
-        rng.state = before
-        try:
-            with detect_nonfinite():
-                grad(objective(), optimizer.parameters)
-            cause = "it did not happen again when the step was repeated"
-        except FloatingPointError as error:
-            cause = str(error)
-        except Exception as error:
-            cause = f"repeating the step failed: {error}"
-        raise TrainingError(f"the loss became {number}: {cause}; the last checkpoint is kept: try a smaller step size")
-    optimizer.step(grad(value, optimizer.parameters))
-    return number
+    losses = objective()
+    for value in losses:
+        if not math.isfinite(value.item()):
+            rng.state = before
+            cause = _cause(objective, optimizers)
+            raise TrainingError(
+                f"the loss became {value.item()}: {cause}; the last checkpoint is kept: try a smaller step size"
+            )
+    gradients = [grad(value, o.parameters) for value, o in zip(losses, optimizers, strict=True)]
+    for o, g in zip(optimizers, gradients, strict=True):
+        o.step(g)
+    return losses[-1].item()
+
+
+def _cause(objective, optimizers):
+    """The first primitive to make a NaN or infinity when a step is repeated."""
+    try:
+        with detect_nonfinite():
+            for value, o in zip(objective(), optimizers, strict=True):
+                grad(value, o.parameters)
+        return "it did not happen again when the step was repeated"
+    except FloatingPointError as error:
+        return str(error)
+    except Exception as error:
+        return f"repeating the step failed: {error}"
 
 
 class _Run:
     """The position in a run, and its files."""
 
-    def __init__(self, model, optimizer, rng, train, batch_size, monitor, folder):
-        self.model, self.optimizer, self.rng, self.monitor = model, optimizer, rng, monitor
+    def __init__(self, model, optimizers, rng, train, batch_size, monitor, folder):
+        self.model, self.optimizers, self.rng, self.monitor = model, optimizers, rng, monitor
         self.folder = None if folder is None else Path(folder)
-        self.identity = {"data": list(train.shape), "batch_size": batch_size, "optimizer": type(optimizer).__name__}
+        kinds = [type(o).__name__ for o in optimizers]
+        self.identity = {"data": list(train.shape), "batch_size": batch_size, "optimizers": kinds}
         self.epoch = self.step = 0
         self.total = self.seconds = 0.0
         self.epoch_state = rng.state
@@ -265,14 +282,14 @@ class _Run:
         if self.folder is None:
             return
         arrays = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        optimizer = self.optimizer.state_dict()
-        arrays |= {f"optimizer.{k}": v for k, v in optimizer.items() if isinstance(v, np.ndarray)}
+        states = {f"{i}.{k}": v for i, o in enumerate(self.optimizers) for k, v in o.state_dict().items()}
+        arrays |= {f"optimizers.{k}": v for k, v in states.items() if isinstance(v, np.ndarray)}
         if self.best_weights:
             arrays |= {f"best.{k}": v for k, v in self.best_weights.items()}
         about = {
             "format": FORMAT,
             "identity": self.identity,
-            "optimizer": {k: v for k, v in optimizer.items() if not isinstance(v, np.ndarray)},
+            "optimizers": {k: v for k, v in states.items() if not isinstance(v, np.ndarray)},
             "position": [self.epoch, self.step, self.total],
             "seconds": self.seconds,
             "rng": self.rng.state,
@@ -303,13 +320,15 @@ class _Run:
             raise TrainingError(
                 f"{path} was computed with MINIVI_MATMUL={about['matmul']}, which rounds differently; set it to go on"
             )
-        parts = {"model": {}, "optimizer": dict(about["optimizer"]), "best": {}}
+        parts = {"model": {}, "optimizers": dict(about["optimizers"]), "best": {}}
         for name, array in arrays.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = array
         try:
             self.model.load_state_dict(parts["model"])
-            self.optimizer.load_state_dict(parts["optimizer"])
+            for i, o in enumerate(self.optimizers):
+                state = {k.partition(".")[2]: v for k, v in parts["optimizers"].items() if k.startswith(f"{i}.")}
+                o.load_state_dict(state)
         except ValueError as error:
             raise TrainingError(f"{path}: {error}") from None
         self.epoch, self.step, self.total = about["position"]

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from minivi import ops
+from minivi import bounds, ops
 from minivi.models import VAE
 from minivi.optim import Adam
 from minivi.random import Generator
@@ -292,3 +292,45 @@ def test_write_failure_leaves_the_old_file(tmp_path, monkeypatch):
 def test_bad_settings(settings, match):
     with pytest.raises(ValueError, match=match):
         train(**settings)
+
+
+def apart(seed=0):
+    """Two losses that share one forward pass, each with an optimizer of its own."""
+    vae = VAE(6, (5,), 2, rng=Generator(seed))
+    optimizers = [Adam(vae.encoder.parameters(), 0.01), Adam(vae.decoder.parameters(), 0.002)]
+
+    def loss(x, rng):
+        log_w = vae.log_weights(x, rng, 4)
+        return -bounds.elbo(log_w).mean(), -bounds.iwae(log_w).mean()
+
+    return vae, optimizers, loss
+
+
+def test_several_optimizers_share_a_forward_pass(tmp_path):
+    """Both gradients are taken before either update; a run stopped between resumes to the same bits."""
+    vae, optimizers, loss = apart()
+    rng = Generator(9)
+    encoder, decoder = loss(DATA[rng.permutation(50)], rng)
+    gradients = grad(encoder, optimizers[0].parameters), grad(decoder, optimizers[1].parameters)
+    for optimizer, g in zip(optimizers, gradients, strict=True):
+        optimizer.step(g)
+    other, optimizers, loss = apart()
+    history = fit(other, loss, optimizers, DATA, epochs=1, batch_size=50, rng=Generator(9), progress=False)
+    assert same(vae.state_dict(), other.state_dict())
+    assert history.records[0]["loss"] == decoder.item()
+
+    settings = {"batch_size": 15, "progress": False}
+    whole, optimizers, loss = apart()
+    fit(whole, loss, optimizers, DATA, epochs=4, rng=Generator(9), **settings)
+    for epochs in (2, 4):
+        again, optimizers, loss = apart(seed=epochs)
+        if epochs == 2:
+            again, optimizers, loss = apart()
+        fit(again, loss, optimizers, DATA, epochs=epochs, rng=Generator(9), folder=tmp_path, resume=True, **settings)
+    assert same(whole.state_dict(), again.state_dict())
+
+
+def test_a_loss_for_each_optimizer():
+    vae, optimizers, loss = apart()
+    with pytest.raises(ValueError, match="2 losses for 1 optimizers"):
+        fit(vae, loss, optimizers[0], DATA, epochs=1, rng=Generator(0), progress=False)
