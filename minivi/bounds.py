@@ -17,3 +17,70 @@ def elbo(log_w: Any) -> Any:
 def iwae(log_w: Any) -> Any:
     """log mean_k w_k: the importance-weighted bound (thesis eq. 2.57); K = 1 is the ELBO."""
     return ops.log_sum_exp(log_w, axis=0) - float(np.log(log_w.shape[0]))
+
+
+def miwae(log_w: Any, groups: int) -> Any:
+    """The mean over M = ``groups`` of the importance-weighted bound of K samples each (tighter-bounds report, eq. 11).
+
+    Args:
+        log_w: (M K, B), group after group.
+        groups: M; 1 is :func:`iwae`, and M = len(log_w) is :func:`elbo`.
+
+    Raises:
+        ValueError: M does not divide the number of samples.
+    """
+    total, *rest = np.shape(log_w)
+    if groups < 1 or total % groups:
+        raise ValueError(f"miwae: {total} samples do not make {groups} groups; draw M * K of them")
+    in_groups = ops.reshape(log_w, (groups, total // groups, *rest))
+    return ops.mean(ops.log_sum_exp(in_groups, axis=1), axis=0) - float(np.log(total // groups))
+
+
+def ciwae(log_w: Any, beta: Any) -> Any:
+    """beta ELBO + (1 - beta) IWAE over the same K samples (tighter-bounds report, eq. 12, 13).
+
+    Args:
+        log_w: (K, B).
+        beta: in [0, 1]; a number, or a Tensor that is kept there by construction (a sigmoid).
+    """
+    return beta * elbo(log_w) + (1.0 - beta) * iwae(log_w)
+
+
+def piwae(log_w: Any, groups: int) -> tuple[Any, Any]:
+    """What PIWAE maximises (tighter-bounds report, eq. 14, 15): for the encoder MIWAE(M, K), for the decoder IWAE(M K).
+
+    Both come from one forward pass; take the gradient of each with respect to its own network. Arguments and errors as
+    for :func:`miwae`.
+    """
+    return miwae(log_w, groups), iwae(log_w)
+
+
+def free_bits(reconstruction: Any, kl: Any, minimum: float) -> Any:
+    """A minibatch's bound in which a group of latents pays for no less than ``minimum`` nats (thesis eq. 2.69, 2.70).
+
+    Args:
+        reconstruction: E_q log p(x | z) of each datum, (B,).
+        kl: KL(q(z_j | x) || p(z_j)) of each datum and group, (B, groups); a group of several latents is their sum.
+        minimum: lambda.
+
+    Returns:
+        mean(reconstruction) - sum_j max(lambda, mean(kl_j)), a scalar: the mean comes before the maximum.
+
+    Raises:
+        ValueError: ``kl`` has not the shape (B, groups), or lambda is negative.
+    """
+    if np.ndim(kl) != 2 or np.shape(kl)[:1] != np.shape(reconstruction):
+        raise ValueError(
+            f"free_bits: reconstruction {np.shape(reconstruction)} and kl {np.shape(kl)}; pass (B,) and (B, groups)"
+        )
+    if minimum < 0:
+        raise ValueError(f"free_bits: minimum {minimum}; a number of nats, at least 0")
+    return ops.mean(reconstruction) - ops.sum(ops.maximum(ops.mean(kl, axis=0), minimum))
+
+
+def warm_up(step: int, steps: int) -> float:
+    """The weight of the KL term that is annealed from 0 to 1 in a straight line over ``steps`` (thesis 2.9.1).
+
+    The annealed bound is ``reconstruction - warm_up(step, steps) * kl``.
+    """
+    return min(1.0, step / steps) if steps > 0 else 1.0

@@ -6,11 +6,14 @@ that makes images and labels of the decoded files. Files lie, gzip'd or plain, i
     $MINIVI_DATA, or the user's cache folder
       |-- mnist/          train-images-idx3-ubyte(.gz), train-labels-..., t10k-images-..., t10k-labels-...
       |-- mnist_static/   binarized_mnist_train.amat(.gz), ..._valid.amat, ..._test.amat
-      `-- frey/           frey_rawface.mat
+      |-- frey/           frey_rawface.mat
+      |-- lfw/            lfw_home/lfw_funneled/, as scikit-learn fetches, checks and unpacks it
+      `-- omniglot/       images_background.zip, ..._evaluation.zip, ..._small1.zip, ..._small2.zip, chardata.mat
 
 A file that is there is only read, so the folder may be read-only; a missing one is fetched. Mirrors compress the same
-bytes differently, hence each checksum is the SHA-256 of the *uncompressed* bytes. A download is unpacked and checked
-under a temporary name and renamed last: the folder holds whole, right files or none. Nothing is ever unpickled.
+bytes differently, hence each checksum is that of the bytes *without* gzip. A download is unpacked and checked
+under a temporary name and renamed last: the folder holds whole, right files or none. Nothing is ever unpickled here
+(scikit-learn keeps the decoded faces of ``lfw`` in a joblib cache of its own, in ``lfw_home``).
 """
 
 import gzip
@@ -19,6 +22,8 @@ import io
 import math
 import os
 import re
+import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +46,8 @@ __all__ = [
     "parse_amat",
     "parse_idx",
     "parse_mat",
+    "parse_mats",
+    "parse_omniglot",
     "read_bytes",
 ]
 
@@ -54,12 +61,12 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images as float32 of shape (N, D) with values in [0, 1], D = H * W, and what is known about them.
+    """Images as float32 of shape (N, D) with values in [0, 1], D the product of ``shape``, and what is known of them.
 
     Attributes:
         name: the set's name.
-        kind: ``"grey"`` (values are intensities) or ``"binary"`` (values are 0 and 1).
-        shape: (H, W) of one image.
+        kind: ``"grey"`` or ``"colour"`` (values are intensities) or ``"binary"`` (values are 0 and 1).
+        shape: (H, W) of one image, or (H, W, 3) of a colour image, its last axis red, green and blue.
         split: the numbers of training, validation (if any) and test images, such as ``"50000/10000/10000"``.
         train, test: images, (N, D).
         validation: images, (N, D), or None where the split has none.
@@ -164,16 +171,76 @@ def parse_mat(content: bytes, where: str | Path = "content") -> np.ndarray:
     Raises:
         DataError: it is no such file, or holds none or several arrays.
     """
-    from scipy.io import loadmat
-
-    try:
-        arrays = {k: v for k, v in loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
-    except Exception as error:  # the reader raises whatever the damage leads to
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise DataError(f"{where} is no MATLAB 5 file ({reason}); remove it to fetch it again") from None
+    arrays = parse_mats(content, where)
     if len(arrays) != 1 or next(iter(arrays.values())).dtype.kind not in "iuf":
         raise DataError(f"{where} holds {sorted(arrays) or 'nothing'}, not one array of numbers; remove it")
     return next(iter(arrays.values()))
+
+
+def parse_mats(content: bytes, where: str | Path = "content") -> dict[str, np.ndarray]:
+    """Decode a MATLAB 5 file: its arrays by name.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    from scipy.io import loadmat
+
+    try:
+        return {k: v for k, v in loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
+    except Exception as error:  # the reader raises whatever the damage leads to
+        raise DataError(f"{where} is no MATLAB 5 file ({_reason(error)}); remove it to fetch it again") from None
+
+
+def parse_omniglot(content: bytes, where: str | Path = "content") -> dict[str, np.ndarray]:
+    """Decode a zip of Omniglot's drawings, ``images_*/ALPHABET/characterNN/NNNN_DRAWER.png``, and reduce them to 28x28.
+
+    Each of the 28x28 cells is 3.75 pixels wide and high; its value is the part of its area that is ink, with the
+    pixels on its border counted by the part that lies inside.
+
+    Args:
+        content: of the zip: black strokes on white, 105x105, from the drawers 01 to 20.
+        where: the file or address that a message names.
+
+    Returns:
+        "ALPHABET/characterNN" -> float32 of shape (20, 784) in [0, 1], drawer after drawer.
+
+    Raises:
+        DataError: the zip or a drawing is truncated, damaged or of another size, or drawings are missing.
+    """
+    from PIL import Image
+
+    left, cell = np.arange(105), np.arange(28)[:, None] * 3.75
+    inside = np.clip(np.minimum(left + 1, cell + 3.75) - np.maximum(left, cell), 0.0, None) / 3.75
+    inside = inside.astype(np.float32)  # (28, 105); rows sum to 1
+    drawings: dict[str, dict[int, np.ndarray]] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for entry in archive.infolist():
+                place = re.fullmatch(r"[^/]+/([^/]+/character\d\d)/\d{4}_(\d\d)\.png", entry.filename)
+                if place is None:
+                    continue
+                if entry.file_size > 100_000:
+                    raise ValueError(f"{entry.filename} is {entry.file_size} bytes long")
+                with Image.open(io.BytesIO(archive.read(entry)), formats=["PNG"]) as image:
+                    if image.size != (105, 105):  # known before any pixel is decoded
+                        raise ValueError(f"{entry.filename} has {image.size[0]}x{image.size[1]} pixels, not 105x105")
+                    ink = np.asarray(image.convert("L")) < 128
+                drawings.setdefault(place[1], {})[int(place[2])] = ink
+    except Exception as error:  # the readers raise whatever the damage leads to
+        raise DataError(f"{where} is no zip of Omniglot's drawings ({_reason(error)})") from None
+    for character, drawn in drawings.items():
+        if sorted(drawn) != list(range(1, 21)):
+            raise DataError(f"{where} has {len(drawn)} drawings of {character}, not those of the drawers 01 to 20")
+    if not drawings:
+        raise DataError(f"{where} is a zip without any of Omniglot's drawings")
+    stacked = {name: np.stack([drawn[i] for i in range(1, 21)]) for name, drawn in sorted(drawings.items())}
+    areas = {name: (inside @ ink @ inside.T).reshape(20, 784) for name, ink in stacked.items()}
+    return {name: np.minimum(part, np.float32(1)) for name, part in areas.items()}  # but for rounding, at most 1
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a reader has to say."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 # -- sets --------------------------------------------------------------------------------------------------------------
@@ -186,15 +253,18 @@ class Source:
     Attributes:
         name: the set's name, and that of its folder.
         what: one line, with the publication.
-        kind: ``"grey"`` or ``"binary"``.
-        shape: (H, W) of one image.
+        kind: ``"grey"``, ``"colour"`` or ``"binary"``.
+        shape: (H, W) of one image, or (H, W, 3).
         splits: the splits offered, the default first; the last number counts the test images.
         read: makes (x, labels, x_test, labels_test) of the decoded files, in the order of ``files``.
         parse: decodes the unpacked bytes of a file; its second argument is the name for messages.
-        files: all needed, by name without ``.gz``, with the SHA-256 of their unpacked bytes.
+        files: all needed, by name without ``.gz``, with the SHA-256 of their unpacked bytes; or ``md5:`` and the MD5
+            where only that is published, or nothing where none is: then ``read`` looks at what it gets.
         addresses: folders that serve the files, in the order in which they are tried.
         suffix: what the addresses append to a file's name.
-        megabytes: size of the download.
+        megabytes: size of the download; 0 where there is none, or it is not known.
+        home: the folder of its files, if sets share one that is not called ``name``.
+        place: for a set that ``read`` itself fetches: what its folder holds once the set is there.
     """
 
     name: str
@@ -203,11 +273,18 @@ class Source:
     shape: tuple[int, int]
     splits: tuple[str, ...]
     read: Callable[..., tuple]
-    parse: Callable[[bytes, str | Path], np.ndarray] | None = None
+    parse: Callable[[bytes, str | Path], np.ndarray | dict[str, np.ndarray]] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     suffix: str = ""
     megabytes: float = 0
+    home: str = ""
+    place: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files belong."""
+        return folder() / (self.home or self.name)
 
 
 def _digits():
@@ -235,6 +312,64 @@ def _frey(faces):
     return x[:1765], None, x[1765:], None
 
 
+def _lfw():
+    """13,233 faces in colour, at a quarter of their resolution, in the order that scikit-learn mixes them."""
+    from sklearn.datasets import fetch_lfw_people
+
+    home = folder() / "lfw"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of each retry; what led to it is in the error
+            people = fetch_lfw_people(data_home=home, color=True, resize=0.25)
+    except Exception as error:  # the archive's damage, the network's absence, a folder that cannot be written, ...
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"lfw: scikit-learn cannot give the faces ({reason}); run `minivi data fetch lfw` with a network, or put "
+            f"lfw-funneled.tgz and pairs.txt, pairsDevTrain.txt, pairsDevTest.txt into {home / 'lfw_home'}"
+        ) from error
+    x, labels = np.asarray(people.images, np.float32), np.asarray(people.target, np.int64)
+    if x.shape != (13233, *SOURCES["lfw"].shape) or not (x.min() >= 0 and x.max() <= 1):
+        raise DataError(
+            f"lfw: scikit-learn gave {x.shape}, not 13233 faces of 31x23x3 in [0, 1]; remove {home}, then run "
+            "`minivi data fetch lfw`"
+        )
+    x = x.reshape(len(x), -1)
+    return x[:12000], labels[:12000], x[12000:], labels[12000:]
+
+
+def _drawings(characters, drawers, first_label=0):
+    """Rows and labels: all characters by the first drawer, then by the next, so that any run of rows mixes them."""
+    x = np.stack(list(characters.values()), axis=1)[drawers]  # (drawers, characters, 784)
+    labels = first_label + np.tile(np.arange(len(characters), dtype=np.int64), len(x))
+    return x.reshape(-1, x.shape[-1]), labels
+
+
+def _omniglot(background, evaluation):
+    """The official split, by alphabets: what is tested are characters never seen."""
+    return *_drawings(background, slice(0, 20)), *_drawings(evaluation, slice(0, 20), len(background))
+
+
+def _omniglot_small(small1, small2):
+    """The 8 alphabets of the small background sets, split by drawers; two alphabets are in both, and count once."""
+    characters = dict(sorted((small1 | small2).items()))
+    return *_drawings(characters, slice(0, 16)), *_drawings(characters, slice(16, 20))
+
+
+def _omniglot_burda(arrays):
+    """The rows of ``chardata.mat``, upright; no checksum of it is published, so what it holds is looked at."""
+    x, x_test = arrays.get("data"), arrays.get("testdata")
+    for name, part, count in (("data", x, 24345), ("testdata", x_test, 8070)):
+        shape = None if part is None else part.shape
+        if shape != (784, count) or part.dtype.kind not in "iuf" or not (part.min() >= 0 and part.max() <= 1):
+            raise DataError(
+                f"{SOURCES['omniglot_burda'].folder / 'chardata.mat'}: {name} is {shape}, not (784, {count}) with "
+                "values in [0, 1]; move it away, then run `minivi data fetch omniglot_burda`"
+            )
+    # MATLAB counts pixels down the columns.
+    x, x_test = (part.T.reshape(-1, 28, 28).transpose(0, 2, 1).reshape(-1, 784) for part in (x, x_test))
+    return x.astype(np.float32), None, x_test.astype(np.float32), None
+
+
 def _mnist(images, labels, test_images, test_labels):
     x, x_test = (part.reshape(len(part), -1) / np.float32(255) for part in (images, test_images))
     return x, labels.astype(np.int64), x_test, test_labels.astype(np.int64)
@@ -243,6 +378,11 @@ def _mnist(images, labels, test_images, test_labels):
 def _mnist_static(train, validation, test):
     return np.concatenate([train, validation], dtype=np.float32), None, test.astype(np.float32), None
 
+
+OMNIGLOT = (
+    "https://github.com/brendenlake/omniglot/raw/master/python/",
+    "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",
+)
 
 _SOURCES = (
     Source(
@@ -305,6 +445,63 @@ _SOURCES = (
         addresses=("https://cs.nyu.edu/~roweis/data/", "http://www.cs.nyu.edu/~roweis/data/"),
         megabytes=1.0,
     ),
+    Source(
+        name="lfw",
+        what="Labeled Faces in the Wild, 31x23 in colour (Huang, Ramesh, Berg & Learned-Miller 2007)",
+        kind="colour",
+        shape=(31, 23, 3),
+        splits=("12000/1233",),
+        read=_lfw,
+        megabytes=233,
+        place="lfw_home/lfw_funneled",
+    ),
+    Source(
+        name="omniglot",
+        what="28x28 characters, parts of a cell's area that are ink (Lake, Salakhutdinov & Tenenbaum 2015)",
+        kind="grey",
+        shape=(28, 28),
+        splits=("19280/13180",),
+        read=_omniglot,
+        parse=parse_omniglot,
+        files={
+            "images_background.zip": "md5:68d2efa1b9178cc56df9314c21c6e718",
+            "images_evaluation.zip": "md5:6b91aef0f799c5bb55b94e3f2daec811",
+        },
+        addresses=OMNIGLOT,
+        megabytes=15.9,
+        home="omniglot",
+    ),
+    Source(
+        name="omniglot_small",
+        what="the same for the 242 characters of the two small background sets, drawers 17 to 20 for the test",
+        kind="grey",
+        shape=(28, 28),
+        splits=("3872/968",),
+        read=_omniglot_small,
+        parse=parse_omniglot,
+        files={
+            "images_background_small1.zip": "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
+            "images_background_small2.zip": "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
+        },
+        addresses=OMNIGLOT,
+        megabytes=2.9,
+        home="omniglot",
+    ),
+    Source(
+        name="omniglot_burda",
+        what="28x28 characters, reduced and split by Burda, Grosse & Salakhutdinov 2015: that of published numbers",
+        kind="grey",
+        shape=(28, 28),
+        splits=("24345/8070",),
+        read=_omniglot_burda,
+        parse=parse_mats,
+        files={"chardata.mat": ""},
+        addresses=(
+            "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/",
+            "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/",
+        ),
+        home="omniglot",
+    ),
 )
 SOURCES = {source.name: source for source in _SOURCES}
 
@@ -337,8 +534,9 @@ def describe(name: str) -> dict[str, object]:
     source = _source("describe", name)
     shown = ("name", "what", "kind", "shape", "splits", "addresses", "megabytes")
     return {key: getattr(source, key) for key in shown} | {
-        "folder": folder() / name if source.files else None,
-        "cached": all(_find(source, file) for file in source.files),
+        "folder": source.folder if source.files or source.place else None,
+        "cached": all(_find(source, file) for file in source.files)
+        and (not source.place or (source.folder / source.place).exists()),
     }
 
 
@@ -356,6 +554,8 @@ def fetch(name: str, progress: bool = True) -> None:
     source = _source("fetch", name)
     for file in source.files:
         _array(source, file, progress)
+    if source.place:
+        source.read()
 
 
 def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
@@ -398,19 +598,20 @@ def _source(function: str, name: str) -> Source:
 
 def _find(source: Source, file: str) -> Path | None:
     """The path of a file that is there, plain or gzip'd."""
-    paths = [folder() / source.name / (file + suffix) for suffix in ("", ".gz")]
+    paths = [source.folder / (file + suffix) for suffix in ("", ".gz")]
     return next((path for path in paths if os.path.exists(path)), None)
 
 
-def _decode(source: Source, file: str, content: bytes, where: str | Path) -> np.ndarray:
+def _decode(source: Source, file: str, content: bytes, where: str | Path) -> np.ndarray | dict[str, np.ndarray]:
     """Parse unpacked bytes, then hold them against the checksum (the parser has more to say of a foreign file)."""
     array = source.parse(content, where)
-    if hashlib.sha256(content).hexdigest() != source.files[file]:
+    algorithm, _, digest = source.files[file].rpartition(":")
+    if digest and hashlib.new(algorithm or "sha256", content, usedforsecurity=False).hexdigest() != digest:
         raise DataError(f"{where} is not the published {file}: its checksum differs")
     return array
 
 
-def _array(source: Source, file: str, progress: bool) -> np.ndarray:
+def _array(source: Source, file: str, progress: bool) -> np.ndarray | dict[str, np.ndarray]:
     """The decoded content of one file, fetched if it is missing."""
     path = _find(source, file) or _download(source, file, progress)
     try:
@@ -433,11 +634,11 @@ def _download(source: Source, file: str, progress: bool) -> Path:
         Path(temporary).write_bytes(content)
         os.chmod(temporary, 0o644)  # temporary files are private, but a class may share the folder
 
-    target, failures = folder() / source.name, []
+    target, failures = source.folder, []
     for address in source.addresses:
         url = address + file + source.suffix
         try:
-            return Path(pooch.retrieve(url, source.files[file], file, target, downloader=get))
+            return Path(pooch.retrieve(url, source.files[file] or None, file, target, downloader=get))
         except (DataError, HTTPError) as error:
             failures.append(str(error))
         except RequestException as error:

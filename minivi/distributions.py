@@ -68,6 +68,91 @@ class Normal:
         ratio = self.log_sigma - other.log_sigma
         return ops.sum(0.5 * (scaled * scaled + ops.exp(2.0 * ratio) - 1.0) - ratio, axis=-1)
 
+    def detached(self) -> Normal:
+        """The same distribution with constant parameters."""
+        return Normal(_raw(self.mu), _raw(self.log_sigma))
+
+    def kl_per_dimension(self) -> Any:
+        """KL(N(mu_d, sigma_d^2) || N(0, 1)) of each d, shape (..., D); their sum is ``kl()``."""
+        square = ops.square(self.mu) + ops.exp(2.0 * self.log_sigma)
+        return 0.5 * (square - 1.0) - self.log_sigma
+
+
+class MultivariateNormal(Normal):
+    """Gaussian N(mu, L L^T) with a full covariance (thesis section 2.6.1, eq. 2.45-2.55).
+
+    L is lower triangular with sigma on its diagonal, so its determinant, hence the entropy and the density of
+    ``rsample(eps)``, are those of the factorised Gaussian (eq. 2.55).
+
+    Args:
+        mu, log_sigma: shape (..., D).
+        lower: L's entries below the diagonal, row by row, shape (..., D (D - 1) / 2); leading axes as mu's.
+
+    Raises:
+        ValueError: ``lower`` has another length.
+    """
+
+    def __init__(self, mu: Any, log_sigma: Any, lower: Any):
+        super().__init__(mu, log_sigma)
+        self.lower = lower
+        size = self.shape[-1]
+        self._rows, self._columns = np.tril_indices(size, -1)
+        if np.shape(_raw(lower))[-1:] != self._rows.shape:
+            raise ValueError(
+                f"MultivariateNormal: lower has shape {np.shape(_raw(lower))}; a {size} x {size} L has "
+                f"{len(self._rows)} entries below its diagonal"
+            )
+
+    def _sum_rows(self, entries):
+        """Sums of packed ``entries`` (..., D (D - 1) / 2) over each row of L: (..., D)."""
+        return ops.matmul(entries, (self._rows[:, None] == np.arange(self.shape[-1])).astype(_raw(entries).dtype))
+
+    @property
+    def scale(self) -> np.ndarray:
+        """L as a constant matrix, (..., D, D) (eq. 2.54)."""
+        lower, sigma = _raw(self.lower), np.exp(_raw(self.log_sigma))
+        matrix = sigma[..., None] * np.eye(self.shape[-1], dtype=sigma.dtype)
+        matrix[..., self._rows, self._columns] = lower
+        return matrix
+
+    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+        """Draws of shape (*samples, ..., D), constants for differentiation."""
+        eps = rng.standard_normal((*samples, *self.shape), dtype=_raw(self.mu).dtype)
+        return _raw(self.mu) + np.einsum("...ij,...j->...i", self.scale, eps)
+
+    def rsample(self, eps: Any) -> Any:
+        """mu + L eps (eq. 2.47); ``eps`` of shape (..., D), standard normal."""
+        return super().rsample(eps) + self._sum_rows(self.lower * eps[..., self._columns])
+
+    def log_prob(self, x: Any) -> Any:
+        """log N(x; mu, L L^T), shape (...), by forward substitution for eps in x = mu + L eps."""
+        centred, inverse = x - self.mu, ops.exp(-self.log_sigma)
+        eps = centred[..., :1] * inverse[..., :1]
+        for i in range(1, self.shape[-1]):
+            row = self.lower[..., i * (i - 1) // 2 : i * (i + 1) // 2]
+            rest = centred[..., i : i + 1] - ops.sum(row * eps, axis=-1, keepdims=True)
+            eps = ops.concatenate([eps, rest * inverse[..., i : i + 1]], axis=-1)
+        zero = np.zeros(self.shape[-1], _raw(self.mu).dtype)
+        return ops.gaussian_log_prob(eps, zero, zero) - ops.sum(self.log_sigma, axis=-1)
+
+    def detached(self) -> MultivariateNormal:
+        """The same distribution with constant parameters."""
+        return MultivariateNormal(_raw(self.mu), _raw(self.log_sigma), _raw(self.lower))
+
+    def kl(self, other: None = None) -> Any:
+        """KL(self || N(0, I)) = (sum L^2 + mu^2 - D) / 2 - sum_d log sigma_d, shape (...).
+
+        Raises:
+            ValueError: another ``other`` than N(0, I).
+        """
+        if other is not None:
+            raise ValueError("MultivariateNormal.kl: closed form to N(0, I) alone; sample log_prob for another one")
+        return super().kl() + 0.5 * ops.sum(ops.square(self.lower), axis=-1)
+
+    def kl_per_dimension(self) -> Any:
+        """The chain rule's terms E KL(q(z_d | z_1 .. z_d-1) || N(0, 1)), shape (..., D); their sum is ``kl()``."""
+        return super().kl_per_dimension() + 0.5 * self._sum_rows(ops.square(self.lower))
+
 
 class Bernoulli:
     """Independent binary variables over the last axis, from their logits (thesis eq. 1.17, 1.18).

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from minivi import bounds, ops
+from minivi.distributions import LOG_2PI, Bernoulli
 from minivi.tensor import no_grad
 
 # Floats that one chunk's largest array may hold: 64 MiB in float32; a pass keeps a handful of such arrays.
@@ -114,3 +117,239 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
         values[start : start + batch] = top + np.log(mean)
         variances[start : start + batch] = np.maximum(second / samples - mean**2, 0.0) / (mean**2 * samples)
     return _estimate(values, variances)
+
+
+def bound(model: Any, x: np.ndarray, rng: Any, samples: int, function: Callable = bounds.iwae) -> Estimate:
+    """A bound on log p(x) that is a function of K = ``samples`` log-weights, averaged over data.
+
+    With the default, K = 64 and :func:`log_likelihood` this gives the two metrics of the tighter-bounds report.
+
+    Args:
+        model: offers ``log_weights(x, rng, samples)`` and ``pixels``.
+        x: data (N, D).
+        rng: generator of the noise.
+        samples: K, a datum.
+        function: of log-weights (K, B), to (B,), such as those of :mod:`minivi.bounds`.
+
+    Raises:
+        ValueError: no data, or no samples.
+    """
+    _check(model, x, samples)
+    batch = int(max(1, min(100, CHUNK // (samples * model.pixels))))
+    with no_grad():
+        parts = [function(model.log_weights(x[i : i + batch], rng, samples)) for i in range(0, len(x), batch)]
+    return _estimate(np.concatenate([np.asarray(part, np.float64) for part in parts]), np.zeros(1))
+
+
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """The mean of a - b over the same data: its error comes from the differences, not from the spread of the data.
+
+    Of a bound and log p-hat it is minus a KL divergence, so never positive in expectation; what is positive of an
+    estimate is the noise of the two (tighter-bounds report, Table 1).
+
+    Args:
+        a, b: of the same data in the same order, each with samples of its own.
+
+    Raises:
+        ValueError: they have different numbers of data.
+    """
+    if len(a.values) != len(b.values):
+        raise ValueError(f"difference: estimates of {len(a.values)} and {len(b.values)} data; pass the same data twice")
+    found = _estimate(a.values - b.values, np.zeros(1))
+    found.noise = float(np.hypot(a.noise, b.noise))
+    return found
+
+
+def active_units(
+    model: Any, x: np.ndarray, threshold: float = 0.01, *, level: int = 0, rng: Any = None, samples: int = 20
+) -> int:
+    """How many latents have Var_x(E_q[z_j | x]) above ``threshold`` (Burda et al. 2015, section 5.2).
+
+    Args:
+        model: offers ``encode``; for a higher ``level`` also ``terms``.
+        x: data (N, D), N > 1.
+        threshold: of the variance over data.
+        level: the stochastic layer, from the bottom.
+        rng: generator of the noise, for a level above the lowest only: there E_q[z | x] is averaged over the layers
+            below. The covariance of two such averages has the right expectation, one's variance would add their noise.
+        samples: in each of the two averages.
+
+    Raises:
+        ValueError: fewer than two data, or no generator where it is needed.
+    """
+    _check(model, x, samples)
+    if len(x) < 2 or (level > 0 and rng is None):
+        raise ValueError(f"active_units: {len(x)} data, level {level}; pass two or more, and rng above level 0")
+
+    def means(part):
+        if level == 0:
+            return [np.asarray(model.encode(part).mu, np.float64)] * 2
+        return [np.asarray(model.terms(part, rng, samples).q[level].mu, np.float64).mean(axis=0) for _ in range(2)]
+
+    batch = 1000 if level == 0 else int(max(1, CHUNK // (samples * model.pixels)))
+    with no_grad():
+        parts = [means(x[i : i + batch]) for i in range(0, len(x), batch)]
+    first, second = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return int(np.sum(np.mean((first - first.mean(axis=0)) * (second - second.mean(axis=0)), axis=0) > threshold))
+
+
+def ssim(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Structural similarity of images and their reconstructions, (N,), at most 1 (Wang et al. 2004).
+
+    The mean over windows of 7x7 pixels, of one weight each, as scikit-image computes it by default.
+
+    Args:
+        x, y: images (N, D) with values in [0, 1].
+        shape: (H, W), H * W = D.
+
+    Raises:
+        ModuleNotFoundError: without scikit-image.
+        ValueError: different shapes.
+    """
+    try:
+        from skimage.metrics import structural_similarity
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("SSIM needs scikit-image: pip install 'minivi[chapters]'") from None
+    if np.shape(x) != np.shape(y):
+        raise ValueError(f"ssim: images {np.shape(x)} and reconstructions {np.shape(y)}; pass as many of one size")
+    pairs = zip(np.asarray(x, np.float64), np.asarray(y, np.float64), strict=True)
+    return np.array([structural_similarity(a.reshape(shape), b.reshape(shape), data_range=1.0) for a, b in pairs])
+
+
+def from_log_weights(log_w: np.ndarray) -> Estimate:
+    """log mean_k w_k of each datum, from weights whose expectation is p(x), e.g. those of :func:`minivi.mcmc.ais`.
+
+    Args:
+        log_w: (K, N), in nats.
+
+    Returns:
+        An :class:`Estimate`; ``noise`` is the delta-method error.
+    """
+    top = log_w.max(axis=0)
+    w = np.exp(np.asarray(log_w, np.float64) - top)
+    mean = w.mean(axis=0)
+    return _estimate(top + np.log(mean), w.var(axis=0) / (mean**2 * len(log_w)))
+
+
+def log_likelihood_by_quadrature(
+    model: Any, x: np.ndarray, points: int = 60, limit: float = 5.0, progress: bool = False
+) -> Estimate:
+    """log p(x) = log of the integral of N(z; 0, I) p(x | z) by the trapezoid rule, for up to three latents (eq. 1.13).
+
+    Needs no posterior, so it serves any decoder, however trained. For smooth integrands the rule's error falls faster
+    than any power of the spacing once that is below about twice the posterior's standard deviation: try more
+    ``points``. The grid is decoded once for all data, in chunks of bounded memory; log-sum-exp runs in float64.
+
+    Args:
+        model: offers ``decode``, ``latents`` and ``dtype``, with a prior p(z) = N(0, I).
+        x: data (N, D).
+        points: on each axis of the grid.
+        limit: the grid spans [-limit, limit]^J; mass of the posterior outside is missed.
+        progress: show a progress bar.
+
+    Returns:
+        An :class:`Estimate`, without noise.
+
+    Raises:
+        ValueError: no data; more than three latents; a grid that makes no sense.
+    """
+    _check(model, x, 1)
+    if model.latents > 3:
+        raise ValueError(
+            f"quadrature: a grid over {model.latents} latents is too large; use log_likelihood or mcmc.ais"
+        )
+    if points < 2 or not 0 < limit < np.inf:
+        raise ValueError(f"quadrature: {points} points within +-{limit}; pass at least 2 and a positive limit")
+    x = np.ascontiguousarray(x, model.dtype)
+    axis = np.linspace(-limit, limit, points)
+    edge = np.zeros(points)
+    edge[[0, -1]] = np.log(0.5)
+    log_weight = edge + np.log(axis[1] - axis[0]) - 0.5 * (axis**2 + LOG_2PI)
+    total = points**model.latents
+    chunk = int(max(1, CHUNK // (4 * max(x.shape))))
+    starts = range(0, total, chunk)
+    if progress:
+        from tqdm import tqdm
+
+        starts = tqdm(starts, desc="quadrature", unit="chunk", leave=False)
+    top, sums = np.full(len(x), -np.inf), np.zeros(len(x))  # running maximum, and the sum relative to it
+    for start in starts:
+        index = np.unravel_index(np.arange(start, min(start + chunk, total)), (points,) * model.latents)
+        z = np.stack([axis[i] for i in index], axis=1).astype(model.dtype)
+        joint = _log_px_z(model, x, z) + sum(log_weight[i] for i in index).astype(model.dtype)
+        part = np.asarray(ops.log_sum_exp(joint), np.float64)
+        higher = np.maximum(top, part)
+        sums = sums * np.exp(top - higher) + np.exp(part - higher)
+        top = higher
+    return _estimate(top + np.log(sums), np.zeros(1))
+
+
+def _log_px_z(model, x, z):
+    """log p(x | z) of each datum at each z, (N, G); for binary pixels sum_d x_d a_d - softplus(a_d) by one product."""
+    with no_grad():
+        p = model.decode(z)
+        if isinstance(p, Bernoulli):
+            logits = np.asarray(p.logits)
+            return ops.matmul(x, logits.T) + ops.bernoulli_log_prob(np.zeros_like(logits), logits)
+        step = max(1, CHUNK // (4 * x.size))
+        parts = [model.decode(z[i : i + step, None]).log_prob(x) for i in range(0, len(z), step)]
+        return np.concatenate([np.asarray(part) for part in parts]).T
+
+
+@dataclass
+class GradientMoments:
+    """Mean and variance of every parameter's gradient over repeated draws, float64.
+
+    Attributes:
+        mean, variance: one array for each parameter, of its shape; the variance is the unbiased one.
+        draws: N.
+    """
+
+    mean: list[np.ndarray]
+    variance: list[np.ndarray]
+    draws: int
+
+    def snr(self) -> list[np.ndarray]:
+        """|mean| / standard deviation (tighter-bounds report, eq. 8); NaN where every draw is 0.
+
+        Pure noise gives about 0.8 / sqrt(N), and not 0: see :meth:`squared_snr`.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return [np.abs(m) / np.sqrt(v) for m, v in zip(self.mean, self.variance, strict=True)]
+
+    def squared_snr(self) -> list[np.ndarray]:
+        """The squared ratio without bias for Gaussian draws, to be averaged before a root is taken; may be negative.
+
+        The expectation of snr^2 is (snr^2 + 1 / N) (N - 1) / (N - 3), for N > 3.
+        """
+        n = self.draws
+        return [ratio**2 * (n - 3) / (n - 1) - 1.0 / n for ratio in self.snr()]
+
+    def snr_error(self) -> list[np.ndarray]:
+        """Standard error of :meth:`snr` for Gaussian draws, by the delta method: sqrt((1 + snr^2 / 2) / N)."""
+        return [np.sqrt((1.0 + 0.5 * ratio**2) / self.draws) for ratio in self.snr()]
+
+
+def gradient_moments(gradient: Callable[[], Sequence[np.ndarray]], draws: int) -> GradientMoments:
+    """Mean and variance of a random gradient by Welford's running sums: no draw is kept.
+
+    Args:
+        gradient: each call draws new noise and returns one array for each parameter, e.g.
+            ``lambda: grad(vae.elbo(x, rng).mean(), vae.parameters())``.
+        draws: N, at least 2.
+
+    Raises:
+        ValueError: fewer than two draws.
+    """
+    if draws < 2:
+        raise ValueError(f"gradient_moments: {draws} draws; a variance needs at least 2")
+    mean = squares = None
+    for n in range(1, draws + 1):
+        found = [np.asarray(g, np.float64) for g in gradient()]
+        if mean is None:
+            mean, squares = [np.zeros_like(g) for g in found], [np.zeros_like(g) for g in found]
+        for m, s, g in zip(mean, squares, found, strict=True):
+            off = g - m
+            m += off / n
+            s += off * (g - m)
+    return GradientMoments(mean, [s / (draws - 1) for s in squares], draws)

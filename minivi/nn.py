@@ -67,6 +67,20 @@ class Module:
             p._data = p._data.astype(dtype)
         return other
 
+    def detached(self) -> Any:
+        """A module that shares the present values as constants: it computes the same, and no gradient reaches it."""
+        other = copy.copy(self)
+        vars(other).update({name: _constant(value) for name, value in vars(self).items()})
+        return other
+
+
+def _constant(value):
+    if isinstance(value, Parameter):
+        return value._data
+    if isinstance(value, Module):
+        return value.detached()
+    return [_constant(item) for item in value] if isinstance(value, (list, tuple)) else value
+
 
 def _walk(name, value):
     if isinstance(value, Parameter):

@@ -4,6 +4,7 @@ import errno
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import socket
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import pooch
 import pytest
 from numpy.testing import assert_array_equal
+from scipy.io import savemat
 
 from minivi import data
 from minivi.data import DataError, Source, batches, binarize, load
@@ -99,6 +101,40 @@ def test_amat_agrees_with_loadtxt(shape, last, tmp_path):
 def test_amat_names_the_row_that_is_wrong(content, row):
     with refused(f"x.amat is no table .* row {row} of"):
         data.parse_amat(content, "x.amat")
+
+
+def mat(**arrays):
+    file = io.BytesIO()
+    savemat(file, arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64])
+def test_mat_round_trip(dtype):
+    array = np.arange(12).reshape(3, 4).astype(dtype)
+    assert_array_equal(data.parse_mat(mat(ff=array)), array, strict=True)
+
+
+def test_mat_refuses_every_truncation():
+    content = mat(ff=np.arange(16, dtype=np.uint8).reshape(4, 4))  # whole 8-byte words: no padding to lose
+    for length in range(len(content)):
+        with refused("faces.mat (is no MATLAB 5 file|holds nothing)"):
+            data.parse_mat(content[:length], "faces.mat")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (HTML, "is no MATLAB 5 file"),
+        (mat(), "holds nothing, not one array of numbers"),
+        (mat(a=np.ones(2), b=np.ones(2)), r"holds \['a', 'b'\], not one array of numbers"),
+        (mat(ff="a text"), r"holds \['ff'\], not one array of numbers"),
+        (mat(ff=np.array([{"cell": 1}], object)), "not one array of numbers"),
+    ],
+)
+def test_mat_refuses_other_content(content, match):
+    with refused(f"faces.mat {match}" if content is HTML else f"faces.mat .*{match}"):
+        data.parse_mat(content, "faces.mat")
 
 
 def test_read_bytes_unpacks_by_content_and_refuses_damage(tmp_path):
@@ -286,7 +322,7 @@ def test_a_users_own_file_is_named_and_left_alone(bad, name, tiny, server, tmp_p
 
 def test_unknown_names_list_the_known_ones():
     for use in (load, data.fetch, data.describe):
-        with refused("no data set 'mnits'; there are digits, mnist, mnist_static, frey"):
+        with refused("no data set 'mnits'; there are digits, mnist, mnist_static, frey, lfw"):
             use("mnits")
     with refused("digits has no split '1/2'; there are 1500/297, 1200/300/297"):
         load("digits", "1/2")
@@ -362,6 +398,25 @@ def test_real_static_mnist(real):
     assert [part.shape for part in parts] == [(50000, 784), (10000, 784), (10000, 784)]
     assert [int(part.sum(dtype=float)) for part in parts] == [5118041, 1028036, 1038896]
     assert all(((part == 0) | (part == 1)).all() for part in parts)
+
+
+@pytest.mark.parametrize("real", [("frey", None)], indirect=True)
+def test_real_frey(real):
+    assert (real.kind, real.shape, real.train_labels) == ("grey", (28, 20), None)
+    assert (real.train.shape, real.test.shape, real.train.dtype) == ((1765, 560), (200, 560), np.float32)
+    frames = data.parse_mat(data.read_bytes(data.folder() / "frey" / "frey_rawface.mat")).T / np.float32(255)
+    together = np.concatenate([real.train, real.test])
+    assert_array_equal(real.train[0], frames[0])
+    assert_array_equal(together[np.lexsort(together.T)], frames[np.lexsort(frames.T)])  # each frame once
+    face = real.train[0].reshape(28, 20)  # upright: the dark eyes lie in the upper half, left and right of the nose
+    eyes, brow, nose = face[6:9, 4:8].mean() + face[6:9, 12:16].mean(), face[0:3, 5:15].mean(), face[6:9, 9:11].mean()
+    assert eyes / 2 < min(brow, nose) - 0.1
+    test = real.test.reshape(-1, 28, 20)
+    rows, columns = np.abs(np.diff(test, axis=1)).mean(), np.abs(np.diff(test, axis=2)).mean()
+    flat = np.abs(np.diff(test.reshape(-1, 20, 28), axis=1)).mean()  # the wrong width breaks the columns
+    assert max(rows, columns) < 0.7 * flat
+    # The test frames are spread over the whole film.
+    assert abs(real.train.mean(dtype=float) - real.test.mean(dtype=float)) < 0.01
 
 
 # -- use ---------------------------------------------------------------------------------------------------------------

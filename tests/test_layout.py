@@ -19,10 +19,11 @@ FLOORS = {
 }  # fmt: skip
 LIGHT = {unit for unit, floor in FLOORS.items() if floor <= 5}
 FILES = sorted(ROOT.rglob("*.py"))
-# Modules of one floor that may still use another: training draws minibatches from data, the command line runs
-# experiments, plots writes files through training.
+# Modules of one floor that may still use another: estimators are made of bounds, training draws minibatches from data,
+# the command line runs experiments, plots writes files through training.
 SAME_FLOOR = {
     ("training", "data"),
+    ("estimators", "bounds"),
     ("plots", "training"),
     ("cli", "experiments"),
     ("cli", "bench"),

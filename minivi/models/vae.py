@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops
-from minivi.distributions import Bernoulli, Normal
+from minivi.distributions import Bernoulli, MultivariateNormal, Normal
 from minivi.nn import MLP, Module, glorot
 from minivi.tensor import Tensor, no_grad
 
@@ -24,7 +24,7 @@ class Terms:
     """What one reparameterised pass through the model gives; log-densities in nats, shape (K, B).
 
     Attributes:
-        q: the posterior q(z | x), parameters of shape (B, J).
+        q: the posterior q(z | x), parameters of shape (B, J); of the subclass MultivariateNormal if it is full.
         z: the samples, (K, B, J).
         log_px_z, log_pz, log_qz_x: log p(x | z), log p(z) and log q(z | x).
     """
@@ -42,7 +42,7 @@ class Terms:
 
 
 class VAE(Module):
-    """Encoder and decoder MLPs with a factorised Gaussian posterior.
+    """Encoder and decoder MLPs with a Gaussian posterior, factorised or of full covariance.
 
     Args:
         pixels: D, the length of a datum.
@@ -50,13 +50,14 @@ class VAE(Module):
         latents: J, the length of z.
         likelihood: "bernoulli" (eq. 2.74), or "gaussian" with means squashed to (0, 1) (eq. 2.75, section 2.11).
         activation: of the hidden layers.
+        posterior: "diagonal" (eq. 2.37) or "full" (eq. 2.45-2.55), whose encoder gives J (J - 1) / 2 numbers more.
         rng: generator of the initial weights.
         init: their initialiser, see :mod:`minivi.nn`.
         output_bias: initial bias of the decoder's logits, a number or shape (D,).
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: an unknown likelihood or activation.
+        ValueError: an unknown likelihood, activation or posterior.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class VAE(Module):
         latents: int = 20,
         likelihood: str = "bernoulli",
         activation: str = "tanh",
+        posterior: str = "diagonal",
         *,
         rng: Any,
         init: Callable = glorot,
@@ -74,9 +76,16 @@ class VAE(Module):
     ):
         if likelihood not in ("bernoulli", "gaussian"):
             raise ValueError(f"VAE: unknown likelihood {likelihood!r}; 'bernoulli' or 'gaussian'")
-        self.pixels, self.latents, self.likelihood = pixels, latents, likelihood
-        # One matrix holds W4 and W5 of eq. 2.75: the last layer gives mu and log sigma^2 side by side.
-        self.encoder = MLP((pixels, *hidden, 2 * latents), rng, activation=activation, init=init, dtype=dtype)
+        if posterior not in ("diagonal", "full"):
+            raise ValueError(f"VAE: unknown posterior {posterior!r}; 'diagonal' or 'full'")
+        self.pixels, self.latents, self.likelihood, self.posterior = pixels, latents, likelihood, posterior
+        # One matrix holds W4 and W5 of eq. 2.75: the last layer gives mu and log sigma^2 side by side, and for a full
+        # covariance L' of eq. 2.53 below its diagonal, the only part that the mask of eq. 2.54 lets through.
+        heads = 2 * latents + (latents * (latents - 1) // 2 if posterior == "full" else 0)
+        self.encoder = MLP((pixels, *hidden, heads), rng, activation=activation, init=init, dtype=dtype)
+        if posterior == "full":  # from L' = 0: random correlations cost nats that take epochs to win back
+            last = self.encoder.layers[-1].weight
+            last.assign(np.where(np.arange(heads) < 2 * latents, last.data, 0.0))
         if likelihood == "gaussian":
             output_bias = np.concatenate([np.broadcast_to(output_bias, pixels), np.zeros(pixels)])
         outputs = pixels if likelihood == "bernoulli" else 2 * pixels
@@ -95,7 +104,7 @@ class VAE(Module):
         return self.encoder.layers[0].weight.dtype
 
     def encode(self, x: Any) -> Normal:
-        """q(z | x), eq. 2.36, 2.37: ``x`` (..., D) -> parameters (..., J).
+        """q(z | x), eq. 2.36, 2.37 or 2.53, 2.54: ``x`` (..., D) -> parameters (..., J).
 
         Raises:
             ValueError: ``x`` does not have D columns.
@@ -103,7 +112,10 @@ class VAE(Module):
         if np.shape(x)[-1:] != (self.pixels,):
             raise ValueError(f"VAE.encode: x has shape {np.shape(x)}; this model takes (..., {self.pixels})")
         heads = self.encoder(x)
-        return Normal(heads[..., : self.latents], 0.5 * heads[..., self.latents :])
+        j = self.latents
+        if self.posterior == "full":
+            return MultivariateNormal(heads[..., :j], 0.5 * heads[..., j : 2 * j], heads[..., 2 * j :])
+        return Normal(heads[..., :j], 0.5 * heads[..., j:])
 
     def decode(self, z: Any) -> Bernoulli | Normal:
         """p(x | z), eq. 2.74 or 2.75: ``z`` (..., J) -> parameters (..., D)."""
@@ -136,6 +148,20 @@ class VAE(Module):
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
         return self.terms(x, rng, samples, eps).log_w
 
+    def held_log_q(self, x: np.ndarray, terms: Terms) -> Tensor:
+        """log q(z | x), (K, B), with q's parameters as constants: its gradient runs through the samples z alone."""
+        return terms.q.detached().log_prob(terms.z)
+
+    def reconstruction_and_posterior(
+        self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None
+    ) -> tuple[Tensor, Normal]:
+        """The two terms of eq. 2.71: E_q log p(x | z) by sampling, (B,) in nats, and q, whose ``kl()`` is the other.
+
+        Arguments as for :meth:`terms`.
+        """
+        q, eps = self._posterior(x, rng, samples, eps)
+        return self.decode(q.rsample(eps)).log_prob(x).mean(axis=0), q
+
     def elbo(
         self,
         x: np.ndarray,
@@ -158,9 +184,8 @@ class VAE(Module):
             raise ValueError(f"VAE.elbo: unknown estimator {estimator!r}; 'A' (eq. 2.29) or 'B' (eq. 2.77)")
         if estimator == "A":
             return self.log_weights(x, rng, samples, eps).mean(axis=0)
-        q, eps = self._posterior(x, rng, samples, eps)
-        log_px_z = self.decode(q.rsample(eps)).log_prob(x)
-        return log_px_z.mean(axis=0) - q.kl()
+        reconstruction, q = self.reconstruction_and_posterior(x, rng, samples, eps)
+        return reconstruction - q.kl()
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         """The mean of p(x | z) at z = the mean of q(z | x): (B, D) -> (B, D)."""

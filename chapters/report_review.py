@@ -1,0 +1,233 @@
+"""The review report's experiments with AEVB (section 4.1.2): hidden units, latents, and samples a datum.
+
+Islam, Gao and Johne compare methods of variational inference on MNIST. What do a wider network, more latent variables
+and more samples do to the bound, on the images that it was trained on and on others?
+"""
+
+# %% [markdown]
+# The model and the bound are AEVB's, with L samples a datum (eq. 5, whose log lacks p) and a closed-form divergence:
+#
+#     L(x) ~ 1/L sum_l log p(x | z_l) - KL(q(z | x) || p(z))          z_l = mu(x) + sigma(x) eps_l
+#
+# Figures 2-4 were published as pictures, without a number.
+
+# %%
+import numpy as np
+
+from minivi import data, evaluation, nn, optim, plots
+from minivi.experiments import Claim, Result, Row, experiment
+from minivi.models import VAE
+from minivi.random import Generator
+
+# %% [markdown]
+# ## Settings
+#
+# The report states 400 hidden units in encoder and decoder, minibatches of 100 and a learning rate of 0.01. It does not
+# state the optimizer, the initial weights, the epochs, nor the other sizes in each figure. `paper` fills these in from
+# the thesis (section 2.11): AdaGrad, to whose step sizes 0.01 belongs, weights from N(0, 0.01), a prior N(0, I) on
+# them; 100 latents as in the report's section 5. The smaller budgets use Adam, which needs fewer epochs, and fewer
+# latents; for the samples, `laptop` takes the first 10,000 training images, as ten samples cost six times one.
+
+# %%
+ADAM = {"optimizer": "adam", "step_size": 1e-3, "batch": 100}
+QUICK = {"data": "digits", "split": "1500/297", "count": 1500, "epochs": 120, **ADAM, "hidden": 100, "latents": 10}
+LAPTOP = {"data": "mnist", "split": "60000/10000", "count": 60000, "epochs": 6, **ADAM, "hidden": 400, "latents": 20}
+PAPER = {
+    "data": "mnist", "split": "60000/10000", "count": 60000, "epochs": 1000, "optimizer": "adagrad", "step_size": 0.01,
+    "batch": 100, "hidden": 400, "latents": 100,
+}  # fmt: skip
+
+
+def budgets(quick, laptop, paper):
+    """The three settings, with what an experiment adds to them."""
+    return {"quick": QUICK | quick, "laptop": LAPTOP | laptop, "paper": PAPER | paper}
+
+
+def binarize(x, rng):
+    """Fresh binary pixels from grey values."""
+    return data.binarize(x, "dynamic", rng)
+
+
+def trained(run, hidden, latents, samples=1, seed=None):
+    """A trained model, its history, and the bounds of each held-out image at the end; trained once for a chapter."""
+    s, images = run.settings, run.images()
+    seed = run.seed if seed is None else seed
+    train = images.train[: s.count]
+    name = f"{s.data}{len(train)}_hidden{hidden}_latents{latents}_samples{samples}_seed{seed}"
+    if (name, s.epochs) in run.shared:
+        return run.shared[name, s.epochs]
+    adam = s.optimizer == "adam"
+    vae = VAE(
+        train.shape[1], (hidden,), latents, rng=Generator([seed, hidden, latents]),
+        init=nn.glorot if adam else nn.normal(0.1),
+    )  # fmt: skip
+    if adam:
+        optimizer = optim.Adam(vae.parameters(), s.step_size)
+    else:
+        optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / len(train))
+    held_out = {"test": images.test, "train": train[: len(images.test)]}
+    held_out = {part: binarize(x, Generator(2)) for part, x in held_out.items()}
+
+    def evaluate(epoch):
+        """On part of the images, with the same noise each time, so that epochs compare."""
+        return {part: evaluation.elbo(vae, x[:2000], Generator(3)).mean for part, x in held_out.items()}
+
+    history = run.fit(
+        name, vae, lambda x, rng: -vae.elbo(x, rng, samples).mean(), optimizer, train, epochs=s.epochs,
+        batch_size=s.batch, rng=Generator([seed, 1]), prepare=binarize, evaluate=evaluate,
+    )  # fmt: skip
+    final = {part: evaluation.elbo(vae, x, Generator(4)).values for part, x in held_out.items()}
+    again = evaluation.elbo(vae, held_out["test"][:2000], Generator(5)).values
+    noise = np.std(final["test"][:2000] - again) / np.sqrt(len(again))  # of a difference between two epochs
+    run.shared[name, s.epochs] = history, final, noise
+    return run.shared[name, s.epochs]
+
+
+def curves_figure(run, title, curves):
+    """Bounds on test images (thick) and training images (thin) against training points; ``curves`` label -> column."""
+    fig = plots.figure(7.5, 5.0)
+    axes = fig.add_subplot()
+    for i, (label, curve) in enumerate(curves.items()):
+        style = plots.style(i, len(curve["examples"]))
+        axes.plot(curve["examples"], curve["test"], label=label, **style)
+        axes.plot(curve["examples"], curve["train"], **(style | plots.THIN))
+    lowest = min(curve["test"][len(curve["test"]) // 10] for curve in curves.values())
+    top = max(max(curve["train"].max(), curve["test"].max()) for curve in curves.values())
+    axes.set_ylim(lowest - 0.05 * (top - lowest), top + 0.1 * (top - lowest))
+    axes.set_xlabel("training points evaluated")
+    axes.set_ylabel("lower bound on log p(x), nats per image")
+    axes.set_title(f"{title}, {run.settings.data} (thick: test images, thin: training images)", fontsize=10)
+    axes.legend(fontsize=8, loc="lower right")
+    axes.grid(True, linewidth=0.3)
+    return fig
+
+
+def columns(histories):
+    """Mean curves of several histories."""
+    mean = {part: np.mean([h.column(part) for h in histories], axis=0) for part in ("train", "test")}
+    return {"examples": histories[0].column("examples")} | mean
+
+
+def rows_of(what, final, note):
+    """Training and test bound, with standard errors over the images."""
+    return [
+        Row(f"{what}, {part}", values.mean(), note=f"+- {values.std(ddof=1) / np.sqrt(len(values)):.2f}; {note}")
+        for part, values in sorted(final.items(), reverse=True)
+    ]
+
+
+PICTURE = "published as a picture only"
+
+
+# %% [markdown]
+# ## Figure 2: hidden units
+#
+# The report says nothing about what its Figure 2 shows, so nothing is claimed here.
+
+
+# %%
+@experiment(
+    "hidden_units",
+    title="the bound for several numbers of hidden units",
+    mirrors="review report Figure 2",
+    budgets=budgets({"sizes": [10, 25, 50, 100]}, {"sizes": [50, 100, 200, 400]}, {"sizes": [50, 100, 200, 400, 800]}),
+    minutes={"quick": 0.4, "laptop": 1.5, "paper": 400},
+)
+def hidden_units(run):
+    """Train with each width."""
+    s, rows, curves = run.settings, [], {}
+    for hidden in s.sizes:
+        history, final, _ = trained(run, hidden, s.latents)
+        curves[f"{hidden} hidden units"] = columns([history])
+        rows += rows_of(f"{hidden} hidden units", final, PICTURE)
+    fig = curves_figure(run, f"AEVB with {s.latents} latents: hidden units", curves)
+    return Result(rows, {"": fig}, {"curves": curves})
+
+
+# %% [markdown]
+# ## Figure 3: latent variables
+#
+# The report reads it as generalisation that improves with more latents, and no overfitting. Both are asserted: each
+# number of latents does at least as well on test images as the one before, and no test bound ends below its own best.
+
+
+# %%
+@experiment(
+    "latents",
+    title="the bound for several numbers of latent variables",
+    mirrors="review report Figure 3",
+    budgets=budgets({"sizes": [2, 5, 10, 20]}, {"sizes": [2, 5, 10, 20, 50]}, {"sizes": [2, 5, 10, 20, 50, 100, 200]}),
+    minutes={"quick": 0.4, "laptop": 2, "paper": 800},
+)
+def latent_variables(run):
+    """Train with each number; compare neighbours on the same test images."""
+    s, rows, curves, claims, before = run.settings, [], {}, [], None
+    for latents in s.sizes:
+        history, final, noise = trained(run, s.hidden, latents)
+        curve = curves[f"{latents} latents"] = columns([history])
+        rows += rows_of(f"{latents} latents", final, PICTURE)
+        if before is not None:
+            gain = final["test"] - before[1]
+            error = gain.std(ddof=1) / np.sqrt(len(gain))
+            label = f"test bound with {latents} latents less that with {before[0]}"
+            claims.append(Claim(gain.mean(), ">=", 0.0, 2 * error, label))
+        before = latents, final["test"]
+        label = f"{latents} latents do not overfit: last test bound against its best epoch"
+        claims.append(Claim(curve["test"][-1], ">=", curve["test"].max(), 2 * noise, label))
+    fig = curves_figure(run, f"AEVB with {s.hidden} hidden units: latents", curves)
+    return Result(rows, {"": fig}, {"curves": curves}, claims)
+
+
+# %% [markdown]
+# ## Figure 4: samples a datum
+#
+# The report finds the test result independent of L. Several seeds show how much it varies by itself. Fewer samples mean
+# noisier gradients, hence slower learning at equal training points, so the gap between training and test images, which
+# is generalisation proper, is compared as well.
+
+
+# %%
+@experiment(
+    "samples",
+    title="the bound for several numbers of samples a datum",
+    mirrors="review report Figure 4",
+    budgets=budgets(
+        {"sizes": [1, 5], "seeds": 3},
+        {"sizes": [1, 5, 10], "seeds": 3, "count": 10000, "epochs": 12},
+        {"sizes": [1, 5, 10, 50], "seeds": 3},
+    ),
+    minutes={"quick": 0.6, "laptop": 3, "paper": 60 * 200},
+)
+def samples_a_datum(run):
+    """Train with each L from several seeds."""
+    s, rows, curves, claims, found = run.settings, [], {}, [], {}
+    for samples in s.sizes:
+        runs = [trained(run, s.hidden, s.latents, samples, run.seed + i) for i in range(s.seeds)]
+        curves[f"L = {samples}"] = columns([history for history, _, _ in runs])
+        found[samples] = {part: np.array([final[part].mean() for _, final, _ in runs]) for part in ("train", "test")}
+        found[samples]["train less test"] = found[samples]["train"] - found[samples]["test"]
+    parts, errors = list(found[s.sizes[0]]), {}
+    for part in parts:
+        spread = np.sqrt(np.mean([f[part].var(ddof=1) for f in found.values()]))  # over seeds, pooled
+        errors[part] = spread * np.sqrt(2 / s.seeds)
+        for samples, f in found.items():
+            note = f"mean of {s.seeds} seeds, spread of one {spread:.2f}; {PICTURE}"
+            rows.append(Row(f"L = {samples}, {part}", f[part].mean(), note=note))
+    first = s.sizes[0]
+    for samples in s.sizes[1:]:
+        for part in parts:
+            gain = found[samples][part].mean() - found[first][part].mean()
+            what = f"{part}, L = {samples} less L = {first}"
+            rows.append(Row(what, gain, note=f"+- {errors[part]:.2f}"))
+            if part != "train":
+                claims.append(Claim(gain, "=", 0.0, 2 * errors[part], what))
+    fig = curves_figure(run, f"AEVB with {s.latents} latents: samples a datum", curves)
+    return Result(rows, {"": fig}, {"curves": curves}, claims)
+
+
+# %% [markdown]
+# ## What to try next
+#
+# - `minivi run report_review --budget laptop`: the figures for MNIST.
+# - More samples make less noise, not a better bound. At equal *time*, what do they cost?
+# - Replace the mean over samples by `bounds.iwae`: now L matters. Why?

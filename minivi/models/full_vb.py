@@ -1,0 +1,163 @@
+"""Full variational Bayes: a posterior over the decoder's weights beside that over the latents (thesis appendix 2.C).
+
+    theta = mu_theta + sigma_theta * zeta          z = mu(x) + sigma(x) * eps          zeta, eps ~ N(0, I)
+
+with priors N(0, I) on both. The encoder's weights are no random variables of the model: they stay point estimates.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from minivi import ops
+from minivi.distributions import Normal
+from minivi.nn import Module
+from minivi.tensor import Parameter, Tensor
+
+
+class FullVB(Module):
+    """A model whose decoder's weights and biases have the posterior N(mu_theta, diag(sigma_theta^2)) (eq. 2.88).
+
+    Args:
+        vae: offers ``elbo`` and a ``decoder`` that is an MLP; its weights become mu_theta, so ``vae`` itself goes on as
+            the model with mean weights.
+        count: N, the size of the data set: the bound is on log p(X) of so many data.
+        scale: initial sigma_theta of every weight and bias.
+        local: sample each datum's pre-activations, h W + b ~ N(h mu_W + mu_b, h^2 sigma_W^2 + sigma_b^2), instead of
+            one set of weights for a minibatch (Kingma et al. 2015; review report 4.1.1). The bound is the same, the
+            noise of its gradient smaller.
+
+    Raises:
+        ValueError: ``count`` or ``scale`` is not positive.
+    """
+
+    def __init__(self, vae: Any, count: int, scale: float = 0.01, *, local: bool = False):
+        if not (count > 0 and scale > 0):
+            raise ValueError(f"FullVB: count={count} and scale={scale} must be positive")
+        self.vae, self.count, self.local = vae, count, local
+        self.log_sigma = [Parameter(np.full(mu.shape, np.log(scale)), dtype=mu.dtype) for mu in self.mu]
+
+    @property
+    def mu(self) -> list[Parameter]:
+        """mu_theta: weight and bias of each of the decoder's layers, in order; ``log_sigma`` has the same shapes."""
+        return [p for _, p in self.vae.decoder.named_parameters()]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the parameters, hence of data and noise."""
+        return self.vae.dtype
+
+    def noise(self, rng: Any) -> list[np.ndarray]:
+        """zeta for one draw of the weights: arrays shaped like ``mu``."""
+        return [rng.standard_normal(mu.shape, dtype=mu.dtype) for mu in self.mu]
+
+    def theta(self, zeta: list[np.ndarray]) -> list[Tensor]:
+        """h(zeta) = mu_theta + sigma_theta * zeta (eq. 2.84)."""
+        return [ops.gaussian_sample(*parts) for parts in zip(self.mu, self.log_sigma, zeta, strict=True)]
+
+    def draw(self, rng: Any = None, zeta: list[np.ndarray] | None = None) -> Any:
+        """``vae`` with random weights in its decoder; gradients reach mu_theta and sigma_theta.
+
+        Args:
+            rng: generator of the noise; or
+            zeta: the noise itself, as of :meth:`noise`; with local noise, for each layer an array that broadcasts
+                against its outputs (K, B, outputs).
+
+        Returns:
+            A model that shares the encoder: its ``elbo`` is the bound L(theta, phi; x) of eq. 2.81. With local noise,
+            each datum that it decodes meets weights of its own.
+        """
+        vae, decoder = copy.copy(self.vae), copy.copy(self.vae.decoder)
+        if self.local:
+            pairs = zip(*(iter(zip(self.mu, self.log_sigma, strict=True)),) * 2, strict=True)  # weight, bias
+            zeta = [None] * len(decoder.layers) if zeta is None else zeta
+            decoder.layers = [_local(w, b, z, rng) for (w, b), z in zip(pairs, zeta, strict=True)]
+        else:
+            theta = iter(self.theta(self.noise(rng) if zeta is None else zeta))
+            decoder.layers = [_affine(w, b) for w, b in zip(theta, theta, strict=True)]
+        vae.decoder = decoder
+        return vae
+
+    def kl(self) -> Tensor:
+        """KL(q(theta) || N(0, I)), all weights and biases together: a scalar, in nats."""
+        return _total(ops.gaussian_kl(*pair) for pair in zip(self.mu, self.log_sigma, strict=True))
+
+    def log_ratio(self, zeta: list[np.ndarray]) -> Tensor:
+        """log p(theta) - log q(theta) at theta = h(zeta), whose mean is minus :meth:`kl`: a scalar, in nats."""
+        prior = Normal(np.zeros(1, self.dtype), np.zeros(1, self.dtype))
+        parts = zip(self.theta(zeta), self.mu, self.log_sigma, zeta, strict=True)
+        return _total(
+            prior.log_prob(theta) - Normal(mu, log_sigma).log_prob_of_noise(z) for theta, mu, log_sigma, z in parts
+        )
+
+    def elbo(
+        self,
+        x: np.ndarray,
+        rng: Any = None,
+        samples: int = 1,
+        *,
+        estimator: str = "B",
+        kl_weight: float = 1.0,
+        eps: np.ndarray | None = None,
+        zeta: list | None = None,
+    ) -> Tensor:
+        """Each datum's share of the bound on log p(X), (B,), in nats: L(theta, phi; x) - KL(q(theta) || p(theta)) / N.
+
+        Args:
+            x: data (B, D).
+            rng: generator of the noise; or
+            eps, zeta: the noise itself, for checks: L samples of z, (L, B, J), and L sets as of :meth:`draw`.
+            samples: L, each with weights of its own.
+            estimator: "A", all four Gaussian terms sampled (eq. 2.87), or "B", in closed form (eq. 2.89).
+            kl_weight: of the weights' divergence; other than 1, the result is a bound only if it is larger.
+
+        Raises:
+            ValueError: an unknown estimator, or "A" with local noise, which never samples the weights themselves.
+        """
+        if estimator == "A" and self.local:
+            raise ValueError(
+                "FullVB.elbo: local noise samples no weights, so log q(theta) has no sample; estimator='B'"
+            )
+        total = 0.0
+        for k in range(samples if zeta is None else len(zeta)):
+            noise = zeta[k] if zeta is not None else None if self.local else self.noise(rng)
+            model = self.draw(rng, noise)
+            total = total + model.elbo(x, rng, estimator=estimator, eps=None if eps is None else eps[k : k + 1])
+            if estimator == "A":
+                total = total + self.log_ratio(noise) * (kl_weight / self.count)
+        total = total * (1.0 / (k + 1))
+        return total if estimator == "A" else total - self.kl() * (kl_weight / self.count)
+
+    def bound(self, x: np.ndarray, rng: Any = None, samples: int = 1, **options: Any) -> Tensor:
+        """The bound on log p(X) of the whole data set, from a minibatch ``x`` of it (eq. 2.86-2.89): a scalar, in nats.
+
+        N times the mean of :meth:`elbo`, which takes the same arguments.
+        """
+        return self.elbo(x, rng, samples, **options).mean() * float(self.count)
+
+
+def _total(rows):
+    """The sum of all elements of all arrays."""
+    total = 0.0
+    for row in rows:
+        total = total + row.sum()
+    return total
+
+
+def _affine(w, b):
+    return lambda h: ops.affine(h, w, b)
+
+
+def _local(weight, bias, zeta, rng):
+    """A layer whose outputs are sampled instead of its weights; ``weight`` and ``bias`` are pairs (mu, log_sigma)."""
+
+    def layer(h):
+        mean = ops.affine(h, weight[0], bias[0])
+        variance = ops.affine(h * h, ops.exp(2.0 * weight[1]), ops.exp(2.0 * bias[1]))
+        noise = rng.standard_normal(mean.shape, dtype=mean.dtype) if zeta is None else zeta
+        return mean + ops.sqrt(variance) * noise
+
+    return layer

@@ -1,0 +1,64 @@
+"""What holds of every chapter: budgets, times, imports, and that the issue's equations are all there."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from minivi import experiments
+
+CHAPTERS = Path(__file__).parent.parent / "chapters"
+ALLOWED = {"minivi", "numpy", "scipy", "sklearn", "matplotlib", "skimage", "tqdm"}
+
+
+@pytest.fixture(scope="module")
+def registry():
+    """The experiments and checks of the chapters beside the tests, whatever other tests have registered."""
+    patch = pytest.MonkeyPatch()
+    patch.delenv("MINIVI_CHAPTERS", raising=False)
+    patch.setattr(experiments, "EXPERIMENTS", {})
+    patch.setattr(experiments, "CHECKS", [])
+    for path in CHAPTERS.glob("*.py"):
+        patch.delitem(sys.modules, f"minivi_chapters.{path.stem}", raising=False)
+    experiments.load_chapters()
+    yield experiments.EXPERIMENTS, experiments.CHECKS
+    for path in CHAPTERS.glob("*.py"):
+        sys.modules.pop(f"minivi_chapters.{path.stem}", None)
+    patch.undo()
+
+
+def test_every_experiment_has_three_budgets(registry):
+    for entry in registry[0].values():
+        assert set(entry.budgets) == set(entry.minutes) == set(experiments.BUDGETS), entry.key
+        assert entry.minutes["quick"] <= 1, f"{entry.key} is not quick"
+        assert entry.minutes["laptop"] <= 30, f"{entry.key} takes too long for a laptop"
+        assert entry.budgets["quick"].get("data", "digits") in ("digits", "synthetic"), f"{entry.key} needs a download at quick"
+
+
+@pytest.mark.parametrize("path", sorted(CHAPTERS.glob("*.py")), ids=lambda p: p.stem)
+def test_chapters_stand_alone(path):
+    """A chapter imports the library and well-kept packages, no other chapter."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        for name in names:
+            package = name.split(".")[0]
+            assert package in ALLOWED or package in sys.stdlib_module_names, f"{path.name} imports {name}"
+
+
+def test_every_numbered_equation_of_chapter_2_is_checked(registry):
+    """Equations 2.5 to 2.89; 2.1 to 2.4 are definitions."""
+    checked = set().union(*(experiments._numbers(c.equation) for c in registry[1]))
+    missing = [f"2.{i}" for i in range(5, 90) if f"2.{i}" not in checked]
+    assert not missing
+
+
+@pytest.mark.parametrize(("report", "last"), [("AEVB report", 14), ("review report", 8)])
+def test_every_equation_of_a_report_is_checked(registry, report, last):
+    checked = set().union(*(experiments._numbers(c.equation) for c in registry[1]))
+    missing = [i for i in range(1, last + 1) if f"{report} {i}" not in checked]
+    assert not missing
