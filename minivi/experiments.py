@@ -198,7 +198,8 @@ def run_experiments(
             path = out / (f"{stem}_{name}.png" if name else f"{stem}.png")
             plots.save(fig, path)
             report(f"figure: {path}")
-        write_atomically(out / f"{stem}.json", (json.dumps(about, indent=1, default=_plain) + "\n").encode())
+        about = json.loads(json.dumps(about, default=_plain), parse_constant=lambda name: None)  # JSON has no NaN
+        write_atomically(out / f"{stem}.json", (json.dumps(about, indent=1) + "\n").encode())
         report(f"numbers: {out / f'{stem}.json'} ({seconds:.0f} s)")
         results.append(result)
     return results
