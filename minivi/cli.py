@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out, where there are any")
     run.add_argument("--out", default="runs", help="folder for figures, tables and weights (default: runs)")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
+    results = add("results", _results, "print the tables and claims that runs have left in a folder")
+    results.add_argument("folder", nargs="?", default="runs", help="default: runs; figures/ holds the project's own")
     check = add("check", _check, "verify every primitive's derivatives and the chapters' equations")
     check.add_argument("what", nargs="?", help="primitives, a chapter (ch02) or an equation (2.8); default: everything")
     check.add_argument("--index", action="store_true", help="print where each equation is checked, run nothing")
@@ -139,6 +141,13 @@ def _run(args: Any) -> int:
         out=args.out,
         progress=not args.quiet,
     )
+    return 0
+
+
+def _results(args: Any) -> int:
+    from minivi import experiments
+
+    experiments.report_stored(args.folder)
     return 0
 
 

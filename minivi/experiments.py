@@ -179,8 +179,7 @@ def run_experiments(
         seconds = time.monotonic() - begun
         if result.rows:
             report(table_text(result.rows))
-        for claim in result.claims:
-            report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
+        report_claims(result.claims, report)
         about = {
             "experiment": entry.key,
             "mirrors": entry.mirrors,
@@ -203,6 +202,43 @@ def run_experiments(
         report(f"numbers: {out / f'{stem}.json'} ({seconds:.0f} s)")
         results.append(result)
     return results
+
+
+def report_claims(claims: list[Claim], report: Callable[[str], None]) -> None:
+    """Say of each claim whether it holds."""
+    for claim in claims:
+        report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
+
+
+def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = print) -> None:
+    """Print the tables and claims that runs have left in ``folder`` (:func:`run_experiments` with ``out=folder``).
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    found = 0
+    for path in sorted(Path(folder).glob("*.json")):
+        about = json.loads(path.read_text())
+        if not isinstance(about, dict) or "experiment" not in about:
+            continue  # such as a benchmark's
+        found += 1
+        report(
+            f"\n{about['experiment']}: {about['mirrors']} (budget {about['budget']}, seed {about['seed']}, "
+            f"commit {about['commit']}, {about['seconds']:.0f} s)"
+        )
+        rows = [Row(**_numbers_back(row)) for row in about["table"]]
+        if rows:
+            report(table_text(rows))
+        report_claims([Claim(**_numbers_back(claim)) for claim in about["claims"]], report)
+    if not found:
+        raise ExperimentError(f"no results in {folder}; minivi run EXPERIMENT --out {folder} puts some there")
+
+
+def _numbers_back(entry):
+    """The fields of a stored Row or Claim; JSON has null for NaN, and says of a claim whether it held."""
+    return {
+        k: float("nan") if v is None and k in ("ours", "left", "right") else v for k, v in entry.items() if k != "holds"
+    }
 
 
 def _plain(value):

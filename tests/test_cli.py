@@ -197,6 +197,23 @@ def test_the_chapter_of_the_main_job(tmp_path, monkeypatch, capsys):
     sys.modules.pop("minivi_chapters.ch02_aevb", None)
 
 
+def test_claims_are_reported_and_can_be_read_again(chapter, capsys, tmp_path):
+    """A claim that does not hold is no error; a NaN stays one through the JSON."""
+    experiments.load_chapters()
+    claims = [Claim(2.0, ">=", 1.0, 0.0, "two above one"), Claim(float("nan"), "=", 1.0, 0.5, "diverged")]
+    experiments.EXPERIMENTS["ch99_toy.sum"].function = lambda run: Result([Row("x", float("nan"))], claims=claims)
+    status, out, _ = run(capsys, "run", "ch99_toy", "--out", str(tmp_path))
+    said = ["holds: two above one: 2 >= 1", "NOT REPRODUCED: diverged: nan = 1 within 0.5"]
+    assert status == 0 and all(line in out for line in said)
+    stored = json.loads((tmp_path / "ch99_toy_sum.json").read_text())
+    assert stored["table"][0]["ours"] is None and [c["holds"] for c in stored["claims"]] == [True, False]
+    (tmp_path / "other.json").write_text("[1]")
+    status, out, _ = run(capsys, "results", str(tmp_path))
+    assert status == 0 and all(line in out for line in said) and "x   nan" in out
+    status, _, err = run(capsys, "results", str(tmp_path / "none"))
+    assert status == 2 and "no results in" in err
+
+
 def test_result_without_rows(chapter, capsys, tmp_path):
     experiments.load_chapters()
     experiments.EXPERIMENTS["ch99_toy.sum"].function = lambda run: Result()
