@@ -17,7 +17,7 @@ variance, which is measured here. So is what the closed-form divergence saves, w
 import numpy as np
 from scipy.stats import bernoulli, entropy, multivariate_normal, norm
 
-from minivi import data, nn, ops, optim, plots
+from minivi import data, evaluation, nn, ops, optim, plots
 from minivi.distributions import Categorical, Normal
 from minivi.estimators import score_function, sticking_the_landing
 from minivi.experiments import Claim, Result, Row, check, experiment
@@ -80,9 +80,8 @@ def stages(run, latents):
 # %% [markdown]
 # ## How to measure a gradient's variance
 #
-# A minibatch is kept fixed and its noise drawn many times; Welford's running sums keep each parameter's variance
-# without keeping the gradients. Estimators get the same random numbers, hence the same z, which cancels part of the
-# noise of their ratio. Only the encoder's parameters matter.
+# A minibatch is kept fixed and its noise drawn many times (`evaluation.gradient_moments`). Estimators get the same
+# random numbers, hence the same z, which cancels part of the noise of their ratio. Only the encoder's weights matter.
 
 
 # %%
@@ -107,14 +106,8 @@ def variances(run, vae, surrogates):
     for r, x in enumerate(minibatches(run)):
         for name, surrogate in surrogates.items():
             rng = Generator([run.seed, 10, r])
-            mean = [np.zeros(p.shape, p.dtype) for p in parameters]
-            squares = [np.zeros(p.shape, p.dtype) for p in parameters]
-            for n in range(1, s.draws + 1):
-                for m, q, g in zip(mean, squares, grad(surrogate(x, rng).mean(), parameters), strict=True):
-                    off = g - m
-                    m += off / n
-                    q += off * (g - m)
-            found[name].append([q / (s.draws - 1) for q in squares])
+            draw = lambda f=surrogate, x=x, rng=rng: grad(f(x, rng).mean(), parameters)
+            found[name].append(evaluation.gradient_moments(draw, s.draws).variance)
     return found
 
 

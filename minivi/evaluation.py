@@ -317,13 +317,20 @@ class GradientMoments:
         with np.errstate(divide="ignore", invalid="ignore"):
             return [np.abs(m) / np.sqrt(v) for m, v in zip(self.mean, self.variance, strict=True)]
 
-    def squared_snr(self) -> list[np.ndarray]:
-        """The squared ratio without bias for Gaussian draws, to be averaged before a root is taken; may be negative.
+    def squared_snr(self, noise: GradientMoments | None = None) -> list[np.ndarray]:
+        """The squared ratio without bias for Gaussian draws, N > 3: to be averaged before a root; may be negative.
 
-        The expectation of snr^2 is (snr^2 + 1 / N) (N - 1) / (N - 3), for N > 3.
+        Args:
+            noise: of another, independent estimator with the same expectation: its variance is then put below the mean
+                found here, which helps if its own mean is lost in the noise.
         """
-        n = self.draws
-        return [ratio**2 * (n - 3) / (n - 1) - 1.0 / n for ratio in self.snr()]
+        n, other = self.draws, noise or self
+        freedom = (other.draws - 3) / (other.draws - 1)  # 1 / E[1 / sample variance], times the variance
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if noise is None:
+                return [m**2 / v * freedom - 1.0 / n for m, v in zip(self.mean, self.variance, strict=True)]
+            triples = zip(self.mean, self.variance, noise.variance, strict=True)
+            return [(m**2 - v / n) / below * freedom for m, v, below in triples]
 
     def snr_error(self) -> list[np.ndarray]:
         """Standard error of :meth:`snr` for Gaussian draws, by the delta method: sqrt((1 + snr^2 / 2) / N)."""
