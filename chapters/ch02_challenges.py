@@ -145,11 +145,6 @@ def trained(run, name, objective, start, images, seen):
     return model, history.column("kl")
 
 
-def active_units(model, x):
-    """How many latents have Var_x(E_q[z_j]) > 0.01 (Burda et al. 2015)."""
-    return int(np.sum(np.var(np.asarray(model.encode(x).mu), axis=0) > 0.01))
-
-
 @experiment(
     "collapse",
     title="ignored latents: the plain bound, KL annealing and free bits",
@@ -168,7 +163,7 @@ def collapse(run):
     curves, kl, active, likelihood, least = {}, {}, {}, {}, min(s.lambdas)
     for name, objective in variants(s.lambdas).items():
         model, curves[name] = trained(run, name, objective, start, images, seen)
-        kl[name], active[name] = curves[name][-1], active_units(model, x)
+        kl[name], active[name] = curves[name][-1], evaluation.active_units(model, x)
         used = np.sum(kl[name] > least)
         bound = evaluation.elbo(model, x, Generator(5), samples=10)
         likelihood[name] = evaluation.log_likelihood(model, x, Generator(6), s.samples, progress=run.progress)

@@ -33,7 +33,9 @@ def test_every_experiment_has_three_budgets(registry):
         assert set(entry.budgets) == set(entry.minutes) == set(experiments.BUDGETS), entry.key
         assert entry.minutes["quick"] <= 1, f"{entry.key} is not quick"
         assert entry.minutes["laptop"] <= 30, f"{entry.key} takes too long for a laptop"
-        assert entry.budgets["quick"].get("data", "digits") in ("digits", "synthetic"), f"{entry.key} needs a download at quick"
+        assert entry.budgets["quick"].get("data", "digits") in ("digits", "synthetic"), (
+            f"{entry.key} needs a download at quick"
+        )
 
 
 @pytest.mark.parametrize("path", sorted(CHAPTERS.glob("*.py")), ids=lambda p: p.stem)
