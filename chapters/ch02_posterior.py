@@ -31,7 +31,9 @@ from minivi.tensor import Parameter, Tensor, grad, no_grad
 # ## Settings
 #
 # As in `ch02_aevb`: `paper` is section 2.11's AdaGrad, N(0, 0.01) weights and their prior; the smaller budgets use Adam
-# and Glorot's weights, and fewer epochs. Both posteriors see the same minibatches.
+# and Glorot's weights, and fewer epochs. Both posteriors see the same minibatches. AdaGrad's steps shrink; Adam's are
+# made to, to 0 in the second half: L' adds to sigma as it is, and what a constant step leaves of noise in it is wide
+# beside a narrow posterior (on MNIST with 10 latents, 6 epochs: a gap of 4.3 nats, against 3.3 of the diagonal one).
 
 # %%
 BUDGETS = {
@@ -41,7 +43,7 @@ BUDGETS = {
         "steps": 200,
     },
     "laptop": {
-        "data": "mnist", "split": "60000/10000", "hidden": 500, "latents": [2, 10], "epochs": 6, "seeds": 2,
+        "data": "mnist", "split": "60000/10000", "hidden": 500, "latents": [2, 10], "epochs": 8, "seeds": 2,
         "optimizer": "adam", "step_size": 1e-3, "batch": 100, "images": 1000, "samples": 500, "optimised": 100,
         "steps": 300,
     },
@@ -68,7 +70,8 @@ def trained(run, images, posterior, latents, seed):
         init=nn.glorot if adam else nn.normal(0.1), output_bias=nn.logit_of_mean(images.train) if adam else 0.0,
     )  # fmt: skip
     if adam:
-        optimizer = optim.Adam(vae.parameters(), s.step_size)
+        half = s.epochs * -(-count // s.batch) / 2
+        optimizer = optim.Adam(vae.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
     else:
         optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / count)
     history = run.fit(
