@@ -274,7 +274,8 @@ def manifold(run):
     grid = np.stack([a.ravel() for a in np.meshgrid(z, z[::-1])], axis=1)  # rows from top (large z_2) to bottom
     fig = plots.figure(6.0, 6.2)
     axes = fig.add_subplot()
-    sheet = plots.tile(vae.mean_image(grid), images.shape, n, gap=images.shape[0] // 8 if images.shape[0] < 20 else 0)
+    gap = images.shape[0] // 8 if images.shape[0] < 20 else 0
+    sheet = plots.tile(vae.mean_image(grid), images.shape, n, gap, photo=run.settings.data == "frey")
     axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, extent=(0, 1, 0, 1), interpolation="nearest")
     ticks = [0.05, 0.25, 0.5, 0.75, 0.95]
     axes.set_xticks(ticks, [f"{ndtri(t):.1f}" for t in ticks])
