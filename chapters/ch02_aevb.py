@@ -34,7 +34,7 @@ from minivi.training import fit, save_arrays
 
 # %%
 ADAM = {"optimizer": "adam", "step_sizes": [1e-3], "batch": 100}
-QUICK = {"data": "digits", "split": "1500/297", "hidden": 100, "epochs": 250, **ADAM, "images": 297, "samples": 200}
+QUICK = {"data": "digits", "split": "1500/297", "hidden": 100, "epochs": 150, **ADAM, "images": 297, "samples": 200}
 LAPTOP = {"data": "mnist", "split": "60000/10000", "hidden": 500, "epochs": 20, **ADAM, "images": 1000, "samples": 500}
 PAPER = {
     "data": "mnist",
