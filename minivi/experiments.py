@@ -223,14 +223,19 @@ def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = pri
         if not isinstance(about, dict) or "experiment" not in about:
             continue  # such as a benchmark's
         found += 1
-        report(
-            f"\n{about['experiment']}: {about['mirrors']} (budget {about['budget']}, seed {about['seed']}, "
-            f"commit {about['commit']}, {about['seconds']:.0f} s)"
-        )
-        rows = [Row(**_numbers_back(row)) for row in about["table"]]
+        try:
+            heading = (
+                f"\n{about['experiment']}: {about['mirrors']} (budget {about['budget']}, seed {about['seed']}, "
+                f"commit {about['commit']}, {about['seconds']:.0f} s)"
+            )
+            rows = [Row(**_numbers_back(row)) for row in about["table"]]
+            claims = [Claim(**_numbers_back(claim)) for claim in about["claims"]]
+        except (KeyError, TypeError):
+            raise ExperimentError(f"{path} was not written by this version; run {about['experiment']} again") from None
+        report(heading)
         if rows:
             report(table_text(rows))
-        report_claims([Claim(**_numbers_back(claim)) for claim in about["claims"]], report)
+        report_claims(claims, report)
     if not found:
         raise ExperimentError(f"no results in {folder}; minivi run EXPERIMENT --out {folder} puts some there")
 

@@ -212,6 +212,9 @@ def test_claims_are_reported_and_can_be_read_again(chapter, capsys, tmp_path):
     assert status == 0 and all(line in out for line in said) and "x   nan" in out
     status, _, err = run(capsys, "results", str(tmp_path / "none"))
     assert status == 2 and "no results in" in err
+    (tmp_path / "old.json").write_text('{"experiment": "ch99_toy.sum"}')
+    status, _, err = run(capsys, "results", str(tmp_path))
+    assert status == 2 and "old.json was not written by this version; run ch99_toy.sum again" in err
 
 
 def test_result_without_rows(chapter, capsys, tmp_path):
