@@ -306,8 +306,8 @@ def compare(found, size, large):
 #
 # A model of two latents, trained with AEVB, whose log p(x) a grid gives exactly. For each L the estimate of eq. 2.57 is
 # repeated with draws of its own, so that its mean over repeats is the bound of that L, and their spread is the noise
-# of one estimate. Theory for large L: the bound misses log p(x) by Var(w / p(x)) / (2 L). Where an image's q is narrower
-# than its posterior that variance is large or infinite, and the gap closes more slowly.
+# of one estimate. Theory for large L: the bound misses log p(x) by Var(w / p(x)) / (2 L). Where q is much narrower than
+# the posterior that variance is large or infinite, and the gap closes more slowly.
 
 
 # %%

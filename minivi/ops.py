@@ -24,7 +24,7 @@ __all__ = [
     "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "cumsum", "diagonal",
     "divide", "elu", "exp", "gaussian_kl", "gaussian_log_prob", "gaussian_sample", "getitem", "log", "log1p",
     "log_softmax", "log_sum_exp", "masked_affine", "masked_matmul", "matmul", "max", "maximum", "mean", "minimum",
-    "multiply", "negative", "power", "relu", "reshape", "sigmoid", "softplus", "sqrt", "square", "stack",
+    "multiply", "negative", "permute", "power", "relu", "reshape", "sigmoid", "softplus", "sqrt", "square", "stack",
     "subtract", "sum", "tanh", "transpose", "tril", "where",
 ]  # fmt: skip
 
@@ -536,6 +536,19 @@ def _add_at(x, index, shape):
 def getitem(x: Array, index: Any) -> Array:
     """x[index] for slices, integers, integer and boolean arrays; repeated indices accumulate in the gradient."""
     return x[index]
+
+
+@primitive(
+    lambda g, y, x, order, axis=-1: permute(g, order=np.argsort(order), axis=axis),
+    linear=True,
+    cases=lambda a: [
+        (a(3, 4), {"order": np.array([2, 0, 3, 1])}),
+        (a(3, 4), {"order": np.array([1, 2, 0]), "axis": 0}),
+    ],
+)
+def permute(x: Array, order: np.ndarray, axis: int = -1) -> Array:
+    """Element i along ``axis`` is element ``order[i]`` of ``x``; ``order`` is a permutation."""
+    return np.take(x, order, axis)
 
 
 def diagonal(x: Array, offset: int = 0) -> Array:

@@ -9,7 +9,7 @@ import numba
 import pytest
 
 HERE = Path(__file__).parent
-FILES = ["tensor", "ops", "gradcheck", "vae", "kernels_vector", "kernels_matmul", "random", "optim"]
+FILES = ["tensor", "ops", "gradcheck", "made", "vae", "kernels_vector", "kernels_matmul", "random", "optim"]
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="this very run is without the JIT")

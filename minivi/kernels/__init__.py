@@ -8,6 +8,7 @@ import numba
 if numba.config.DISABLE_JIT:
     from .reference import *
 else:
+    from .autoregressive import *
     from .jit import get_threads, set_threads
     from .matmul import *
     from .random import *

@@ -3,6 +3,7 @@
 Tests hold every kernel against its twin, and with ``NUMBA_DISABLE_JIT=1`` minivi runs on the twins alone.
 """
 
+from .autoregressive import *
 from .matmul import *
 from .random import *
 from .update import *
