@@ -49,10 +49,10 @@ def runs(epochs, images, seeds, *methods, at=()):
 FOUR = "PIWAE", "MIWAE", "CIWAE 0.5", "CIWAE 0.05"
 FIVE = "IWAE", "PIWAE", "MIWAE", "CIWAE 0.5", "VAE"  # Table 1's
 BURDA = {"hidden": [200, 200], "latents": 50, "layers": 1, "batch": 20, "step_size": 1e-3, "eps": 1e-8, "total": 64}
-# "samples" of log p-hat; "while": test images during training.
-QUICK = BURDA | {"data": "digits", "hidden": [50, 50], "latents": 10, "total": 16, "samples": 300, "while": 297}
-LAPTOP = BURDA | {"data": "mnist", "samples": 5000, "while": 1000}
-PAPER = BURDA | {"data": "mnist", "samples": 5000, "while": 1000}
+# "samples" of log p-hat; "watched": test images during training.
+QUICK = BURDA | {"data": "digits", "hidden": [50, 50], "latents": 10, "total": 16, "samples": 300, "watched": 297}
+LAPTOP = BURDA | {"data": "mnist", "samples": 5000, "watched": 1000}
+PAPER = BURDA | {"data": "mnist", "samples": 5000, "watched": 1000}
 OFTEN = [1, 4, 13, 40, 121, 364, 1093]
 
 MNIST = {
@@ -155,7 +155,7 @@ def trained(run, s, method, seed=None, epochs=None):
     if name in run.shared:
         return run.shared[name]
     sets, samples = images(run, s), 1 if method == "VAE" else s.total
-    model, test = new_model(s, sets.train, seed), sets.test[: getattr(s, "while")]
+    model, test = new_model(s, sets.train, seed), sets.test[: s.watched]
     schedule = optim.burda(-(-len(sets.train) // s.batch), s.step_size)
     loss, networks = training(model, method, samples)
     optimizers = [optim.Adam(network.parameters(), schedule, eps=s.eps) for network in networks]
@@ -337,7 +337,7 @@ def methods(run):
         plan = s.runs[method]
         every[method] = found = [scores(run, s, method, run.seed + i) for i in range(plan["seeds"])]
         c["at"].append(plan["epochs"])  # on the images of the other epochs
-        c["log_p"].append(np.mean([f["log p"].values[: getattr(s, "while")].mean() for f in found]))
+        c["log_p"].append(np.mean([f["log p"].values[: s.watched].mean() for f in found]))
         rows += rows_of(s, method, found)
         for f in found:
             gap = evaluation.difference(f["IWAE"], f["log p"])
@@ -510,7 +510,7 @@ def layers(run):
                 x = images(run, s).test[: plan["images"]]
                 estimate = evaluation.log_likelihood(model, x, Generator([9, run.seed]), s.samples, run.progress)
                 found[count, method, k] = estimate
-                line = [*history.column("log_p"), estimate.values[: getattr(s, "while")].mean()]
+                line = [*history.column("log_p"), estimate.values[: s.watched].mean()]
                 curves[count][f"{method}, k = {k}"] = {"epochs": [*plan["at"], plan["epochs"]], "log_p": line}
                 active = [evaluation.active_units(model, x)]
                 if count == 2:
