@@ -347,7 +347,7 @@ def methods(run):
             whole = np.mean([f["log p"].mean for f in found])
             for epoch, ours in zip(c["at"], c["log_p"], strict=True):
                 last = epoch == plan["epochs"]
-                note = f"{plan['images'] if last else getattr(s, 'while')} images; beside the authors' log"
+                note = f"{plan['images'] if last else s.watched} images; beside the authors' log"
                 if epoch in LOGS[method]:
                     row = f"{method}, log p-hat, epoch {epoch}"
                     rows.append(Row(row, whole if last else ours, LOGS[method][epoch], note=note))
