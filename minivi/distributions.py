@@ -45,6 +45,10 @@ class Normal:
         """mu + sigma * eps (eq. 2.40); ``eps`` of shape (..., D), standard normal."""
         return ops.gaussian_sample(self.mu, self.log_sigma, eps)
 
+    def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
+        """``rsample(eps)``, (..., D), and its log-density, (...), in nats."""
+        return self.rsample(eps), self.log_prob_of_noise(eps)
+
     def log_prob(self, x: Any) -> Any:
         """log N(x; mu, diag(sigma^2)), shape (...)."""
         return ops.gaussian_log_prob(x, self.mu, self.log_sigma)

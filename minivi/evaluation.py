@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minivi import bounds, ops
-from minivi.distributions import LOG_2PI, Bernoulli
+from minivi.distributions import LOG_2PI, Bernoulli, Normal
 from minivi.tensor import no_grad
 
 # Floats that one chunk's largest array may hold: 16 MiB in float32, which caches still help; a pass keeps a handful of
@@ -171,20 +171,27 @@ def active_units(
         x: data (N, D), N > 1.
         threshold: of the variance over data.
         level: the stochastic layer, from the bottom.
-        rng: generator of the noise, for a level above the lowest only: there E_q[z | x] is averaged over the layers
-            below. The covariance of two such averages has the right expectation, one's variance would add their noise.
+        rng: generator of the noise, where E_q[z | x] is not a network's output but an average over draws: above the
+            lowest level, and behind a flow. The covariance of two such averages has the right expectation; the variance
+            of one would add their noise.
         samples: in each of the two averages.
 
     Raises:
         ValueError: fewer than two data, or no generator where it is needed.
     """
     _check(model, x, samples)
-    if len(x) < 2 or (level > 0 and rng is None):
-        raise ValueError(f"active_units: {len(x)} data, level {level}; pass two or more, and rng above level 0")
+    known = level == 0 and isinstance(model.encode(x[:1]), Normal)
+    if len(x) < 2 or (rng is None and not known):
+        raise ValueError(
+            f"active_units: {len(x)} data, level {level}; pass two or more, and rng= above level 0 or behind a flow"
+        )
 
     def means(part):
         if level == 0:
-            return [np.asarray(model.encode(part).mu, np.float64)] * 2
+            q = model.encode(part)
+            if known:
+                return [np.asarray(q.mu, np.float64)] * 2
+            return [np.mean(q.sample(rng, (samples,)), axis=0, dtype=np.float64) for _ in range(2)]
         return [np.asarray(model.terms(part, rng, samples).q[level].mu, np.float64).mean(axis=0) for _ in range(2)]
 
     batch = 1000 if level == 0 else int(max(1, CHUNK // (samples * model.pixels)))

@@ -20,7 +20,7 @@ import numpy as np
 
 from minivi import ops
 from minivi.distributions import Normal
-from minivi.nn import MLP, Linear, Module, normal
+from minivi.nn import MADE, MLP, Linear, Module, normal
 from minivi.tensor import Parameter, no_grad
 
 LOG_E_MINUS_1 = float(np.log(np.e - 1.0))  # softplus of it is 1
@@ -425,6 +425,40 @@ class Chain(Flow):
         for flow in reversed(self.flows):
             z = flow.inverse(z, context)
         return z
+
+
+def iaf(
+    size: int,
+    steps: int,
+    hidden: Sequence[int],
+    rng: Any,
+    *,
+    context: int = 0,
+    form: str = "gated",
+    gate_bias: float = 1.5,
+    reverse: bool = True,
+    activation: str = "elu",
+    dtype: Any = "float32",
+) -> Chain:
+    """The inverse autoregressive flow of section 5.4: a :class:`~minivi.nn.MADE` each step, reversed in between.
+
+    Args:
+        size: D.
+        steps: T, the depth in Table 5.1.
+        hidden: sizes of each network's hidden layers, the width.
+        rng: generator of the initial weights.
+        context: H, which every network gets as an additional input.
+        form, gate_bias: as for :class:`InverseAutoregressive`.
+        reverse: reverse the order of the dimensions between steps.
+        activation, dtype: as for :class:`~minivi.nn.MADE`; section 5.B.7 prefers ELU.
+    """
+    flows: list[Flow] = []
+    for step in range(steps):
+        if step and reverse:
+            flows.append(Reversal())
+        made = MADE(size, hidden, rng, outputs=2, context=context, activation=activation, dtype=dtype)
+        flows.append(InverseAutoregressive(made, form, gate_bias=gate_bias))
+    return Chain(flows)
 
 
 def _zeros(z):

@@ -15,6 +15,7 @@ import numpy as np
 
 from minivi import ops
 from minivi.distributions import Bernoulli, MultivariateNormal, Normal
+from minivi.flows import Flow, FlowPosterior
 from minivi.nn import MLP, Module, glorot
 from minivi.tensor import Tensor, no_grad
 
@@ -24,12 +25,12 @@ class Terms:
     """What one reparameterised pass through the model gives; log-densities in nats, shape (K, B).
 
     Attributes:
-        q: the posterior q(z | x), parameters of shape (B, J); of the subclass MultivariateNormal if it is full.
+        q: the posterior q(z | x) of draws (B, J): a Normal, MultivariateNormal or FlowPosterior.
         z: the samples, (K, B, J).
         log_px_z, log_pz, log_qz_x: log p(x | z), log p(z) and log q(z | x).
     """
 
-    q: Normal
+    q: Normal | FlowPosterior
     z: Tensor
     log_px_z: Tensor
     log_pz: Tensor
@@ -42,7 +43,7 @@ class Terms:
 
 
 class VAE(Module):
-    """Encoder and decoder MLPs with a Gaussian posterior, factorised or of full covariance.
+    """Encoder and decoder MLPs; the posterior is Gaussian, factorised or of full covariance, or a flow from there on.
 
     Args:
         pixels: D, the length of a datum.
@@ -51,13 +52,15 @@ class VAE(Module):
         likelihood: "bernoulli" (eq. 2.74), or "gaussian" with means squashed to (0, 1) (eq. 2.75, section 2.11).
         activation: of the hidden layers.
         posterior: "diagonal" (eq. 2.37) or "full" (eq. 2.45-2.55), whose encoder gives J (J - 1) / 2 numbers more.
+        flow: what the Gaussian goes through, over J dimensions (Algorithm 5); None for nothing.
+        context: H, the length of the encoder's extra output h, which every step of the flow may use (eq. 5.24).
         rng: generator of the initial weights.
         init: their initialiser, see :mod:`minivi.nn`.
         output_bias: initial bias of the decoder's logits, a number or shape (D,).
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: an unknown likelihood, activation or posterior.
+        ValueError: an unknown likelihood, activation or posterior; a context without a flow.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class VAE(Module):
         activation: str = "tanh",
         posterior: str = "diagonal",
         *,
+        flow: Flow | None = None,
+        context: int = 0,
         rng: Any,
         init: Callable = glorot,
         output_bias: Any = 0.0,
@@ -78,14 +83,18 @@ class VAE(Module):
             raise ValueError(f"VAE: unknown likelihood {likelihood!r}; 'bernoulli' or 'gaussian'")
         if posterior not in ("diagonal", "full"):
             raise ValueError(f"VAE: unknown posterior {posterior!r}; 'diagonal' or 'full'")
+        if context and flow is None:
+            raise ValueError(f"VAE: context {context} without a flow; pass flow=, or leave the context out")
         self.pixels, self.latents, self.likelihood, self.posterior = pixels, latents, likelihood, posterior
         # One matrix holds W4 and W5 of eq. 2.75: the last layer gives mu and log sigma^2 side by side, and for a full
-        # covariance L' of eq. 2.53 below its diagonal, the only part that the mask of eq. 2.54 lets through.
+        # covariance L' of eq. 2.53 below its diagonal, the only part that the mask of eq. 2.54 lets through. Then h.
         heads = 2 * latents + (latents * (latents - 1) // 2 if posterior == "full" else 0)
-        self.encoder = MLP((pixels, *hidden, heads), rng, activation=activation, init=init, dtype=dtype)
+        self.gaussian_heads, self.flow = heads, flow
+        self.encoder = MLP((pixels, *hidden, heads + context), rng, activation=activation, init=init, dtype=dtype)
         if posterior == "full":  # from L' = 0: random correlations cost nats that take epochs to win back
             last = self.encoder.layers[-1].weight
-            last.assign(np.where(np.arange(heads) < 2 * latents, last.data, 0.0))
+            columns = np.arange(last.shape[1])
+            last.assign(np.where((columns < 2 * latents) | (columns >= heads), last.data, 0.0))
         if likelihood == "gaussian":
             output_bias = np.concatenate([np.broadcast_to(output_bias, pixels), np.zeros(pixels)])
         outputs = pixels if likelihood == "bernoulli" else 2 * pixels
@@ -103,8 +112,8 @@ class VAE(Module):
         """Of the parameters, hence of data and noise."""
         return self.encoder.layers[0].weight.dtype
 
-    def encode(self, x: Any) -> Normal:
-        """q(z | x), eq. 2.36, 2.37 or 2.53, 2.54: ``x`` (..., D) -> parameters (..., J).
+    def encode(self, x: Any) -> Normal | FlowPosterior:
+        """q(z | x), eq. 2.36, 2.37 or 2.53, 2.54 or 5.24: ``x`` (..., D) -> a distribution of draws (..., J).
 
         Raises:
             ValueError: ``x`` does not have D columns.
@@ -112,10 +121,13 @@ class VAE(Module):
         if np.shape(x)[-1:] != (self.pixels,):
             raise ValueError(f"VAE.encode: x has shape {np.shape(x)}; this model takes (..., {self.pixels})")
         heads = self.encoder(x)
-        j = self.latents
+        j, end = self.latents, self.gaussian_heads
+        q = Normal(heads[..., :j], 0.5 * heads[..., j : 2 * j])
         if self.posterior == "full":
-            return MultivariateNormal(heads[..., :j], 0.5 * heads[..., j : 2 * j], heads[..., 2 * j :])
-        return Normal(heads[..., :j], 0.5 * heads[..., j:])
+            q = MultivariateNormal(q.mu, q.log_sigma, heads[..., 2 * j : end])
+        if self.flow is None:
+            return q
+        return FlowPosterior(q, self.flow, heads[..., end:] if heads.shape[-1] > end else None)
 
     def decode(self, z: Any) -> Bernoulli | Normal:
         """p(x | z), eq. 2.74 or 2.75: ``z`` (..., J) -> parameters (..., D)."""
@@ -140,9 +152,9 @@ class VAE(Module):
             samples: K.
         """
         q, eps = self._posterior(x, rng, samples, eps)
-        z = q.rsample(eps)
+        z, log_qz_x = q.rsample_with_log_prob(eps)
         prior = Normal(np.zeros(self.latents, self.dtype), np.zeros(self.latents, self.dtype))
-        return Terms(q, z, self.decode(z).log_prob(x), prior.log_prob(z), q.log_prob_of_noise(eps))
+        return Terms(q, z, self.decode(z).log_prob(x), prior.log_prob(z), log_qz_x)
 
     def log_weights(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
@@ -168,29 +180,31 @@ class VAE(Module):
         rng: Any = None,
         samples: int = 1,
         *,
-        estimator: str = "B",
+        estimator: str | None = None,
         eps: np.ndarray | None = None,
     ) -> Tensor:
         """The evidence lower bound of each datum, (B,), in nats.
 
         Args:
             x, rng, samples, eps: as for :meth:`terms`; the result averages over the L = ``samples``.
-            estimator: "A", all three terms sampled (eq. 2.29), or "B", the KL divergence in closed form (eq. 2.77).
+            estimator: "A", all three terms sampled (eq. 2.29), or "B", the KL divergence in closed form (eq. 2.77);
+                None is B, or A behind a flow, where there is no closed form.
 
         Raises:
-            ValueError: an unknown estimator.
+            ValueError: an unknown estimator, or "B" behind a flow.
         """
-        if estimator not in ("A", "B"):
-            raise ValueError(f"VAE.elbo: unknown estimator {estimator!r}; 'A' (eq. 2.29) or 'B' (eq. 2.77)")
-        if estimator == "A":
+        if estimator not in ("A", "B", None) or (estimator == "B" and self.flow is not None):
+            raise ValueError(f"VAE.elbo: estimator {estimator!r}; 'A' (eq. 2.29) or, without a flow, 'B' (eq. 2.77)")
+        if estimator == "A" or self.flow is not None:
             return self.log_weights(x, rng, samples, eps).mean(axis=0)
         reconstruction, q = self.reconstruction_and_posterior(x, rng, samples, eps)
         return reconstruction - q.kl()
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
-        """The mean of p(x | z) at z = the mean of q(z | x): (B, D) -> (B, D)."""
+        """The mean of p(x | z) at z = the mean of q(z | x), or where a flow takes it: (B, D) -> (B, D)."""
         with no_grad():
-            return self.mean_image(self.encode(x).mu)
+            q = self.encode(x)
+            return self.mean_image(q.rsample(np.zeros(q.shape, self.dtype)))
 
     def mean_image(self, z: Any) -> np.ndarray:
         """The mean of p(x | z): (..., J) -> (..., D)."""
