@@ -203,6 +203,35 @@ class AdaGrad(Optimizer):
         kernels.adagrad_update(p, g, total, step_size, self.eps, self.weight_decay)
 
 
+class AdaDelta(Optimizer):
+    """AdaDelta (Zeiler, 2012, Algorithm 1): steps as large, root mean square, as recent ones: in the parameter's unit.
+
+    n is the running average of d^2, c = sqrt(s + eps) / sqrt(n + eps) * d the step, s the running average of c^2 (of
+    the steps before this one, in c), and p -= step_size * c.
+
+    Args:
+        parameters, step_size, weight_decay: see :class:`Optimizer`; Zeiler has no step size, which is 1.
+        decay: of both running averages, in [0, 1).
+        eps: positive; also sets how large the first steps are.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        step_size: StepSize = 1.0,
+        *,
+        decay: float = 0.95,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ):
+        slots = ("square", "square_step")
+        super().__init__(parameters, step_size, weight_decay, slots=slots, fractions={"decay": decay}, eps=eps)
+        self.decay = decay
+
+    def _update(self, p, g, step_size, square, square_step):
+        kernels.adadelta_update(p, g, square, square_step, step_size, self.decay, self.eps, self.weight_decay)
+
+
 class RMSProp(Optimizer):
     """RMSProp (Tieleman and Hinton, 2012), with the variants of Graves (2013); thesis, section 7.4.1.
 

@@ -74,6 +74,17 @@ def adam(theta, gradients, beta1, beta2, eps, reordered=False):
         yield theta
 
 
+def adadelta(theta, gradients, decay, eps):
+    square = square_step = 0
+    for g in gradients:
+        g = g + WD * theta
+        square = decay * square + (1 - decay) * g**2
+        change = -np.sqrt(square_step + eps) / np.sqrt(square + eps) * g
+        square_step = decay * square_step + (1 - decay) * change**2
+        theta = theta + A * change
+        yield theta
+
+
 def adamax(theta, gradients, beta1, beta2):
     m, u = 0, 0
     for t, g in enumerate(gradients, 1):
@@ -96,6 +107,7 @@ CASES = {
     "adam": (optim.Adam, adam, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}),
     "adam-reordered": (optim.Adam, adam, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "reordered": True}),
     "adamax": (optim.AdaMax, adamax, {"beta1": 0.8, "beta2": 0.95}),
+    "adadelta": (optim.AdaDelta, adadelta, {"decay": 0.9, "eps": 1e-3}),
 }
 cases = pytest.mark.parametrize("case", CASES)
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -359,6 +371,7 @@ UPDATES = {
     "rmsprop-all": (kernels.rmsprop_update, 3, (A, 0.9, 1e-3, 0.9, WD)),
     "adam": (kernels.adam_update, 2, (A, 0.9, 0.999, 1.5, 1e-3, WD)),
     "adamax": (kernels.adamax_update, 2, (A, 0.9, 0.999, WD)),
+    "adadelta": (kernels.adadelta_update, 2, (A, 0.95, 1e-3, WD)),
     "average": (kernels.average_update, 0, (0.999,)),
 }
 

@@ -18,7 +18,15 @@ import numpy as np
 
 from .jit import chunk, launch, rows
 
-__all__ = ["adagrad_update", "adam_update", "adamax_update", "average_update", "rmsprop_update", "sgd_update"]
+__all__ = [
+    "adadelta_update",
+    "adagrad_update",
+    "adam_update",
+    "adamax_update",
+    "average_update",
+    "rmsprop_update",
+    "sgd_update",
+]
 
 Array = np.ndarray
 
@@ -53,6 +61,20 @@ def _adagrad(p, s, lo, hi):
         d = g[i] + decay * x[i]
         total[i] += d * d
         x[i] -= step * d / (math.sqrt(total[i]) + eps)
+
+
+@chunk
+def _adadelta(p, s, lo, hi):
+    x, g = rows(p[0], lo, hi), rows(p[1], lo, hi)
+    square, square_step = rows(p[2], lo, hi), rows(p[3], lo, hi)
+    real = x.dtype.type
+    step, decay, rate, eps = real(s[0]), real(s[1]), real(s[2]), real(s[3])
+    for i in range(len(x)):
+        d = g[i] + decay * x[i]
+        square[i] += rate * (d * d - square[i])
+        change = math.sqrt(square_step[i] + eps) / math.sqrt(square[i] + eps) * d
+        square_step[i] += rate * (change * change - square_step[i])
+        x[i] -= step * change
 
 
 @chunk
@@ -125,6 +147,20 @@ def sgd_update(
 def adagrad_update(p: Array, g: Array, total: Array, step_size: float, eps: float, weight_decay: float) -> None:
     """total += d^2; p -= step_size * d / (sqrt(total) + eps)."""
     launch(_adagrad, p.size, (p, g, total), (step_size, weight_decay, eps))
+
+
+def adadelta_update(
+    p: Array,
+    g: Array,
+    square: Array,
+    square_step: Array,
+    step_size: float,
+    decay: float,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """Running averages of d^2 and change^2; change = sqrt(square_step + eps) / sqrt(square + eps) * d."""
+    launch(_adadelta, p.size, (p, g, square, square_step), (step_size, weight_decay, 1 - decay, eps))
 
 
 def rmsprop_update(

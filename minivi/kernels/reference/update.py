@@ -2,7 +2,15 @@
 
 import numpy as np
 
-__all__ = ["adagrad_update", "adam_update", "adamax_update", "average_update", "rmsprop_update", "sgd_update"]
+__all__ = [
+    "adadelta_update",
+    "adagrad_update",
+    "adam_update",
+    "adamax_update",
+    "average_update",
+    "rmsprop_update",
+    "sgd_update",
+]
 
 
 def sgd_update(p, g, velocity, step_size, weight_decay, momentum, nesterov):
@@ -19,6 +27,15 @@ def adagrad_update(p, g, total, step_size, eps, weight_decay):
     d = g + weight_decay * p
     total += d * d
     p -= step_size * d / (np.sqrt(total) + eps)
+
+
+def adadelta_update(p, g, square, square_step, step_size, decay, eps, weight_decay):
+    """Running averages of d^2 and change^2; change = sqrt(square_step + eps) / sqrt(square + eps) * d."""
+    d = g + weight_decay * p
+    square += (1 - decay) * (d * d - square)
+    change = np.sqrt(square_step + eps) / np.sqrt(square + eps) * d
+    square_step += (1 - decay) * (change * change - square_step)
+    p -= step_size * change
 
 
 def rmsprop_update(p, g, square, mean, velocity, step_size, decay, eps, momentum, weight_decay):
