@@ -695,7 +695,7 @@ def batches(*arrays: np.ndarray, size: int, rng, drop_last: bool = False) -> Ite
     gets.
 
     Args:
-        arrays: one or several aligned arrays, each of shape (N, ...).
+        arrays: one or several aligned arrays, each of shape (N, ...); matrices of ``scipy.sparse`` too.
         size: examples a batch; the last batch has the rest.
         rng: a minivi or NumPy ``Generator`` for the order, or None for the order of the arrays.
         drop_last: leave out a last batch that is smaller.
@@ -706,7 +706,7 @@ def batches(*arrays: np.ndarray, size: int, rng, drop_last: bool = False) -> Ite
     Raises:
         DataError: arrays of different lengths or none at all, a size below 1, no batch to give, not a generator.
     """
-    lengths = [len(array) for array in arrays]
+    lengths = [np.shape(array)[0] for array in arrays]
     n = min(lengths, default=0)
     if n == 0 or n != max(lengths):
         raise DataError(f"batches: lengths {lengths}; give one or more arrays of the same nonzero length")

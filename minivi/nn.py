@@ -1,7 +1,7 @@
 """Layers: named parameters, linear maps, multi-layer perceptrons, masked autoregressive networks; initial values.
 
-A :class:`Module` finds its parameters by looking at its attributes (Parameters, Modules, and lists of Modules); there
-is nothing to register.
+A :class:`Module` finds its parameters by looking at its attributes (Parameters, Modules, and lists and dicts of them);
+there is nothing to register.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def _constant(value):
         return value._data
     if isinstance(value, Module):
         return value.detached()
+    if isinstance(value, dict):
+        return {name: _constant(item) for name, item in value.items()}
     return [_constant(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -88,6 +90,9 @@ def _walk(name, value):
         yield name, value
     elif isinstance(value, Module):
         yield from value.named_parameters(name + ".")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _walk(f"{name}.{key}", item)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield from _walk(f"{name}.{i}", item)
@@ -124,6 +129,22 @@ def logit_of_mean(x: np.ndarray, margin: float = 1e-3) -> np.ndarray:
     return np.log(mean / (1.0 - mean))
 
 
+def dropout(x: Any, rate: float, rng: Any = None) -> Any:
+    """``x`` with each number set to zero with probability ``rate``, and the others divided by 1 - rate: the same mean.
+
+    Args:
+        x: any shape; or of ``scipy.sparse``, whose zeros stay what they are.
+        rate: in [0, 1).
+        rng: generator of the mask; without one, as in evaluation, ``x`` itself is returned.
+    """
+    if rng is None or rate == 0:
+        return x
+    numbers = x.data if hasattr(x, "indptr") else x
+    kept = rng.random(numbers.shape, dtype=numbers.dtype) >= rate
+    scaled = numbers * (kept / (1.0 - rate)).astype(numbers.dtype)
+    return type(x)((scaled, x.indices, x.indptr), shape=x.shape) if hasattr(x, "indptr") else scaled
+
+
 class Linear(Module):
     """x W + b.
 
@@ -143,7 +164,9 @@ class Linear(Module):
         self.bias = Parameter(np.broadcast_to(np.asarray(bias, np.float64), (outputs,)), dtype=dtype)
 
     def __call__(self, x: Any) -> Tensor:
-        """Shape (..., I) -> (..., O)."""
+        """Shape (..., I) -> (..., O); ``x`` may be of ``scipy.sparse`` in compressed rows, (N, I)."""
+        if hasattr(x, "indptr"):
+            return ops.sparse_matmul(self.weight, x=x) + self.bias
         return ops.affine(x, self.weight, self.bias)
 
 
@@ -226,6 +249,7 @@ class MADE(Module):
         ordering: "natural", "random" (one for each mask), a permutation of range(D), or an array (masks, D) of such:
             ``ordering[i]`` is the dimension that is drawn i-th.
         degrees: "even", the same number of units of each degree as nearly as can be, or "random" for each mask.
+            "cyclic", 1, 2, ..., D - 1, 1, ...: with fewer than D - 1 units, what lies behind them feeds nothing.
         context: C, the length of a vector that every conditional may depend on: a linear map of it is added to the
             pre-activations of each hidden layer, and to the outputs (nothing else feeds those of the first dimension).
         activation: "tanh", "softplus", "relu", "elu" or "sigmoid".
@@ -256,8 +280,8 @@ class MADE(Module):
         hidden = list(hidden)
         if activation not in ACTIVATIONS:
             raise ValueError(f"MADE: unknown activation {activation!r}; one of {', '.join(ACTIVATIONS)}")
-        if degrees not in ("even", "random"):
-            raise ValueError(f"MADE: unknown degrees {degrees!r}; 'even' or 'random'")
+        if degrees not in ("even", "cyclic", "random"):
+            raise ValueError(f"MADE: unknown degrees {degrees!r}; 'even', 'cyclic' or 'random'")
         if min(dims, outputs, masks, len(hidden), *hidden) < 1 or context < 0:
             raise ValueError(
                 f"MADE: dims {dims}, hidden {hidden}, outputs {outputs}, masks {masks} and context {context}; all must "
@@ -272,7 +296,7 @@ class MADE(Module):
         self.masks: list[_Mask] = []
         for order in _orders(ordering, dims, masks, rng):
             self.masks.append(self._mask(order, _degrees(degrees, dims, hidden, rng)))
-        if masks > 1 and all(np.array_equal(m.order, self.masks[0].order) for m in self.masks) and degrees == "even":
+        if masks > 1 and all(np.array_equal(m.order, self.masks[0].order) for m in self.masks) and degrees != "random":
             raise ValueError(f"MADE: {masks} masks that are all equal; use ordering='random' or degrees='random'")
         sizes = [dims, *hidden, dims * outputs]
         biases = [0.0] * len(hidden) + [bias[self.masks[0].order].ravel()]
@@ -468,6 +492,8 @@ def _degrees(kind, dims, hidden, rng):
     """How many dimensions each unit of each hidden layer sees."""
     if kind == "even":
         return [1 + np.arange(size) * (dims - 1) // size for size in hidden]
+    if kind == "cyclic":
+        return [1 + np.arange(size) % max(1, dims - 1) for size in hidden]
     degrees, least = [], 1
     for size in hidden:  # a unit of a degree below all those that feed it would see nothing
         degrees.append(np.asarray(rng.integers(least, max(dims, 2), size)))

@@ -24,8 +24,8 @@ __all__ = [
     "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "cumsum", "diagonal",
     "divide", "elu", "exp", "gaussian_kl", "gaussian_log_prob", "gaussian_sample", "getitem", "log", "log1p",
     "log_softmax", "log_sum_exp", "masked_affine", "masked_matmul", "matmul", "max", "maximum", "mean", "minimum",
-    "multiply", "negative", "permute", "power", "relu", "reshape", "sigmoid", "softplus", "sqrt", "square", "stack",
-    "subtract", "sum", "tanh", "transpose", "tril", "where",
+    "multiply", "negative", "permute", "power", "relu", "reshape", "sigmoid", "softplus", "sparse_matmul", "sqrt",
+    "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
 ]  # fmt: skip
 
 # What every function here takes and returns: Tensors when an argument is one, else arrays; numbers are welcome too.
@@ -440,6 +440,26 @@ def masked_weight_gradient(x: Array, g: Array, ranges: kernels.Ranges) -> Array:
 def masked_affine(x: Array, w: Array, b: Array, ranges: kernels.Ranges) -> Array:
     """x W + b for a layer whose W (I, O) is zero under the mask of ``ranges``, and stays so (MADE, thesis 4.3)."""
     return kernels.masked_matmul(x, w, ranges, bias=b)
+
+
+def _some_sparse():
+    from scipy.sparse import csr_array
+
+    return csr_array(np.array([[0.0, 2.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.5], [0.0, 3.0, 1.0]]))
+
+
+@primitive(
+    lambda g, y, w, x: sparse_matmul(g, x=x.T.tocsr()),
+    linear=True,
+    cases=lambda a: [(a(3, 2), {"x": _some_sparse()}), (a(3, 0), {"x": _some_sparse()})],
+)
+def sparse_matmul(w: Array, x: Any) -> Array:
+    """x W for a constant ``x`` (M, I) of ``scipy.sparse`` in compressed rows (CSR), which stays sparse; W (I, O)."""
+    if getattr(x, "format", None) != "csr":
+        raise TypeError(f"sparse_matmul: x is a {type(x).__name__}; pass a scipy.sparse matrix as x.tocsr()")
+    if w.ndim != 2 or x.shape[1] != w.shape[0]:
+        raise ValueError(f"sparse_matmul: x {x.shape} and W {w.shape} do not fit; they must be (M, I) and (I, O)")
+    return kernels.sparse_matmul(x.data, x.indices, x.indptr, w)
 
 
 # ------------------------------------------------------------------------------------------------ shapes and indices

@@ -112,7 +112,7 @@ def fit(
     model: Any,
     loss: Callable[[np.ndarray, Any], Tensor | Sequence[Tensor]],
     optimizer: Any | Sequence[Any],
-    train: np.ndarray,
+    train: Any,
     *,
     epochs: int,
     batch_size: int = 100,
@@ -133,7 +133,8 @@ def fit(
         loss: ``loss(x, rng)``: mean loss of a minibatch in nats, a scalar Tensor; or several of them, which share one
             forward pass, one for each optimizer (the last one is reported).
         optimizer: over some or all of the model's parameters; or several, over separate ones.
-        train: data (N, D).
+        train: data (N, D), possibly of ``scipy.sparse``; or a tuple of several, aligned, such as (x, labels), of which
+            each minibatch is a tuple too.
         epochs: passes over the data, in all (a resumed run does what is left of them).
         batch_size: the last minibatch of an epoch may be smaller.
         rng: generator of shuffling and noise, with a ``state`` (:class:`minivi.random.Generator`).
@@ -154,12 +155,14 @@ def fit(
             stays); a checkpoint cannot be read, written, or belongs to another run.
         ValueError: settings that make no sense.
     """
-    if epochs < 0 or batch_size < 1 or len(train) == 0:
-        raise ValueError(f"fit: epochs={epochs}, batch_size={batch_size}, {len(train)} data: nothing to train on")
+    parts = train if isinstance(train, tuple) else (train,)
+    count = parts[0].shape[0] if parts else 0
+    if epochs < 0 or batch_size < 1 or count == 0:
+        raise ValueError(f"fit: epochs={epochs}, batch_size={batch_size}, {count} data: nothing to train on")
     if patience is not None and monitor is None:
         raise ValueError("fit: patience needs monitor=, the name of the metric to watch")
     optimizers = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
-    run = _Run(model, optimizers, rng, train, batch_size, monitor, folder)
+    run = _Run(model, optimizers, rng, parts, batch_size, monitor, folder)
     if resume:
         run.load()
     elif folder is not None:
@@ -167,7 +170,7 @@ def fit(
             Path(folder, name).unlink(missing_ok=True)
     from tqdm import tqdm
 
-    steps = math.ceil(len(train) / batch_size)
+    steps = math.ceil(count / batch_size)
     bar = tqdm(
         total=steps * epochs,
         initial=steps * run.epoch + run.step,
@@ -183,13 +186,13 @@ def fit(
             begun = time.monotonic()
             here, done = rng.state, run.step
             rng.state = run.epoch_state  # what this epoch's shuffling was, or is, drawn from
-            for step, x in enumerate(batches(train, size=batch_size, rng=rng)):
+            for step, x in enumerate(batches(*parts, size=batch_size, rng=rng)):
                 if step < done:  # before the kill; only the shuffling is drawn again
                     continue
                 if step == done > 0:
                     rng.state = here
                 value = _step(loss, prepare, optimizers, x, rng)
-                run.total += value * len(x)
+                run.total += value * min(batch_size, count - step * batch_size)
                 run.step += 1
                 if step % 20 == 0:
                     bar.set_postfix_str(f"epoch {run.epoch + 1}, loss {value:.1f}", refresh=False)
@@ -249,11 +252,17 @@ def _cause(objective, optimizers):
 class _Run:
     """The position in a run, and its files."""
 
-    def __init__(self, model, optimizers, rng, train, batch_size, monitor, folder):
+    def __init__(self, model, optimizers, rng, parts, batch_size, monitor, folder):
         self.model, self.optimizers, self.rng, self.monitor = model, optimizers, rng, monitor
         self.folder = None if folder is None else Path(folder)
+        shapes = [list(part.shape) for part in parts]
+        self.count = shapes[0][0]
         kinds = [type(o).__name__ for o in optimizers]
-        self.identity = {"data": list(train.shape), "batch_size": batch_size, "optimizers": kinds}
+        self.identity = {
+            "data": shapes[0] if len(shapes) == 1 else shapes,
+            "batch_size": batch_size,
+            "optimizers": kinds,
+        }
         self.epoch = self.step = 0
         self.total = self.seconds = 0.0
         self.epoch_state = rng.state
@@ -263,7 +272,7 @@ class _Run:
 
     def finish_epoch(self, evaluate, patience):
         self.epoch += 1
-        n = self.identity["data"][0]
+        n = self.count
         record = {"epoch": self.epoch, "examples": self.epoch * n, "loss": self.total / n, "seconds": self.seconds}
         if evaluate:
             record |= evaluate(self.epoch)

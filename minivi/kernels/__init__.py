@@ -12,5 +12,6 @@ else:
     from .jit import get_threads, set_threads
     from .matmul import *
     from .random import *
+    from .sparse import *
     from .update import *
     from .vector import *

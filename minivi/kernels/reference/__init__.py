@@ -6,6 +6,7 @@ Tests hold every kernel against its twin, and with ``NUMBA_DISABLE_JIT=1`` miniv
 from .autoregressive import *
 from .matmul import *
 from .random import *
+from .sparse import *
 from .update import *
 from .vector import *
 
