@@ -55,13 +55,13 @@ def piwae(log_w: Any, groups: int) -> tuple[Any, Any]:
     return miwae(log_w, groups), iwae(log_w)
 
 
-def free_bits(reconstruction: Any, kl: Any, minimum: float) -> Any:
+def free_bits(reconstruction: Any, kl: Any, minimum: Any) -> Any:
     """A minibatch's bound in which a group of latents pays for no less than ``minimum`` nats (thesis eq. 2.69, 2.70).
 
     Args:
         reconstruction: E_q log p(x | z) of each datum, (B,).
         kl: KL(q(z_j | x) || p(z_j)) of each datum and group, (B, groups); a group of several latents is their sum.
-        minimum: lambda.
+        minimum: lambda, a number or one for each group, (groups,).
 
     Returns:
         mean(reconstruction) - sum_j max(lambda, mean(kl_j)), a scalar: the mean comes before the maximum.
@@ -73,9 +73,9 @@ def free_bits(reconstruction: Any, kl: Any, minimum: float) -> Any:
         raise ValueError(
             f"free_bits: reconstruction {np.shape(reconstruction)} and kl {np.shape(kl)}; pass (B,) and (B, groups)"
         )
-    if minimum < 0:
+    if np.min(minimum) < 0:
         raise ValueError(f"free_bits: minimum {minimum}; a number of nats, at least 0")
-    return ops.mean(reconstruction) - ops.sum(ops.maximum(ops.mean(kl, axis=0), minimum))
+    return ops.mean(reconstruction) - ops.sum(ops.maximum(ops.mean(kl, axis=0), np.asarray(minimum, kl.dtype)))
 
 
 def warm_up(step: int, steps: int) -> float:

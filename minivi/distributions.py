@@ -72,6 +72,15 @@ class Normal:
         ratio = self.log_sigma - other.log_sigma
         return ops.sum(0.5 * (scaled * scaled + ops.exp(2.0 * ratio) - 1.0) - ratio, axis=-1)
 
+    def product(self, other: Normal) -> Normal:
+        """self * other / Z: precisions add, means are averaged by their precisions (thesis 4.1.1; Salimans 2016).
+
+        Both from the difference of the log sigmas, so that neither precision can overflow.
+        """
+        wider = 2.0 * (self.log_sigma - other.log_sigma)
+        mu = self.mu + ops.sigmoid(wider) * (other.mu - self.mu)
+        return Normal(mu, self.log_sigma - 0.5 * ops.softplus(wider))
+
     def detached(self) -> Normal:
         """The same distribution with constant parameters."""
         return Normal(_raw(self.mu), _raw(self.log_sigma))

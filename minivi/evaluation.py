@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minivi import bounds, ops
-from minivi.distributions import LOG_2PI, Bernoulli, Normal
+from minivi.distributions import LOG_2PI, Bernoulli
 from minivi.tensor import no_grad
 
 # Floats that one chunk's largest array may hold: 16 MiB in float32, which caches still help; a pass keeps a handful of
@@ -170,7 +170,7 @@ def active_units(
         model: offers ``encode``; for a higher ``level`` also ``terms``.
         x: data (N, D), N > 1.
         threshold: of the variance over data.
-        level: the stochastic layer, from the bottom.
+        level: the stochastic layer, from the bottom; of a :class:`~minivi.models.DirectedVAE` its name.
         rng: generator of the noise, where E_q[z | x] is not a network's output but an average over draws: above the
             lowest level, and behind a flow. The covariance of two such averages has the right expectation; the variance
             of one would add their noise.
@@ -180,10 +180,10 @@ def active_units(
         ValueError: fewer than two data, or no generator where it is needed.
     """
     _check(model, x, samples)
-    known = level == 0 and isinstance(model.encode(x[:1]), Normal)
+    known = level == 0 and hasattr(model.encode(x[:1]), "mu")
     if len(x) < 2 or (rng is None and not known):
         raise ValueError(
-            f"active_units: {len(x)} data, level {level}; pass two or more, and rng= above level 0 or behind a flow"
+            f"active_units: {len(x)} data, level {level}; pass two or more, and rng above level 0 or behind a flow"
         )
 
     def means(part):
@@ -192,7 +192,8 @@ def active_units(
             if known:
                 return [np.asarray(q.mu, np.float64)] * 2
             return [np.mean(q.sample(rng, (samples,)), axis=0, dtype=np.float64) for _ in range(2)]
-        return [np.asarray(model.terms(part, rng, samples).q[level].mu, np.float64).mean(axis=0) for _ in range(2)]
+        found = [np.asarray(model.terms(part, rng, samples).q[level].mu, np.float64) for _ in range(2)]
+        return [mu.reshape(-1, *mu.shape[-2:]).mean(axis=0) for mu in found]  # without samples' axis if of x alone
 
     batch = 1000 if level == 0 else int(max(1, CHUNK // (samples * model.pixels)))
     with no_grad():

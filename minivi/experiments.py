@@ -105,10 +105,11 @@ class Run:
         from minivi import data
 
         name, split = self.settings.data, getattr(self.settings, "split", None)
-        if ("images", name) not in self.shared:
-            splits = data.describe(name)["splits"]  # of another set by --data, the first
-            self.shared["images", name] = data.load(name, split if split in splits else splits[0])
-        return self.shared["images", name]
+        splits = data.describe(name)["splits"]  # of another set by --data, the first
+        key = "images", name, split if split in splits else splits[0]
+        if key not in self.shared:
+            self.shared[key] = data.load(*key[1:])
+        return self.shared[key]
 
     def fit(self, name: str, model: Any, loss: Callable, optimizer: Any, train: np.ndarray, **options: Any) -> Any:
         """:func:`minivi.training.fit` with a checkpoint folder of this ``name``, resumed and shown as the run says."""

@@ -507,7 +507,12 @@ class FlowPosterior:
             return np.asarray(self.flow.forward(self.base.sample(rng, samples), self.context)[0])
 
     def log_prob(self, z: Any) -> Any:
-        """log q(z | x) of any z (..., J), in nats, (...): costs the flow's inverse, for IAF J passes a step."""
+        """log q(z | x) of any z (..., J), in nats, (...): costs the flow's inverse, for IAF J passes a step.
+
+        As for :class:`~minivi.distributions.Normal`, z is broadcast against the data: (K, 1, J) gives (K, B).
+        """
+        shape = np.broadcast_shapes(np.shape(z), self.shape)
+        z = z if np.shape(z) == shape else ops.broadcast_to(z, shape=shape)
         start = self.flow.inverse(z, self.context)
         return self.base.log_prob(start) - self.flow.forward(start, self.context)[1]
 

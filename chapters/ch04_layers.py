@@ -1,0 +1,540 @@
+"""Chapter 4: several layers of latent variables (thesis sections 4.1, 4.1.1, 5.B.1, 5.B.2 and 5.B.8).
+
+A prior with layers of its own is more flexible, but are they used? Inference may go from the data upwards, against the
+arrows of the generative model, or downwards along them, sharing its priors. Which way, and which objective, keeps the
+upper layers in use?
+"""
+
+# %% [markdown]
+# Any two directed graphs make a model. The samples of q come one by one in its topological order, each a function of
+# noise and parents (eq. 4.1-4.5); then every arrow of both graphs is scored at them:
+#
+#     z_l = g_l(eps_l, Pa(z_l)),     log w = sum_v log p(v | Pa(v)) - sum_l log q(z_l | Pa(z_l))
+#
+# Here p(x, z) = p(x | z_1) p(z_1 | z_2) ... p(z_L) is the same for all; inference is one of
+#
+#     bottom-up    q(z_1 | x) q(z_2 | z_1) ...                                                    Figure 4.1 (a)
+#     separate     q(z_L | x) ... q(z_1 | z_2, x), networks of its own                            Figure 4.1 (b)
+#     shared       the same, from the features h_l(p) that the prior p(z_l | z_l+1) is made of    section 5.B.2
+#     precision    the same, q = p(z_l | z_l+1) l(z_l; x) / Z with a learned Gaussian l           section 4.1.1
+#
+# Section 5.B.1 says z_1 -> z_2 -> z_3 -> x where its factorisation has z_3 on top, as here. Section 5.B.2 writes
+# h^(p) for the bottom-up unit's input, which is h^(q).
+
+# %%
+import numpy as np
+from scipy.stats import multivariate_normal, norm
+
+from minivi import bounds, data, evaluation, nn, optim, plots
+from minivi.distributions import Normal
+from minivi.experiments import Claim, Result, Row, check, experiment
+from minivi.models import DirectedVAE
+from minivi.models.directed import layers
+from minivi.random import Generator
+from minivi.tensor import grad
+
+# %% [markdown]
+# ## Settings
+#
+# The thesis compares the directions on CIFAR-10, with convolutional residual networks (Tables 5.B.1 and 5.B.2), and
+# cites Sønderby et al. (2016) for MNIST. `paper` has the latter's sizes and epochs, without batch normalisation, whose
+# noise section 5.B.6 found to hurt; `laptop` and `quick` are smaller and stop much earlier. All have ELU (5.B.7), Adam
+# (section 4.1 says SGD of any kind) with a step size that falls to 0 in the second half, and fresh binary pixels in
+# each minibatch. "hidden" are the layers below each stochastic layer.
+
+# %%
+MODELS = {
+    "digits": {"hidden": [[32], [16], [16]], "latents": [8, 4, 4]},
+    "mnist": {"hidden": [[200, 200], [100], [50]], "latents": [32, 16, 8]},
+    "paper": {"hidden": [[512], [256], [128], [64], [64]], "latents": [64, 32, 16, 8, 4]},
+}
+TOP_DOWN = "separate", "shared", "precision"
+QUICK = {"data": "digits", "split": "1500/297", **MODELS["digits"], "epochs": 30, "batch": 100, "step_size": 5e-3}
+QUICK |= {"images": 297, "samples": 200, "seeds": 1}
+LAPTOP = {"data": "mnist", "split": "60000/10000", **MODELS["mnist"], "epochs": 15, "batch": 100, "step_size": 2e-3}
+LAPTOP |= {"images": 1000, "samples": 500, "seeds": 1}
+PAPER = {"data": "mnist", "split": "60000/10000", **MODELS["paper"], "epochs": 2000, "batch": 256, "step_size": 1e-3}
+PAPER |= {"images": 10000, "samples": 5000, "seeds": 5}
+DIRECTIONS = {
+    "quick": QUICK | {"depths": {2: 1, 3: 1}},  # number of stochastic layers: number of seeds
+    "laptop": LAPTOP | {"depths": {2: 2, 3: 1}},
+    "paper": PAPER | {"depths": {2: 5, 3: 5, 5: 5}},
+}
+# Lambda of section 5.B.8, in nats for each latent. The groups of eq. 5.33 are what shares parameters, there feature
+# maps; here each layer is one group, so that its minimum is lambda times its size.
+FREE_BITS = {
+    "quick": QUICK | {"depth": 3, "lambdas": [0.25, 1.0]},
+    "laptop": LAPTOP | {"depth": 3, "lambdas": [0.25, 1.0]},
+    "paper": PAPER | {"depth": 5, "lambdas": [0.125, 0.25, 0.5, 1.0]},
+}
+
+# %% [markdown]
+# ## Training
+#
+# The bound comes in parts: a reconstruction term, and for each layer E_q[log q(z_l | .) - log p(z_l | .)] by samples.
+# Top-down each is a mean of divergences. Bottom-up those of the lower layers are not: p(z_1 | z_2) is scored at a z_1
+# from which z_2 was drawn. But the sum over all layers above the lowest is a divergence either way, of
+# q(z_2, ..., z_L | z_1) or q(z_2, ..., z_L | x) from the prior p(z_2, ..., z_L): "KL above the lowest layer" below.
+
+
+# %%
+def binarize(x, rng):
+    """Fresh binary pixels from grey values."""
+    return data.binarize(x, "dynamic", rng)
+
+
+def new_model(s, train, depth, inference, seed):
+    """The lowest ``depth`` layers of the settings' sizes."""
+    return layers(
+        train.shape[1], s.hidden[:depth], s.latents[:depth], inference, rng=Generator([seed, 1]), activation="elu",
+        output_bias=nn.logit_of_mean(train),
+    )  # fmt: skip
+
+
+def objectives(sizes, lambdas):
+    """Name and objective(reconstruction (B,), kl (B, L), weight) of each bound that is maximised."""
+    plain = lambda reconstruction, kl, weight: (reconstruction - kl.sum(axis=1)).mean()
+    annealed = lambda reconstruction, kl, weight: (reconstruction - weight * kl.sum(axis=1)).mean()
+    free = {
+        f"lambda = {m:g}": lambda reconstruction, kl, weight, m=m: bounds.free_bits(reconstruction, kl, m * sizes)
+        for m in lambdas
+    }
+    return {"lambda = 0": plain} | free | {"annealing": annealed}
+
+
+def trained(run, depth, inference, seed, name="annealing"):
+    """A model, and its history with "reconstruction" and "kl" by layer; trained once for both experiments."""
+    s, images = run.settings, run.images()
+    key = f"{s.data}_{depth}_{inference}_{name}_seed{seed}".replace(" ", "")
+    if key in run.shared:
+        return run.shared[key]
+    model = new_model(s, images.train, depth, inference, seed)
+    objective = objectives(np.array(s.latents[:depth]), getattr(s, "lambdas", []))[name]
+    half = s.epochs * -(-len(images.train) // s.batch) / 2
+    optimizer = optim.Adam(model.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
+    seen = binarize(images.train[:2000], Generator(4))
+
+    def loss(x, rng):
+        return -objective(*model.reconstruction_and_kl(x, rng), bounds.warm_up(optimizer.steps, half))
+
+    def evaluate(epoch):
+        terms = model.detached().terms(seen, Generator([5, epoch]))
+        return {
+            "reconstruction": float(np.mean(terms.reconstruction)),
+            "kl": np.mean(terms.kl, axis=0, dtype=float).tolist(),
+        }
+
+    history = run.fit(
+        key, model, loss, optimizer, images.train, epochs=s.epochs, batch_size=s.batch, rng=Generator([seed, 2]),
+        prepare=binarize, evaluate=evaluate,
+    )  # fmt: skip
+    run.shared[key] = model, history
+    return run.shared[key]
+
+
+def scores(run, model):
+    """The bound of all test images and log p-hat of some, :class:`minivi.evaluation.Estimate`; KL and active units.
+
+    A unit of a lower layer may be active by what it gets from above: its mean varies with z_l+1, if with x no further.
+    So KL by layer is the better measure of what a layer adds.
+    """
+    s, test = run.settings, binarize(run.images().test, Generator(3))
+    kl = [np.asarray(model.detached().terms(test, Generator([6, i])).kl, float).mean(axis=0) for i in range(3)]
+    x = test[: s.images]
+    return {
+        "bound": evaluation.bound(model, test, Generator(7), 5, bounds.elbo),
+        "log p": evaluation.log_likelihood(model, x, Generator(8), s.samples, run.progress),
+        "kl": np.mean(kl, axis=0),
+        "active": np.array([evaluation.active_units(model, x, level=z, rng=Generator(9)) for z in model.latents]),
+    }
+
+
+def rows_of(name, found, s, published=None):
+    """The table's rows of one kind of model; ``found`` has the scores of each seed."""
+    seeds = f"; mean of {len(found)} seeds" if len(found) > 1 else ""
+    mean = lambda key: np.mean([f[key].mean for f in found])
+    error = lambda key: np.mean([f[key].standard_error for f in found])
+    kl, active = (np.mean([f[key] for f in found], axis=0) for key in ("kl", "active"))
+    by_layer = "from the lowest layer: " + ", ".join(f"{k:.2f}" for k in kl)
+    units = "from the lowest: " + ", ".join(
+        f"{a:g} of {j}" for a, j in zip(active, s.latents[: len(active)], strict=True)
+    )
+    about = "; published: LVAE of Table 5.1, 5 layers, 2000 epochs" if published else ""
+    return [
+        Row(f"{name}, bound", mean("bound"), note=f"+- {error('bound'):.2f}, {s.epochs} epochs{seeds}"),
+        Row(f"{name}, log p-hat", mean("log p"), published, note=f"+- {error('log p'):.2f}, {s.images} images{about}"),
+        Row(f"{name}, KL above the lowest layer", kl[1:].sum(), note=by_layer),
+        Row(f"{name}, active units above it", active[1:].sum(), unit="", note=units),
+    ]
+
+
+def gain(a, b, key):
+    """The mean over seeds of a - b on the same images, and its standard error: over images or seeds, the larger."""
+    gaps = [evaluation.difference(f[key], g[key]) for f, g in zip(a, b, strict=True)]
+    means = [g.mean for g in gaps]
+    over_seeds = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else 0.0
+    return float(np.mean(means)), float(max(over_seeds, np.mean([g.standard_error for g in gaps])))
+
+
+def curves_of(history):
+    """What the figures draw, as arrays over epochs."""
+    return {"reconstruction": -history.column("reconstruction"), "kl": history.column("kl")}
+
+
+SHADES = "#111111", "#777777", "#bbbbbb", "#e4e4e4", "#555555"
+
+
+def stack_figure(curves, columns, title):
+    """Nats to encode an image, by layer from the bottom: white is the reconstruction term (Figure 5.B.4)."""
+    rows = -(-len(curves) // columns)
+    fig = plots.figure(2.6 * columns + 1.2, 2.5 * rows + 0.7)
+    panels = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    ends = np.array(
+        [[c["reconstruction"].min(), (c["reconstruction"] + c["kl"].sum(axis=1))[0]] for c in curves.values()]
+    )
+    for axes, (name, c) in zip(panels.ravel(), curves.items(), strict=False):
+        epochs = np.arange(1, len(c["kl"]) + 1)
+        parts = axes.stackplot(
+            epochs, c["reconstruction"], *np.maximum(c["kl"], 0.0).T, colors=["#ffffff", *SHADES],
+            edgecolor="black", linewidth=0.4,
+        )  # fmt: skip
+        axes.set_title(name, fontsize=9)
+        axes.set_xlim(1, len(epochs))
+        axes.set_ylim(0.9 * ends[:, 0].min(), 1.02 * ends[:, 1].max())
+        axes.tick_params(labelsize=8)
+        if len(parts) == 1 + max(x["kl"].shape[1] for x in curves.values()):
+            legend = parts
+    names = ["reconstruction", *(f"$z_{l}$" for l in range(1, len(legend)))]
+    fig.legend(legend[::-1], names[::-1], fontsize=8, loc="outside right center")
+    fig.supxlabel("epochs", fontsize=9)
+    fig.supylabel("nats per training image (axis cut)", fontsize=9)
+    fig.suptitle(title, fontsize=10)
+    return fig
+
+
+# %% [markdown]
+# ## Section 4.1.1: the direction of inference
+#
+# The text: inference in the direction of generation can share parameters with it, learns faster and ends better. The
+# own tables are of two minds about the bound: with factorised Gaussians and 4 blocks, bidirectional inference gains 0.01
+# bits per dimension in Table 5.B.1, and loses 0.03 in Table 5.B.2; it gains with IAF. Claimed
+# here: more nats and more active units above the lowest layer by each of the top-down variants, a bound that is not
+# worse than bottom-up, and one that is not worse with shared parameters than with separate ones.
+#
+# All are trained with annealing over the first half, as Sønderby et al. did. (By the plain bound the precision-weighted
+# model stays long near q = p, where l says nothing and the scale of p does not matter: see `free_bits`, lambda = 0. The
+# first runs here were by the plain bound; annealing, for all variants alike, was chosen after that had been seen.)
+
+
+# %%
+@experiment(
+    "directions",
+    title="two and three latent layers, inferred bottom-up or top-down",
+    mirrors="thesis section 4.1.1, Figures 4.1 and 5.B.4, Table 5.B.2 (inference direction)",
+    budgets=DIRECTIONS,
+    minutes={"quick": 0.5, "laptop": 8, "paper": 60 * 24 * 20},
+)
+def directions(run):
+    """Train each variant from the same generative weights on the same minibatches."""
+    s = run.settings
+    rows, claims, curves, numbers = [], [], {}, {}
+    for depth, seeds in s.depths.items():
+        found = {}
+        for inference in ("bottom-up", *TOP_DOWN):
+            models = [trained(run, depth, inference, run.seed + i) for i in range(seeds)]
+            found[inference] = [scores(run, model) for model, _ in models]
+            name = f"{depth} layers, {inference}"
+            curves[name] = curves_of(models[0][1])
+            published = -81.74 if s.data == "mnist" and (depth, inference) == (max(s.depths), "precision") else None
+            rows += rows_of(name, found[inference], s, published)
+            numbers[name] = [
+                {"kl": f["kl"], "active": f["active"], "bound": f["bound"].mean, "log p": f["log p"].mean}
+                for f in found[inference]
+            ]
+        claims += claims_of(depth, found)
+    figure = stack_figure(curves, 4, f"What each layer costs while training, {s.data} (first seed)")
+    return Result(rows, {"": figure}, {"curves": curves, "scores": numbers}, claims)
+
+
+def claims_of(depth, found):
+    """What the text says of top-down inference, on the means over seeds."""
+    above = lambda inference, key: np.mean([f[key][1:].sum() for f in found[inference]])
+    claims = []
+    for inference in TOP_DOWN:
+        name = f"{depth} layers, {inference}"
+        label = f"{name}: KL above the lowest layer, at least bottom-up's, nats"
+        claims.append(Claim(above(inference, "kl"), ">=", above("bottom-up", "kl"), 0.0, label))
+        label = f"{name}: active units above the lowest layer, at least bottom-up's"
+        claims.append(Claim(above(inference, "active"), ">=", above("bottom-up", "active"), 0.0, label))
+        mean, error = gain(found[inference], found["bottom-up"], "bound")
+        label = f"{name}: the bound's gain over bottom-up is not negative (2 standard errors)"
+        claims.append(Claim(mean, ">=", 0.0, 2 * error, label))
+    for inference in ("shared", "precision"):
+        mean, error = gain(found[inference], found["separate"], "bound")
+        label = f"{depth} layers, {inference}: the bound's gain over separate is not negative (2 standard errors)"
+        claims.append(Claim(mean, ">=", 0.0, 2 * error, label))
+    return claims
+
+
+# %% [markdown]
+# ## Section 5.B.8: free bits and annealing on each layer
+#
+# Eq. 5.33 with a group for each layer:
+#
+#     mean_x E_q[log p(x | z)] - sum_l max(lambda J_l, mean_x E_q[log q(z_l | .) - log p(z_l | .)])
+#
+# Bottom-up the lower layers' terms are no divergences, and the constraint is on what they are. The text: with
+# lambda > 0 "fuller use" of the layers, and better results for lambda of 0.125 to 2 nats a group of feature maps. 1 nat
+# for each of the 56 latents at `laptop` is about twice what the plain bound pays for a digit.
+
+
+# %%
+@experiment(
+    "free_bits",
+    title="free bits and annealing on each layer, in both directions",
+    mirrors="thesis Figure 5.B.4, section 5.B.8, eq. 5.33",
+    budgets=FREE_BITS,
+    minutes={"quick": 0.5, "laptop": 6, "paper": 60 * 24 * 6},
+)
+def free_bits(run):
+    """Train bottom-up and with precision-weighted inference by each objective."""
+    s = run.settings
+    rows, claims, curves, numbers = [], [], {}, {}
+    sizes = np.array(s.latents[: s.depth])
+    for inference in ("bottom-up", "precision"):
+        found = {}
+        for objective in objectives(sizes, s.lambdas):
+            model, history = trained(run, s.depth, inference, run.seed, objective)
+            name = f"{inference}, {objective}"
+            curves[name] = c = curves_of(history)
+            found[objective] = f = scores(run, model)
+            rows += rows_of(name, [f], s)
+            numbers[name] = {"kl": f["kl"], "active": f["active"], "bound": f["bound"].mean, "log p": f["log p"].mean}
+            if objective not in ("lambda = 0", "annealing"):
+                minimum = float(objective.split()[-1])
+                label = f"{name}: least KL of a layer over lambda times its size (tolerance 5 %)"
+                claims.append(Claim((c["kl"][-1] / (minimum * sizes)).min(), ">=", 1.0, 0.05, label))
+            if objective != "lambda = 0":
+                label = f"{name}: more KL above the lowest layer than with lambda = 0"
+                claims.append(Claim(f["kl"][1:].sum(), ">=", found["lambda = 0"]["kl"][1:].sum(), 0.0, label))
+        best = max(
+            (o for o in found if o.startswith("lambda") and o != "lambda = 0"), key=lambda o: found[o]["log p"].mean
+        )
+        change = evaluation.difference(found[best]["log p"], found["lambda = 0"]["log p"])
+        label = f"{inference}, {best}: log p-hat not below that with lambda = 0 (2 standard errors)"
+        claims.append(Claim(change.mean, ">=", 0.0, 2 * change.standard_error, label))
+    figure = stack_figure(curves, 2 + len(s.lambdas), f"Free bits and annealing on each layer, {s.data}")
+    return Result(rows, {"": figure}, {"curves": curves, "scores": numbers}, claims)
+
+
+# %% [markdown]
+# ## The equations, checked
+
+# %%
+LINE = np.linspace(-13.0, 13.0, 161)
+CELL = LINE[1] - LINE[0]
+
+
+def gaussian(mean, sigma):
+    """N(mean, sigma^2) with a mean of shape (..., J)."""
+    return Normal(mean, np.full(mean.shape, np.log(sigma)))
+
+
+@check("4.1-4.5", "ancestral, reparameterised samples of a graph have its joint density")
+def ancestral():
+    """A graph a -> c <- b, (a, c) -> d, with x beside: z is linear in eps, so no chance is left."""
+    arrows = {"b": {"x": 0.5}, "c": {"a": -0.7, "b": 1.2}, "d": {"c": 0.4, "a": 0.9, "x": -0.3}}
+    sigma = {"a": 1.3, "b": 0.5, "c": 0.8, "d": 0.6}
+    matrix = np.array([[arrows.get(v, {}).get(u, 0.0) for u in "abcd"] for v in "abcd"])
+    inverse = np.linalg.inv(np.eye(4) - matrix)
+    covariance = inverse @ np.diag([sigma[v] ** 2 for v in "abcd"]) @ inverse.T
+    mean = inverse @ [arrows.get(v, {}).get("x", 0.0) for v in "abcd"]
+
+    def node(name):
+        w = arrows[name]
+        return list(w), lambda *values: gaussian(
+            sum(a * v for a, v in zip(w.values(), values, strict=True)), sigma[name]
+        )
+
+    inference = {v: node(v) for v in "dcb"} | {"a": ([], lambda: gaussian(np.zeros(1), sigma["a"]))}
+    model = DirectedVAE(1, {"x": (["d"], lambda d: gaussian(d, 1.0)), **{v: ([], 1) for v in "abcd"}}, inference)
+    unit = {v: np.array([0.0, *(u == v for u in "abcd")])[:, None, None] for v in "abcd"}
+    terms = model.terms(np.ones((1, 1)), eps=unit)
+    z = np.concatenate([terms.values[v][:, 0] for v in "abcd"], axis=1)
+    moved = z[1:] - z[0]
+    log_q = sum(terms.log_q.values())[:, 0]
+    return [
+        Claim(np.abs(z[0] - mean).max(), "=", 0.0, 1e-12, "mean"),
+        Claim(np.abs(moved.T @ moved - covariance).max(), "=", 0.0, 1e-12, "covariance"),
+        Claim(np.abs(log_q - multivariate_normal.logpdf(z, mean, covariance)).max(), "=", 0.0, 1e-10, "log q"),
+    ]
+
+
+def tiny(inference):
+    """Two layers of one number each above three pixels, a datum, and a grid over z_1 and z_2."""
+    model = layers(3, [(3,), (2,)], [1, 1], inference, rng=Generator(7), init=nn.normal(0.4), dtype="float64")
+    points = dict(zip(("z1", "z2"), (g.reshape(-1, 1, 1) for g in np.meshgrid(LINE, LINE)), strict=True))
+    return model, np.array([[1.0, 0.0, 1.0]]), points
+
+
+def by_densities(model, x, points):
+    """log p(x) and the bound log p(x) - KL(q(z | x) || p(z | x)), from both densities on the grid."""
+    terms = model.terms(x, z=points)
+    log_q = sum(np.asarray(t) for t in terms.log_q.values())[:, 0]
+    joint = sum(np.asarray(t) for t in terms.log_p.values())[:, 0]
+    log_px = np.log(np.exp(joint).sum() * CELL**2)
+    return log_px, log_px - np.exp(log_q) @ (log_q - (joint - log_px)) * CELL**2
+
+
+@check("4.1-4.5", "log p(x, z) - log q(z | x) at such samples has the bound as its mean, and the bound's gradient")
+def unbiased():
+    """Integrals over eps against integrals over z; pathwise gradients against differences of the latter."""
+    claims = []
+    for inference in ("bottom-up", "precision"):
+        model, x, points = tiny(inference)
+        weights = np.prod([norm.pdf(e[:, 0, 0]) * CELL for e in points.values()], axis=0)  # the grid as noise
+        bound = (model.log_weights(x, eps=points)[:, 0] * weights).sum()
+        log_px, right = by_densities(model, x, points)
+        claims.append(Claim(bound.item(), "=", right, 1e-5, f"{inference}: the bound"))
+        claims.append(Claim(right, "<=", log_px - 1e-3, 0.0, f"{inference}: below log p(x)"))
+        moving = [model.inference["z2"].first.bias, model.generative["hp1"].first.weight]
+        for p, found in zip(moving, grad(bound, moving), strict=True):
+            start = p.data.copy()
+            ends = []
+            for step in (1e-4, -1e-4):
+                moved = start.copy()
+                moved.flat[0] += step
+                p.assign(moved)
+                ends.append(by_densities(model, x, points)[1])
+            p.assign(start)
+            slope = (ends[0] - ends[1]) / 2e-4
+            claims.append(Claim(np.ravel(found)[0], "=", slope, 1e-4, f"{inference}: gradient"))
+    return claims
+
+
+# %% A chain z_3 -> z_2 -> z_1 -> x of single numbers, linear and Gaussian: everything is known
+SLOPES, SIGMAS, DATUM = (0.9, 0.8, -1.3), (0.7, 0.6, 0.8), 1.1  # of z_2 from z_3, z_1 from z_2, x from z_1
+
+
+def chain():
+    """Covariance of (z_3, z_2, z_1, x)."""
+    inverse = np.linalg.inv(np.eye(4) - np.diag(SLOPES, -1))
+    return inverse @ np.diag([1.0, *np.square(SIGMAS)]) @ inverse.T
+
+
+def given(of, known, values):
+    """Mean and standard deviation of one variable of the chain given others."""
+    c = chain()
+    slopes = np.linalg.solve(c[np.ix_(known, known)], c[known, of])
+    return slopes @ values, np.sqrt(c[of, of] - slopes @ c[known, of])
+
+
+def normalised(log_density):
+    """A density on LINE of known shape."""
+    density = np.exp(log_density - log_density.max())
+    return density / (density.sum() * CELL)
+
+
+@check("4.6", "the posterior is the prior times the likelihood, normalised")
+def posterior():
+    """p(z_1) p(x | z_1) on a grid against the conditional of the joint Gaussian."""
+    c = chain()
+    product = norm.logpdf(LINE, 0, np.sqrt(c[2, 2])) + norm.logpdf(DATUM, SLOPES[2] * LINE, SIGMAS[2])
+    right = norm.pdf(LINE, *given(2, [3], [DATUM]))
+    return Claim(np.abs(normalised(product) - right).max(), "=", 0.0, 1e-10)
+
+
+@check("4.7", "given its parents too: p(z_i | x, Pa(z_i)) ~ p(z_i | Pa(z_i)) p(x | z_i, Pa(z_i))")
+def posterior_given_parents():
+    """z_2 with z_3 known and z_1 summed out on the grid, against the conditional of the joint Gaussian."""
+    above = 0.4
+    inner = norm.pdf(LINE[:, None], SLOPES[1] * LINE, SIGMAS[1]) * norm.pdf(DATUM, SLOPES[2] * LINE, SIGMAS[2])[:, None]
+    likelihood = inner.sum(axis=0) * CELL
+    product = norm.logpdf(LINE, SLOPES[0] * above, SIGMAS[0]) + np.log(likelihood)
+    right = norm.pdf(LINE, *given(1, [0, 3], [above, DATUM]))
+    wrong = norm.pdf(LINE, *given(1, [3], [DATUM]))  # without its parent
+    return [
+        Claim(np.abs(normalised(product) - right).max(), "=", 0.0, 1e-10),
+        Claim(np.abs(normalised(product) - wrong).max(), ">=", 0.01, 0.0, "and not p(z_i | x)"),
+    ]
+
+
+@check("section 4.1.1", "a Gaussian prior times a Gaussian pseudo-likelihood is Gaussian, with a tractable Z")
+def product():
+    """`Normal.product` and Z = N(mu_p; mu_l, s_p^2 + s_l^2) against sums on a grid."""
+    p, l = Normal(np.array([0.7]), np.array([0.3])), Normal(np.array([-1.1]), np.array([-0.4]))
+    log_product = np.asarray(p.log_prob(LINE[:, None]) + l.log_prob(LINE[:, None]))
+    found = np.exp(p.product(l).log_prob(LINE[:, None]))
+    z = norm.pdf(0.7, -1.1, np.sqrt(np.exp(0.6) + np.exp(-0.8)))
+    return [
+        Claim(np.abs(found - normalised(log_product)).max(), "=", 0.0, 1e-10),
+        Claim(np.exp(log_product).sum() * CELL, "=", z, 1e-10, "Z"),
+    ]
+
+
+@check(
+    "4.7, section 4.1.1", "q = p l / Z follows a change of the prior: exact before, it stays so; a separate q does not"
+)
+def coupled():
+    """z_2 -> z_1 -> x with l ~ p(x | z_1): the spread of log w over samples, before and after the slope changes."""
+    x = np.array([[DATUM]])
+    spread = {}
+    for slope in (SLOPES[1], 0.2):
+        generative = {
+            "x": (["z1"], lambda z1: gaussian(SLOPES[2] * z1, SIGMAS[2])),
+            "z1": (["z2"], lambda z2: gaussian(slope * z2, SIGMAS[1])),
+            "z2": ([], 1),
+        }
+        marginal = np.hypot(SLOPES[2] * SIGMAS[1], SIGMAS[2])  # of x given z_2, about slope * SLOPES[2] * z_2
+        wide = SLOPES[2] * slope
+        top = (
+            ["x"],
+            lambda x: Normal(np.zeros(x.shape), np.zeros(x.shape)).product(gaussian(x / wide, marginal / abs(wide))),
+        )
+        pseudo = lambda x: gaussian(x / SLOPES[2], SIGMAS[2] / abs(SLOPES[2]))
+        q = {
+            "coupled": (["p(z1)", "x"], lambda prior, x: prior.product(pseudo(x))),
+            "separate": (["z2", "x"], lambda z2, x: gaussian(SLOPES[1] * z2, SIGMAS[1]).product(pseudo(x))),
+        }
+        for name, conditional in q.items():
+            log_w = DirectedVAE(1, generative, {"z2": top, "z1": conditional}).log_weights(x, Generator(1), 100)
+            spread[name, slope] = np.std(log_w)
+    return [
+        Claim(spread["coupled", SLOPES[1]], "=", 0.0, 1e-12, "coupled, before"),
+        Claim(spread["separate", SLOPES[1]], "=", 0.0, 1e-12, "separate, before"),
+        Claim(spread["coupled", 0.2], "=", 0.0, 1e-12, "coupled, after"),
+        Claim(spread["separate", 0.2], ">=", 0.1, 0.0, "separate, after"),
+    ]
+
+
+@check("5.33", "the mean reconstruction less, for each layer, max(lambda, its mean KL); below lambda without a pull")
+def free_bits_by_layer():
+    """Closed-form divergences given the upper layer's draws, and loops; gradients with every layer below lambda."""
+    model = layers(3, [(3,), (2,)], [2, 1], "shared", rng=Generator(3), init=nn.normal(0.8), dtype="float64")
+    x = (Generator(4).random((7, 3)) < 0.5).astype(float)
+    terms = model.terms(x, Generator(5), 20_000)
+    closed = np.stack([terms.q["z1"].kl(terms.values["p(z1)"]).mean(axis=0), terms.q["z2"].kl()], axis=1)
+    low, high = sorted(closed.mean(axis=0))
+    minimum = (low + high) / 2
+    value = bounds.free_bits(terms.reconstruction, terms.kl, minimum).item()
+    loop = 0.0
+    for b in range(7):
+        loop += np.asarray(terms.reconstruction)[b] / 7
+    loop -= sum(max(minimum, sum(closed[b, l] for b in range(7)) / 7) for l in range(2))
+    few = model.terms(x, Generator(6), 3)
+    weights = model.parameters()
+    free = grad(bounds.free_bits(few.reconstruction, few.kl, 1e3), weights)
+    alone = grad(few.reconstruction.mean(), weights)
+    return [
+        Claim(value, "=", loop, 0.02, "samples against closed forms, one layer on either side of lambda"),
+        Claim(high - low, ">=", 0.1, 0.0, "these layers differ, nats"),
+        Claim(max(np.abs(a - b).max() for a, b in zip(free, alone, strict=True)), "=", 0.0, 1e-12, "gradients"),
+    ]
+
+
+# %% [markdown]
+# ## What to try next
+#
+# - `layers(..., "skip")`: q(z_2 | z_1, x), as section 5.B.1 has it. Does the bottom-up order use the upper layer now?
+# - Posteriors by IAF in each layer: a conditional may return a `FlowPosterior` with h^(q) and h^(p) as its context.
+# - A group of eq. 5.33 for each latent: the terms of `Normal.kl_per_dimension`, top-down.
