@@ -215,11 +215,11 @@ def stack_figure(curves, columns, title):
 # %% [markdown]
 # ## Section 4.1.1: the direction of inference
 #
-# The text: inference in the direction of generation can share parameters with it, learns faster and ends better. The
-# own tables are of two minds about the bound: with factorised Gaussians and 4 blocks, bidirectional inference gains 0.01
-# bits per dimension in Table 5.B.1, and loses 0.03 in Table 5.B.2; it gains with IAF. Claimed
-# here: more nats and more active units above the lowest layer by each of the top-down variants, a bound that is not
-# worse than bottom-up, and one that is not worse with shared parameters than with separate ones.
+# The text: inference in the direction of generation can share parameters with it, learns faster and ends better. Its
+# tables are of two minds about the bound: with factorised Gaussians and 4 blocks, bidirectional inference gains 0.01
+# bits per dimension in Table 5.B.1, and loses 0.03 in Table 5.B.2; it gains with IAF. Claimed here: more nats and more
+# active units above the lowest layer by each of the top-down variants, a bound that is not worse than bottom-up, and
+# one that is not worse with shared parameters than with separate ones.
 #
 # All are trained with annealing over the first half, as Sønderby et al. did. (By the plain bound the precision-weighted
 # model stays long near q = p, where l says nothing and the scale of p does not matter: see `free_bits`, lambda = 0. The
