@@ -514,7 +514,11 @@ class FlowPosterior:
         shape = np.broadcast_shapes(np.shape(z), self.shape)
         z = z if np.shape(z) == shape else ops.broadcast_to(z, shape=shape)
         start = self.flow.inverse(z, self.context)
-        return self.base.log_prob(start) - self.flow.forward(start, self.context)[1]
+        beyond = ~np.isfinite(np.asarray(start)).all(axis=-1)  # of any number: its density is 0, not NaN
+        if np.any(beyond):
+            start = ops.where(beyond[..., None], 0.0, start)
+        log_q = self.base.log_prob(start) - self.flow.forward(start, self.context)[1]
+        return ops.where(beyond, -np.inf, log_q) if np.any(beyond) else log_q
 
     def detached(self) -> FlowPosterior:
         """The same distribution with constant parameters and context."""

@@ -40,7 +40,7 @@ def test_hand_written_gradients(name):
     """NumPy's own backward passes, which nothing else differentiates, along a random direction in float64."""
     w = SMALL[name]
     noise, batch = [e.astype(float) for e in w.fixed_noise()], w.batches()[0]
-    more = {"masks": w.masks()} if name == "made" else {}
+    more = {"masks": w.masks()} if name in ("made", "iaf") else {}
     rng = np.random.default_rng(1)
     # away from relu's kink, on which zero biases put units without a one among their inputs
     p = [[a + 0.1 * rng.standard_normal(a.shape) for a in layer] for layer in w.parameters()]
@@ -56,16 +56,22 @@ def test_hand_written_gradients(name):
 
 def test_workloads_are_as_described():
     full = workloads()
-    assert bench.FAMILIES == ["vae", "iwae50", "made", "vdropout", "adam", "gemm", "rng"]
+    assert bench.FAMILIES == ["vae", "iwae50", "made", "iaf", "vdropout", "adam", "gemm", "rng"]
     assert list(bench.FAMILIES) == list(dict.fromkeys(w.family for w in SMALL.values()))
     # two products in a first layer, three in the others, 2 operations each
     assert full["vae"].flops == 2 * 100 * (2 * 784 * 500 + 3 * (500 * 40 + 20 * 500 + 500 * 784))
     assert full["iwae50"].flops == 40 * (2 * 784 * 200 + 3 * 200 * 300) + 2000 * 3 * (50 * 200 + 200 * 200 + 200 * 784)
+    chain = 4 * 3 * ((32 + 64) * 320 + (320 + 64) * 320 + (320 + 64) * 64)
+    assert full["iaf"].flops == 200 * (2 * 784 * 450 + 3 * (450 * 128 + 32 * 450 + 450 * 784) + chain)
     x = np.array([x for (x,) in full["made"].batches()])
     assert x.shape == (100, 100, 784) and set(np.unique(x)) == {0, 1} and abs(x.mean() - 0.13) < 0.001
     first, last = full["made"].masks()
     paths = first @ last  # from pixel (row) to logit (column): each logit sees earlier pixels alone, the nearest too
     assert not np.tril(paths).any() and np.diagonal(paths[:500], 1).all()
+    first, second, last = full["iaf"].masks()
+    paths = first @ second @ last  # from latent (row) to m and s of each (columns in pairs)
+    seen = np.repeat(np.triu(np.ones((32, 32)), 1), 2, axis=1)
+    assert np.array_equal(paths > 0, seen > 0)
     assert [w.shape for w in full.values() if w.family == "gemm"][-1] == (2048, 2048, 2048)
 
 

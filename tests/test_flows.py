@@ -486,3 +486,16 @@ def test_autoregressive_prior_is_an_iaf_posterior_seen_from_the_other_side(rng):
 def test_bad_input(act, match):
     with pytest.raises(ValueError, match=match):
         act(Generator(0))
+
+
+def test_density_is_zero_where_the_inverse_leaves_all_numbers():
+    """The gate that contracts least: far out its inverse overflows, which is a density of 0 and not of NaN."""
+    network = nn.MADE(2, [4], Generator(3), outputs=2, activation="elu")
+    for p in network.parameters():
+        p.assign(8.0 * p.data)
+    q = FlowPosterior(
+        Normal(np.zeros(2, "float32"), np.zeros(2, "float32")), Chain([InverseAutoregressive(network)] * 4)
+    )
+    z = np.array([[0.1, 0.1], [-60.0, 80.0], [1e4, -1e4], [-1e6, -1e6]], "float32")
+    found = np.asarray(q.log_prob(z))
+    assert np.isfinite(found[0]) and not np.isnan(found).any() and np.isneginf(found).any()

@@ -13,7 +13,7 @@ from autograd import value_and_grad
 from autograd.extend import defvjp, primitive
 
 from minivi.bench.in_numpy import InPlaceAdam
-from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, Workload
+from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
 
 array = numpy.asarray
 
@@ -28,8 +28,14 @@ def _relu(x):
     return numpy.maximum(x, 0)
 
 
+@primitive
+def _elu(x):
+    return numpy.where(x > 0, x, numpy.expm1(numpy.minimum(x, 0)))
+
+
 defvjp(_softplus, lambda y, x: lambda g: g / (1 + numpy.exp(-x)))
 defvjp(_relu, lambda y, x: lambda g: g * (x > 0))
+defvjp(_elu, lambda y, x: lambda g: g * numpy.minimum(y + 1, 1))
 
 
 def _network(layers, x):
@@ -79,6 +85,27 @@ def made(p: list, noise: list, x: numpy.ndarray, masks: list) -> numpy.ndarray:
     return -np.mean(_log_prob(x, np.dot(h, w2 * masks[1]) + b2))
 
 
+def iaf(p: list, noise: list, x: numpy.ndarray, masks: list) -> numpy.ndarray:
+    """Minus the bound with a posterior of inverse autoregressive flow."""
+    *steps, (w1, b1), (w2, b2), (w3, b3), (w4, b4) = p
+    eps, latents = noise[0][0], w3.shape[0]
+    heads = np.dot(_softplus(np.dot(x, w1) + b1), w2) + b2
+    mu, log_variance, h = heads[:, :latents], heads[:, latents : 2 * latents], heads[:, 2 * latents :]
+    z = mu + np.exp(0.5 * log_variance) * eps
+    loss = -0.5 * np.sum(eps * eps + log_variance)
+    for t in range(0, len(steps), 4):
+        a = z = z[:, ::-1] if t else z
+        for n, ((weight, bias), context, mask) in enumerate(zip(steps[t : t + 3], steps[t + 3], masks, strict=True)):
+            a = np.dot(_elu(a) if n else a, weight * mask) + bias + np.dot(h, context)
+        a = np.reshape(a, (len(x), latents, 2))
+        m, s = a[:, :, 0], a[:, :, 1] + numpy.float32(GATE_BIAS)
+        gate = 1 / (1 + np.exp(-s))
+        z = gate * z + (1 - gate) * m
+        loss = loss + np.sum(_softplus(-s))
+    logits = np.dot(_softplus(np.dot(z, w3) + b3), w4) + b4
+    return (loss + 0.5 * np.sum(z * z) - np.sum(_log_prob(x, logits))) / len(x)
+
+
 def vdropout(p: list, noise: list, x: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
     """Variational dropout with the local reparameterisation."""
     kl = 0.0
@@ -92,7 +119,7 @@ def vdropout(p: list, noise: list, x: numpy.ndarray, labels: numpy.ndarray) -> n
     return kl / DATA_SIZE + np.mean(_log_sum_exp(x, 1) - x[numpy.arange(len(x)), labels])
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout}
 
 
 def about() -> dict[str, Any]:
@@ -106,7 +133,7 @@ def build(w: Workload) -> Callable:
     rng = numpy.random.default_rng(0)
     p = w.parameters()
     optimizer = InPlaceAdam([a for layer in p for a in layer])
-    more = {"masks": w.masks()} if w.family == "made" else {}
+    more = {"masks": w.masks()} if w.family in ("made", "iaf") else {}
     both = value_and_grad(lambda p, noise, batch: MODELS[w.family](p, noise, *batch, **more))
 
     def step(batch, noise):

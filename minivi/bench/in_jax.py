@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jaxlib
 from jax import nn
 
-from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
+from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
 
 array = jnp.asarray
 
@@ -54,6 +54,25 @@ def made(p: list, noise: list, x: jax.Array, masks: list) -> jax.Array:
     return -_log_prob(x, nn.relu(x @ (w1 * masks[0]) + b1) @ (w2 * masks[1]) + b2).mean()
 
 
+def iaf(p: list, noise: list, x: jax.Array, masks: list) -> jax.Array:
+    """Minus the bound with a posterior of inverse autoregressive flow."""
+    *steps, (w1, b1), (w2, b2), (w3, b3), (w4, b4) = p
+    eps, latents = noise[0][0], w3.shape[0]
+    mu, log_variance, h = jnp.split(nn.softplus(x @ w1 + b1) @ w2 + b2, [latents, 2 * latents], 1)
+    z = mu + jnp.exp(0.5 * log_variance) * eps
+    log_q = -0.5 * (eps * eps + log_variance).sum()
+    for t in range(0, len(steps), 4):
+        a = z = z[:, ::-1] if t else z
+        for n, ((weight, bias), context, mask) in enumerate(zip(steps[t : t + 3], steps[t + 3], masks, strict=True)):
+            a = (nn.elu(a) if n else a) @ (weight * mask) + bias + h @ context
+        m, s = jnp.moveaxis(a.reshape(len(x), latents, 2), 2, 0)
+        gate = nn.sigmoid(s + GATE_BIAS)
+        z = gate * z + (1 - gate) * m
+        log_q -= nn.log_sigmoid(s + GATE_BIAS).sum()
+    logits = nn.softplus(z @ w3 + b3) @ w4 + b4
+    return (log_q + 0.5 * (z * z).sum() - _log_prob(x, logits).sum()) / len(x)
+
+
 def vdropout(p: list, noise: list, x: jax.Array, labels: jax.Array) -> jax.Array:
     """Variational dropout with the local reparameterisation."""
     kl = 0.0
@@ -76,7 +95,7 @@ def _adam(p, gradients, m, v, steps):
     return jax.tree.map(change, p, m, v), m, v
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout}
 
 
 def about() -> dict[str, Any]:
@@ -96,7 +115,7 @@ def build(w: Workload) -> Callable:
         draw = jax.jit(lambda key: jax.random.normal(key, w.shape, jnp.float32))
         return lambda batch, noise: draw(key).block_until_ready()
     p = jax.tree.map(jnp.array, w.parameters())
-    more = {"masks": [jnp.array(m) for m in w.masks()]} if w.family == "made" else {}
+    more = {"masks": [jnp.array(m) for m in w.masks()]} if w.family in ("made", "iaf") else {}
 
     def loss(p, noise, *batch):
         return MODELS[w.family](p, noise, *batch, **more)

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 
 import minivi
-from minivi import bounds, kernels, nn, ops
-from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, Workload
+from minivi import bounds, flows, kernels, nn, ops
+from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
 from minivi.distributions import Bernoulli, Categorical
 from minivi.models import VAE
 from minivi.optim import Adam
@@ -64,6 +64,15 @@ def made(w: Workload) -> tuple:
     return model, lambda x, noise, rng: -Bernoulli(model(x)).log_prob(x).mean()
 
 
+def iaf(w: Workload) -> tuple:
+    """Minus the bound of a VAE with an inverse autoregressive flow as posterior (thesis algorithm 5)."""
+    (latents, width), (pixels, hidden) = w.layers[0], w.layers[3 * w.steps]
+    rng = Generator(0)
+    flow = flows.iaf(latents, w.steps, [width] * 2, rng, context=w.context, gate_bias=GATE_BIAS)
+    model = VAE(pixels, [hidden], latents, activation="softplus", flow=flow, context=w.context, rng=rng)
+    return model, lambda x, noise, rng: -model.elbo(x, rng, eps=noise and noise[0]).mean()
+
+
 class DropoutLayer(nn.Module):
     """A linear layer whose weights have the posterior N(W, alpha W^2)."""
 
@@ -103,7 +112,7 @@ def vdropout(w: Workload) -> tuple:
     return model, model.loss
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout}
 
 
 def about() -> dict[str, Any]:
@@ -139,6 +148,9 @@ def build(w: Workload) -> Callable:
         p.assign(value)
     if w.family == "made":
         model.mask()
+    if w.family == "iaf":
+        for step in model.flow.flows[::2]:  # between them the reversals
+            step.network.apply_masks()
 
     def step(batch, noise):
         value = loss(*batch, noise, rng)

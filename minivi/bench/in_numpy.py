@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
+from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
 
 array = np.asarray
 
@@ -121,6 +121,61 @@ def made(w: Workload, p: list, noise: list, x: np.ndarray, masks: tuple) -> tupl
     return -log_px.mean(), [x.T @ g_h * masks[0], g_h.sum(0), h.T @ g * masks[1], g.sum(0)]
 
 
+def _softplus(x):
+    """softplus(x), and its slope sigmoid(x)."""
+    t = np.exp(-np.abs(x))
+    return np.maximum(x, 0) + np.log1p(t), np.where(x >= 0, np.float32(1), t) / (1 + t)
+
+
+def iaf(w: Workload, p: list, noise: list, x: np.ndarray, masks: tuple) -> tuple:
+    """Loss and gradients of a VAE with a posterior of inverse autoregressive flow."""
+    *steps, (w1, b1), (w2, b2), (w3, b3), (w4, b4) = p
+    eps, latents, saved = noise[0][0], w3.shape[0], []
+    hidden, encoder_slope = _softplus(x @ w1 + b1)
+    mu, log_variance, h = np.split(hidden @ w2 + b2, [latents, 2 * latents], axis=1)
+    sigma = np.exp(0.5 * log_variance)
+    z = mu + sigma * eps
+    loss = -0.5 * (eps * eps + log_variance).sum()
+    for t in range(0, len(steps), 4):
+        z = z[:, ::-1] if t else z
+        weights, inputs = [weight * mask for (weight, _), mask in zip(steps[t : t + 3], masks, strict=True)], [z]
+        for n, weight in enumerate(weights):
+            a = inputs[n] @ weight + steps[t + n][1] + h @ steps[t + 3][n]
+            if n < 2:
+                inputs.append(np.where(a > 0, a, np.expm1(np.minimum(a, 0))))
+        m, s = a[:, ::2], a[:, 1::2] + np.float32(GATE_BIAS)
+        minus_log_gate, rest = _softplus(-s)
+        saved.append((weights, inputs, z - m, rest))
+        z = z - rest * (z - m)
+        loss += minus_log_gate.sum()
+    decoded, decoder_slope = _softplus(z @ w3 + b3)
+    log_px, g = _bernoulli(x, decoded @ w4 + b4)
+    loss = (loss + 0.5 * (z * z).sum() - log_px.sum()) / len(x)
+    g *= np.float32(-1 / len(x))
+    g_hidden = (g @ w4.T) * decoder_slope
+    decoder = [z.T @ g_hidden, g_hidden.sum(0), decoded.T @ g, g.sum(0)]
+    g, g_h, flow = g_hidden @ w3.T + z / len(x), np.zeros_like(h), []
+    for t, (weights, inputs, gap, rest) in list(zip(range(0, len(steps), 4), saved, strict=True))[::-1]:
+        g_a = np.empty((len(x), 2 * latents), g.dtype)  # of z' = z - rest gap, rest = 1 - gate
+        g_a[:, ::2] = g * rest
+        g_a[:, 1::2] = rest * (g * gap * (1 - rest) - np.float32(1 / len(x)))
+        g = g * (1 - rest)
+        layers, contexts = [], []
+        for n in (2, 1, 0):
+            layers = [inputs[n].T @ g_a * masks[n], g_a.sum(0), *layers]
+            contexts = [h.T @ g_a, *contexts]
+            g_h += g_a @ steps[t + 3][n].T
+            g_a = g_a @ weights[n].T
+            if n:
+                g_a *= np.minimum(inputs[n] + 1, 1)
+        g = g + g_a
+        g = g[:, ::-1] if t else g
+        flow = [*layers, *contexts, *flow]
+    heads = np.concatenate([g, 0.5 * (sigma * eps * g - np.float32(1 / len(x))), g_h], axis=1)
+    g = (heads @ w2.T) * encoder_slope
+    return loss, [*flow, x.T @ g, g.sum(0), hidden.T @ heads, heads.sum(0), *decoder]
+
+
 def vdropout(w: Workload, p: list, noise: list, x: np.ndarray, labels: np.ndarray) -> tuple:
     """Loss and gradients of variational dropout with the local reparameterisation."""
     kl, saved = 0.0, []
@@ -160,7 +215,7 @@ def vdropout(w: Workload, p: list, noise: list, x: np.ndarray, labels: np.ndarra
     return loss, gradients
 
 
-MODELS = {"vae": vae, "iwae50": vae, "made": made, "vdropout": vdropout}
+MODELS = {"vae": vae, "iwae50": vae, "made": made, "iaf": iaf, "vdropout": vdropout}
 
 
 def about() -> dict[str, Any]:
@@ -188,7 +243,7 @@ def build(w: Workload) -> Callable:
             return p[0][0][:1000]
 
         return update
-    more = {"masks": w.masks()} if w.family == "made" else {}
+    more = {"masks": w.masks()} if w.family in ("made", "iaf") else {}
 
     def step(batch, noise):
         noise = noise or [rng.standard_normal(shape, np.float32) for shape in w.noise]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, Workload
+from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
 
 array = torch.tensor
 
@@ -53,6 +53,27 @@ def made(p: list, noise: list, x: torch.Tensor, masks: list) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
 
 
+def iaf(p: list, noise: list, x: torch.Tensor, masks: list) -> torch.Tensor:
+    """Minus the bound with a posterior of inverse autoregressive flow."""
+    *steps, (w1, b1), (w2, b2), (w3, b3), (w4, b4) = p
+    eps, latents = noise[0][0], w3.shape[0]
+    heads = torch.addmm(b2, F.softplus(torch.addmm(b1, x, w1)), w2)
+    mu, log_variance, h = heads[:, :latents], heads[:, latents : 2 * latents], heads[:, 2 * latents :]
+    z = mu + torch.exp(0.5 * log_variance) * eps
+    log_q = -0.5 * (eps * eps + log_variance).sum()
+    for t in range(0, len(steps), 4):
+        a = z = z.flip(1) if t else z
+        for n, ((weight, bias), context, mask) in enumerate(zip(steps[t : t + 3], steps[t + 3], masks, strict=True)):
+            a = torch.addmm(bias, F.elu(a) if n else a, weight * mask) + h @ context
+        m, s = a.view(len(x), latents, 2).unbind(2)
+        gate = torch.sigmoid(s + GATE_BIAS)
+        z = gate * z + (1 - gate) * m
+        log_q = log_q - F.logsigmoid(s + GATE_BIAS).sum()
+    logits = torch.addmm(b4, F.softplus(torch.addmm(b3, z, w3)), w4)
+    nll = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    return (nll + log_q + 0.5 * (z * z).sum()) / len(x)
+
+
 def vdropout(p: list, noise: list, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Variational dropout with the local reparameterisation."""
     kl = 0.0
@@ -66,7 +87,7 @@ def vdropout(p: list, noise: list, x: torch.Tensor, labels: torch.Tensor) -> tor
     return F.cross_entropy(x, labels) + kl / DATA_SIZE
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "vdropout": vdropout}
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout}
 
 
 def about(compiled: bool = False) -> dict[str, Any]:
@@ -109,7 +130,7 @@ def build(w: Workload, compiled: bool = False) -> Callable:
             return p[0][0].detach()[:1000]
 
         return update
-    more = {"masks": [torch.tensor(m) for m in w.masks()]} if w.family == "made" else {}
+    more = {"masks": [torch.tensor(m) for m in w.masks()]} if w.family in ("made", "iaf") else {}
 
     def loss(p, noise, *batch):
         noise = [torch.randn(shape) for shape in w.noise] if noise is None else noise

@@ -20,6 +20,7 @@ ADAM = {"step_size": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 ONES = 0.13  # the share of ones in binarized MNIST
 IMAGES = 10_000
 SQUARES = 100_000  # of so many normals the squares are averaged; of all it would show in the memory peak
+GATE_BIAS = 1.5  # of iaf
 LOG_ALPHA = math.log(0.25)
 # Kingma, Salimans and Welling (2015), equation 14: -KL = n (log(alpha) / 2 + c1 alpha + c2 alpha^2 + c3 alpha^3).
 C1, C2, C3 = 1.16145124, -1.50204118, 0.58629921
@@ -36,7 +37,9 @@ class Workload:
         flops: floating-point operations of a step's dense matrix products, without gradients that nobody needs; what
             masks and zeros would save is counted.
         batch: B, data in a minibatch.
-        layers: inputs and outputs of each layer, encoder before decoder.
+        layers: inputs and outputs of each layer, encoder before decoder; of iaf the flow's networks before both.
+        steps: T of iaf, networks of three layers each.
+        context: of iaf, the length of the encoder's extra output, which goes into each of their layers.
         samples: K, posterior samples for each datum.
         noise: shapes of the standard normal arrays that a step draws.
         shape: of what "gemm" (M, K, N), "adam" and "rng" (count,) work on.
@@ -49,6 +52,8 @@ class Workload:
     flops: int = 0
     batch: int = 0
     layers: tuple[tuple[int, int], ...] = ()
+    steps: int = 0
+    context: int = 0
     samples: int = 1
     noise: tuple[tuple[int, ...], ...] = ()
     shape: tuple[int, ...] = ()
@@ -61,15 +66,23 @@ class Workload:
         return self.name.split()[0]
 
     def parameters(self) -> list[Arrays]:
-        """Initial values of each layer: W (I, O) by Glorot, b (O,), in vdropout log alpha (1,); of adam x (count,)."""
+        """Initial values of each layer: W (I, O) by Glorot, b (O,), in vdropout log alpha (1,); of adam x (count,).
+
+        In iaf each three layers of the flow are followed by what takes the context into them, three matrices (H, O).
+        """
         rng = np.random.default_rng(3)
         if self.family == "adam":
             return [(rng.standard_normal(self.shape, np.float32),)]
         found = []
-        for inputs, outputs in self.layers:
+
+        def weight(inputs, outputs):
             limit = math.sqrt(6 / (inputs + outputs))
-            weight = rng.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
-            found.append((weight, np.zeros(outputs, np.float32)))
+            return rng.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
+
+        for n, (inputs, outputs) in enumerate(self.layers):
+            found.append((weight(inputs, outputs), np.zeros(outputs, np.float32)))
+            if n < 3 * self.steps and n % 3 == 2:
+                found.append(tuple(weight(self.context, o) for _, o in self.layers[n - 2 : n + 1]))
         if self.family == "vdropout":
             found = [(*layer, np.full(1, LOG_ALPHA, np.float32)) for layer in found]
         return found
@@ -84,14 +97,24 @@ class Workload:
         if self.family in ("adam", "rng"):
             return [(rng.standard_normal(self.shape, np.float32),)] if self.family == "adam" else [()]
         count = min(IMAGES, 100 * self.batch) // self.batch
-        pixels, classes = self.layers[0][0], self.layers[-1][1]
+        pixels, classes = self.layers[3 * self.steps][0], self.layers[-1][1]
         x = (rng.random((count, self.batch, pixels), np.float32) < ONES).astype(np.float32)
         labels = rng.integers(0, classes, (count, self.batch))
         return list(zip(x, labels, strict=True)) if self.family == "vdropout" else [(batch,) for batch in x]
 
     def masks(self) -> Arrays:
-        """MADE's masks in the natural order, one for each layer, of its weight's shape (Germain et al., 2015)."""
+        """MADE's masks in the natural order, one for each layer, of its weight's shape (Germain et al., 2015).
+
+        In iaf, whose steps share them, each latent has two outputs, m and s, side by side.
+        """
         pixels, hidden = self.layers[0]
+        if self.steps:
+            inputs, between = np.arange(1, pixels + 1), 1 + np.arange(hidden) * (pixels - 1) // hidden
+            return (
+                (between >= inputs[:, None]).astype(np.float32),
+                (between >= between[:, None]).astype(np.float32),
+                (np.repeat(inputs, 2) > between[:, None]).astype(np.float32),
+            )
         inputs, between = np.arange(1, pixels + 1), np.arange(hidden) % (pixels - 1) + 1
         return (
             (between >= inputs[:, None]).astype(np.float32),
@@ -120,7 +143,16 @@ def _vae(name, text, pixels, hidden, latents, samples, batch) -> Workload:
     layers = tuple(pair for part in sizes for pair in zip(part[:-1], part[1:], strict=True))
     rows = [batch] * (len(layers) // 2) + [samples * batch] * (len(layers) // 2)
     noise = ((samples, batch, latents),)
-    return Workload(name, text, _products(rows, layers), batch, layers, samples, noise)
+    return Workload(name, text, _products(rows, layers), batch, layers, samples=samples, noise=noise)
+
+
+def _iaf(text, pixels, hidden, latents, context, steps, width, batch) -> Workload:
+    network = (latents, width), (width, width), (width, 2 * latents)
+    encoder, decoder = ((pixels, hidden), (hidden, 2 * latents + context)), ((latents, hidden), (hidden, pixels))
+    flops = _products([batch] * 4, (*encoder, *decoder))
+    flops += steps * sum(6 * batch * (i + context) * o for i, o in network)
+    layers = (*network * steps, *encoder, *decoder)
+    return Workload("iaf", text, flops, batch, layers, steps, context, noise=((1, batch, latents),))
 
 
 def _gemm(m, k, n, layout="nn") -> Workload:
@@ -140,6 +172,8 @@ def workloads(small: bool = False) -> dict[str, Workload]:
     iwae = f"{pixels}-{'-'.join(map(str, deep))}-{latents} tanh and mirror, {samples} samples, batch {few}, Adam"
     made_layers = ((pixels, wide), (wide, pixels))
     made = f"{pixels}-{wide}-{pixels} ReLU, masked, batch {batch}, Adam"
+    chain = (30, 16, 4, 3, 2, 9, 10) if small else (784, 450, 32, 64, 4, 320, 100)
+    iaf = "{}-{}(softplus)-{} Gaussian and mirror, context {}, {} gated steps of two ELU layers of {}, batch {}, Adam"
     sizes, many = (pixels, *([24] if small else [800]) * 3, 10), 10 * batch
     dropout_layers = tuple(zip(sizes[:-1], sizes[1:], strict=True))
     dropout = f"{'-'.join(map(str, sizes))} ReLU, local reparameterisation in each layer, batch {many}, Adam"
@@ -148,6 +182,7 @@ def workloads(small: bool = False) -> dict[str, Workload]:
         _vae("vae", vae, pixels, (wide,), narrow, 1, batch),
         _vae("iwae50", iwae, pixels, deep, latents, samples, few),
         Workload("made", made, _products([batch] * 2, made_layers), batch, made_layers),
+        _iaf(iaf.format(*chain), *chain),
         Workload(
             "vdropout",
             dropout,

@@ -1,0 +1,109 @@
+"""What chapter 5's comparisons of posteriors rest on: variants that begin alike and differ in one thing."""
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import minivi
+from minivi import evaluation
+from minivi.experiments import Run
+from minivi.flows import InverseAutoregressive, Reversal
+from minivi.random import Generator
+from minivi.training import TrainingError
+
+PATH = Path(minivi.__file__).parents[1] / "chapters" / "ch05_iaf.py"
+if not PATH.exists():
+    pytest.skip("no chapters beside this installation", allow_module_level=True)
+spec = importlib.util.spec_from_file_location("chapter_under_test_ch05_iaf", PATH)
+chapter = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(chapter)
+
+SETTINGS = SimpleNamespace(**chapter.QUICK | {"hidden": [12], "latents": 5, "context": 3})
+TRAIN = (Generator(0).random((50, 20)) < 0.3).astype(np.float32)
+SPECS = {**chapter.GAUSSIAN, **chapter.PLANAR, "IAF": chapter.iaf(2, 9)}
+VARIANTS = {chapter.BASE: {}, **chapter.VARIANTS}
+
+
+def model(spec, seed=1):
+    return chapter.new_model(SETTINGS, spec, TRAIN, seed)
+
+
+def test_posteriors_begin_with_the_same_networks():
+    """The decoder and the encoder's first layer are those of the same seed, whatever the posterior, and of it alone."""
+    models = [model(s) for s in SPECS.values()]
+    decoders = [m.decoder.state_dict() for m in models]
+    for m, state in zip(models, decoders, strict=True):
+        assert all(np.array_equal(value, decoders[0][name]) for name, value in state.items())
+        np.testing.assert_array_equal(m.encoder.layers[0].weight.data, models[0].encoder.layers[0].weight.data)
+    other = model(SPECS["IAF"], seed=2).decoder.state_dict()
+    assert any(not np.array_equal(value, decoders[0][name]) for name, value in other.items())
+
+
+def test_variants_differ_in_one_thing():
+    """By form, bias, reversals and weights of each variant's flow."""
+    flows = {name: model(chapter.iaf(4, 9, **change)).flow.flows for name, change in VARIANTS.items()}
+    steps = {name: [f for f in chain if isinstance(f, InverseAutoregressive)] for name, chain in flows.items()}
+    assert all(len(found) == 4 for found in steps.values())
+    reversals = {name: sum(isinstance(f, Reversal) for f in chain) for name, chain in flows.items()}
+    assert {name for name, count in reversals.items() if count != 3} == {"order kept"} and reversals["order kept"] == 0
+    assert {name: step[0].form for name, step in steps.items() if step[0].form != "gated"} == {
+        "no gate": "affine", "no gate, from rest": "affine", "location only": "location",
+    }  # fmt: skip
+    biases = {name: step[0].gate_bias for name, step in steps.items() if step[0].form == "gated"}
+    assert biases == {"gate, bias 2": 2.0, "gate, bias 1": 1.0, "gate, bias 0": 0.0, "order kept": 2.0}
+    first = steps[chapter.BASE]
+    for name, found in steps.items():
+        for step, base in zip(found, first, strict=True):
+            same = [np.array_equal(p.data, q.data) for p, q in zip(step.parameters(), base.parameters(), strict=True)]
+            assert all(same) == (name != "no gate, from rest")
+
+
+def test_from_rest_is_the_identity():
+    flow = model(chapter.iaf(4, 9, **chapter.VARIANTS["no gate, from rest"])).flow
+    z, h = Generator(3).standard_normal((6, 5), dtype="float32"), Generator(4).standard_normal((6, 3), dtype="float32")
+    image, log_det = flow.forward(z, h)
+    np.testing.assert_array_equal(np.asarray(image), z[:, ::-1])  # reversed three times
+    np.testing.assert_array_equal(np.asarray(log_det), 0.0)
+
+
+def test_published_losses_of_table_5_b_1():
+    """Location alone: worst against location and scale at 3.45 and 3.42; mean gains 0.065 and 0.085."""
+    assert chapter.LOCATION_LOSS == pytest.approx(3.45 / 3.42 - 1)
+    assert chapter.LOCATION_KEEPS == pytest.approx((0.06 + 0.08 + 0.06 + 0.06) / (0.07 + 0.11 + 0.06 + 0.10))
+
+
+def test_compare_adds_the_errors_of_images_and_seeds():
+    def scores(values):
+        return SimpleNamespace(bound=evaluation.Estimate(np.mean(values), 0.0, 0.0, np.array(values)))
+
+    a, b = [scores([1.0, 3.0]), scores([2.0, 4.0])], [scores([0.0, 0.0]), scores([0.0, 0.0])]
+    mean, error = chapter.compare(a, b, "bound")  # of images 1.5 and 3.5; of seeds 2 and 3
+    assert mean == 2.5 and error == pytest.approx(np.hypot(1.0, 0.5))
+    claim = chapter.above(a, b, "bound", "")
+    assert claim.ok and not chapter.above(b, a, "bound", "").ok
+    assert claim.right == pytest.approx(2 * error)
+
+
+def test_only_a_loss_that_became_infinite_counts_as_broken_off():
+    def fail(message):
+        raise TrainingError(message)
+
+    assert chapter.unless_broken(lambda: 3) == 3
+    assert chapter.unless_broken(lambda: fail("the loss became nan: ...")) is None
+    with pytest.raises(TrainingError, match="checkpoint"):
+        chapter.unless_broken(lambda: fail("x is not a whole minivi checkpoint"))
+
+
+def test_training_uses_the_data_and_is_shared(tmp_path):
+    """One fit a posterior and seed; the second call finds it."""
+    entry = SimpleNamespace(chapter="ch05_iaf", budgets={"quick": {}})
+    run = Run(entry, "quick", None, 0, tmp_path, False, False, {})
+    sets = SimpleNamespace(name="made_up", train=TRAIN, test=TRAIN[:10], prepare=None)
+    settings = SimpleNamespace(**vars(SETTINGS) | {"epochs": 2, "batch": 25, "samples": 8})
+    first = chapter.scores(run, settings, sets, SPECS["IAF"], 0)
+    assert chapter.scores(run, settings, sets, SPECS["IAF"], 0) is first
+    assert first.gap.mean == pytest.approx(first.log_p.mean - first.bound.mean)
+    assert len(list((tmp_path / "ch05_iaf").iterdir())) == 1
