@@ -8,12 +8,14 @@ that makes images and labels of the decoded files. Files lie, gzip'd or plain, i
       |-- mnist_static/   binarized_mnist_train.amat(.gz), ..._valid.amat, ..._test.amat
       |-- frey/           frey_rawface.mat
       |-- lfw/            lfw_home/lfw_funneled/, as scikit-learn fetches, checks and unpacks it
-      `-- omniglot/       images_background.zip, ..._evaluation.zip, ..._small1.zip, ..._small2.zip, chardata.mat
+      |-- omniglot/       images_background.zip, ..._evaluation.zip, ..._small1.zip, ..._small2.zip, chardata.mat
+      |-- polarity/       rt-polarity.neg, rt-polarity.pos
+      `-- imdb/           aclImdb_v1.tar.gz, as published
 
 A file that is there is only read, so the folder may be read-only; a missing one is fetched. Mirrors compress the same
-bytes differently, hence each checksum is that of the bytes *without* gzip. A download is unpacked and checked
-under a temporary name and renamed last: the folder holds whole, right files or none. Nothing is ever unpickled here
-(scikit-learn keeps the decoded faces of ``lfw`` in a joblib cache of its own, in ``lfw_home``).
+bytes differently, hence each checksum is that of the bytes *without* gzip (but for ``imdb``). A download is unpacked
+and checked under a temporary name and renamed last: the folder holds whole, right files or none. Nothing is ever
+unpickled here (scikit-learn keeps the decoded faces of ``lfw`` in a joblib cache of its own, in ``lfw_home``).
 """
 
 import gzip
@@ -22,9 +24,11 @@ import io
 import math
 import os
 import re
+import tarfile
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +41,7 @@ __all__ = [
     "Dataset",
     "Source",
     "available",
+    "bags_of_words",
     "batches",
     "binarize",
     "describe",
@@ -48,11 +53,14 @@ __all__ = [
     "parse_mat",
     "parse_mats",
     "parse_omniglot",
+    "parse_reviews",
+    "parse_snippets",
     "read_bytes",
 ]
 
 # No file of any set is larger unpacked; a stream that unpacks to more is damaged or hostile.
 LIMIT = 2**28
+WORDS = 10_000  # of the bags of words (thesis, section 7.5.1)
 
 
 class DataError(RuntimeError):
@@ -65,8 +73,9 @@ class Dataset:
 
     Attributes:
         name: the set's name.
-        kind: ``"grey"`` or ``"colour"`` (values are intensities) or ``"binary"`` (values are 0 and 1).
-        shape: (H, W) of one image, or (H, W, 3) of a colour image, its last axis red, green and blue.
+        kind: ``"grey"`` or ``"colour"`` (values are intensities) or ``"binary"`` (values are 0 and 1); ``"words"``:
+            ``train`` and ``test`` are ``scipy.sparse`` arrays of compressed rows, 1 where a text has a word, else 0.
+        shape: (H, W) of one image, or (H, W, 3) of a colour image, its last axis red, green and blue; (D,) for words.
         split: the numbers of training, validation (if any) and test images, such as ``"50000/10000/10000"``.
         train, test: images, (N, D).
         validation: images, (N, D), or None where the split has none.
@@ -75,7 +84,7 @@ class Dataset:
 
     name: str
     kind: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     split: str
     train: np.ndarray
     test: np.ndarray
@@ -238,6 +247,50 @@ def parse_omniglot(content: bytes, where: str | Path = "content") -> dict[str, n
     return {name: np.minimum(part, np.float32(1)) for name, part in areas.items()}  # but for rounding, at most 1
 
 
+def parse_snippets(content: bytes, where: str | Path = "content") -> list[str]:
+    """Decode texts of one line each, in UTF-8: the sentence polarity data of Pang and Lee (2005).
+
+    Raises:
+        DataError: no such text, an empty line, or one of over 1,000 characters.
+    """
+    try:
+        lines = content.decode("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:  # Cornell's own archive is in Windows-1252
+        raise DataError(f"{where} is no UTF-8 text ({error}); `iconv -f cp1252 -t utf-8` makes it that") from None
+    bad = next((i for i, line in enumerate(lines) if not 0 < len(line) <= 1000 or "\0" in line), None)
+    if bad is not None:
+        raise DataError(f"{where} has no snippet in line {bad + 1}: {len(lines[bad])} characters, {lines[bad][:16]!r}")
+    return lines
+
+
+def parse_reviews(file: io.BufferedIOBase, where: str | Path = "content") -> dict[str, list[str]]:
+    """Read the reviews of Maas et al. (2011) out of their gzip'd tar, from first byte to last; nothing is extracted.
+
+    A review is ``aclImdb/PART/SIDE/ID_STARS.txt`` in UTF-8; other members, links among them, are skipped.
+
+    Returns:
+        "PART/SIDE", such as "train/neg" -> the reviews in the order of their ID.
+
+    Raises:
+        DataError: the stream is truncated, damaged or no such tar, or a review is no text or over 100 kB long.
+    """
+    found: dict[str, dict[int, str]] = {}
+    try:
+        with tarfile.open(fileobj=file, mode="r|gz") as archive:
+            for member in archive:
+                place = re.fullmatch(r"aclImdb/((?:train|test)/(?:neg|pos))/(\d{1,9})_\d{1,2}\.txt", member.name)
+                if place is None or not member.isreg():
+                    continue
+                if member.size > 100_000:
+                    raise ValueError(f"{member.name} is {member.size} bytes long")
+                if int(place[2]) in found.setdefault(place[1], {}):
+                    raise ValueError(f"{member.name} is there twice")
+                found[place[1]][int(place[2])] = archive.extractfile(member).read().decode("utf-8")
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(f"{where} is no gzip'd tar of reviews ({_reason(error)})") from None
+    return {key: [reviews[i] for i in sorted(reviews)] for key, reviews in found.items()}
+
+
 def _reason(error: Exception) -> str:
     """The first line of what a reader has to say."""
     return (str(error).splitlines() or [type(error).__name__])[0]
@@ -253,8 +306,8 @@ class Source:
     Attributes:
         name: the set's name, and that of its folder.
         what: one line, with the publication.
-        kind: ``"grey"``, ``"colour"`` or ``"binary"``.
-        shape: (H, W) of one image, or (H, W, 3).
+        kind: ``"grey"``, ``"colour"``, ``"binary"`` or ``"words"``.
+        shape: (H, W) of one image, or (H, W, 3); or (D,).
         splits: the splits offered, the default first; the last number counts the test images.
         read: makes (x, labels, x_test, labels_test) of the decoded files, in the order of ``files``.
         parse: decodes the unpacked bytes of a file; its second argument is the name for messages.
@@ -270,10 +323,10 @@ class Source:
     name: str
     what: str
     kind: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     splits: tuple[str, ...]
     read: Callable[..., tuple]
-    parse: Callable[[bytes, str | Path], np.ndarray | dict[str, np.ndarray]] | None = None
+    parse: Callable[[bytes, str | Path], np.ndarray | dict[str, np.ndarray] | list[str]] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     suffix: str = ""
@@ -377,6 +430,96 @@ def _mnist(images, labels, test_images, test_labels):
 
 def _mnist_static(train, validation, test):
     return np.concatenate([train, validation], dtype=np.float32), None, test.astype(np.float32), None
+
+
+def bags_of_words(train: list[str], test: list[str], words: int = WORDS) -> tuple:
+    """Which of the most frequent words each text has.
+
+    A word is a run of letters, digits and inner apostrophes, in lower case. The words are those that occur most often
+    in ``train`` alone; among equally frequent ones, the first in the alphabet. The thesis (section 7.5.1) does not say
+    whether a feature counts a word or notes its presence; it is presence here, as in Wang and Manning (2012).
+
+    Args:
+        train, test: texts.
+        words: D, how many words; if ``train`` has fewer, the last columns stay empty.
+
+    Returns:
+        (N, D) and (N_test, D): ``scipy.sparse.csr_array`` of float32 ones, the most frequent word first.
+    """
+    from scipy.sparse import csr_array
+
+    def split(text):
+        return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
+
+    counts = Counter(word for text in train for word in split(text))
+    columns = {word: i for i, word in enumerate(sorted(counts, key=lambda word: (-counts[word], word))[:words])}
+
+    def rows(texts):
+        found = [sorted({columns[word] for word in split(text) if word in columns}) for text in texts]
+        indices = np.array([i for row in found for i in row], np.int32)
+        starts = np.cumsum([0, *map(len, found)], dtype=np.int32)
+        return csr_array((np.ones(len(indices), np.float32), indices, starts), shape=(len(found), words))
+
+    return rows(train), rows(test)
+
+
+def _polarity(negative, positive):
+    """Snippets of reviews: 9,596 for training and 1,066 for the test.
+
+    There is no official split (most report ten-fold cross-validation). Neighbouring lines are often of one film; as for
+    the digits, fixed steps spread the test snippets evenly, and mix the two sides.
+    """
+    texts, labels = negative + positive, np.repeat(np.arange(2), [len(negative), len(positive)])
+    order = np.arange(len(texts)) * 6589 % len(texts)  # 6589 is coprime to 10,662, and nearly its golden section
+    texts, labels = [texts[i] for i in order], labels[order]
+    n = int(SOURCES["polarity"].splits[0].split("/")[0])
+    x, x_test = bags_of_words(texts[:n], texts[n:])
+    return x, labels[:n], x_test, labels[n:]
+
+
+IMDB = "aclImdb_v1.tar.gz"
+IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"  # of the gzip'd file, of which there is only one
+
+
+def _imdb():
+    """25,000 reviews for training and as many for the test, negative and positive by turns.
+
+    The archive is larger than :data:`LIMIT` when unpacked, hence is not kept so, but read once from end to end.
+    """
+    path, address = SOURCES["imdb"].folder / IMDB, SOURCES["imdb"].addresses[0] + IMDB
+    if not path.exists():
+        import pooch
+
+        get = pooch.HTTPDownloader(progressbar=True)
+        try:
+            pooch.retrieve(address, f"md5:{IMDB_MD5}", IMDB, path.parent, downloader=get)
+        except Exception as error:  # no network, another file there, a full disk, ...
+            raise DataError(
+                f"imdb: cannot fetch {address} ({_reason(error)}); fetch it by hand and put it at {path}"
+            ) from None
+    mend = "move it away, then run `minivi data fetch imdb`"
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with open(path, "rb") as file:
+            for part in iter(lambda: file.read(2**20), b""):
+                digest.update(part)
+            if digest.hexdigest() != IMDB_MD5:
+                raise DataError(f"{path} is not the published {IMDB}: its checksum differs; {mend}")
+            file.seek(0)
+            found = parse_reviews(file, path)
+    except OSError as error:
+        raise DataError(f"{path} is unreadable ({error})") from None
+    counts = {key: len(reviews) for key, reviews in found.items()}
+    half = int(SOURCES["imdb"].splits[0].split("/")[0]) // 2
+    if counts != {f"{part}/{side}": half for part in ("train", "test") for side in ("neg", "pos")}:
+        raise DataError(f"{path} has {counts or 'no reviews'}, not {half} of each side in each part; {mend}")
+    parts = []
+    for part in ("train", "test"):
+        pairs = zip(found[f"{part}/neg"], found[f"{part}/pos"], strict=True)
+        parts.append([review.replace("<br />", " ") for pair in pairs for review in pair])
+    x, x_test = bags_of_words(*parts)
+    labels = np.tile(np.arange(2), half)
+    return x, labels, x_test, labels.copy()
 
 
 OMNIGLOT = (
@@ -502,6 +645,35 @@ _SOURCES = (
         ),
         home="omniglot",
     ),
+    Source(
+        name="polarity",
+        what="10,662 snippets of film reviews, which of 10,000 words each has (Pang & Lee 2005)",
+        kind="words",
+        shape=(WORDS,),
+        splits=("9596/1066",),
+        read=_polarity,
+        parse=parse_snippets,
+        files={  # of the text in UTF-8; rt-polaritydata.tar.gz of Cornell has the same text in Windows-1252
+            "rt-polarity.neg": "2d11cfbc790f1cd96d78339f41ce53ced1efa83cd22d37d6788fa3fe3d17e2fd",
+            "rt-polarity.pos": "4134882974a28d0c7b5151256f0e33a6169984ee7372c279e673f1114f475d58",
+        },
+        addresses=(
+            "https://github.com/dennybritz/cnn-text-classification-tf/raw/master/data/rt-polaritydata/",
+            "https://raw.githubusercontent.com/dennybritz/cnn-text-classification-tf/master/data/rt-polaritydata/",
+        ),
+        megabytes=1.2,
+    ),
+    Source(
+        name="imdb",
+        what="50,000 film reviews, which of 10,000 words each has (Maas et al. 2011)",
+        kind="words",
+        shape=(WORDS,),
+        splits=("25000/25000",),
+        read=_imdb,
+        addresses=("https://ai.stanford.edu/~amaas/data/sentiment/",),
+        megabytes=84.1,
+        place=IMDB,
+    ),
 )
 SOURCES = {source.name: source for source in _SOURCES}
 
@@ -602,7 +774,7 @@ def _find(source: Source, file: str) -> Path | None:
     return next((path for path in paths if os.path.exists(path)), None)
 
 
-def _decode(source: Source, file: str, content: bytes, where: str | Path) -> np.ndarray | dict[str, np.ndarray]:
+def _decode(source: Source, file: str, content: bytes, where: str | Path) -> np.ndarray | dict | list[str]:
     """Parse unpacked bytes, then hold them against the checksum (the parser has more to say of a foreign file)."""
     array = source.parse(content, where)
     algorithm, _, digest = source.files[file].rpartition(":")
@@ -611,7 +783,7 @@ def _decode(source: Source, file: str, content: bytes, where: str | Path) -> np.
     return array
 
 
-def _array(source: Source, file: str, progress: bool) -> np.ndarray | dict[str, np.ndarray]:
+def _array(source: Source, file: str, progress: bool) -> np.ndarray | dict | list[str]:
     """The decoded content of one file, fetched if it is missing."""
     path = _find(source, file) or _download(source, file, progress)
     try:

@@ -281,6 +281,8 @@ class Adam(Optimizer):
         beta1, beta2: decay rates in [0, 1).
         eps: positive; outside the root.
         reordered: whether to use the order of section 7.2.
+        bias_correction: without it, m and v take the place of m_hat and v_hat, in either order: RMSProp with momentum
+            on the gradient, as Figure 7.1 compares it.
     """
 
     def __init__(
@@ -292,14 +294,18 @@ class Adam(Optimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         reordered: bool = False,
+        bias_correction: bool = True,
         weight_decay: float = 0.0,
     ):
         fractions = {"beta1": beta1, "beta2": beta2}
         super().__init__(parameters, step_size, weight_decay, slots=("m", "v"), fractions=fractions, eps=eps)
-        self.beta1, self.beta2, self.reordered = beta1, beta2, reordered
+        self.beta1, self.beta2 = beta1, beta2
+        self.reordered, self.bias_correction = reordered, bias_correction
 
     def _update(self, p, g, step_size, m, v):
-        step_size, unbias = step_size / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)
+        unbias = 1.0
+        if self.bias_correction:
+            step_size, unbias = step_size / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)
         if self.reordered:  # the thesis prints v-hat here, which would correct the bias twice: v is meant
             step_size, unbias = step_size / math.sqrt(unbias), 1.0
         kernels.adam_update(p, g, m, v, step_size, self.beta1, self.beta2, unbias, self.eps, self.weight_decay)

@@ -58,13 +58,15 @@ def rmsprop(theta, gradients, decay, eps, centred=False, momentum=0.0):
         yield theta
 
 
-def adam(theta, gradients, beta1, beta2, eps, reordered=False):
+def adam(theta, gradients, beta1, beta2, eps, reordered=False, bias_correction=True):
     m, v = 0, 0
     for t, g in enumerate(gradients, 1):
         g = g + WD * theta
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
-        if reordered:
+        if not bias_correction:
+            theta = theta - A * m / (np.sqrt(v) + eps)
+        elif reordered:
             a_t = A * np.sqrt(1 - beta2**t) / (1 - beta1**t)
             theta = theta - a_t * m / (np.sqrt(v) + eps)
         else:
@@ -106,6 +108,7 @@ CASES = {
     "rmsprop-all": (optim.RMSProp, rmsprop, {"decay": 0.8, "eps": 1e-3, "centred": True, "momentum": 0.7}),
     "adam": (optim.Adam, adam, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}),
     "adam-reordered": (optim.Adam, adam, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "reordered": True}),
+    "adam-uncorrected": (optim.Adam, adam, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "bias_correction": False}),
     "adamax": (optim.AdaMax, adamax, {"beta1": 0.8, "beta2": 0.95}),
     "adadelta": (optim.AdaDelta, adadelta, {"decay": 0.9, "eps": 1e-3}),
 }
