@@ -476,7 +476,7 @@ def details(run):
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(changes)), changes)
     axes.invert_yaxis()
-    axes.set_xlabel(f"bound less that of '{BASE}', nats per test image ({s.data}); ticks below: each seed")
+    axes.set_xlabel(f"bound less that of '{BASE}', nats per test image ({s.data})\nticks below the bars: each seed")
     axes.set_title(f"one detail changed, depth {s.steps}, width {s.width}; bars: 2 standard errors", fontsize=10)
     axes.grid(True, axis="x", linewidth=0.3)
     return Result(rows, {"": fig}, {"differences": changes}, claims)
