@@ -123,7 +123,7 @@ def test_active_units_behind_a_flow(x):
     ("act", "match"),
     [
         (lambda: VAE(D, [7], J, context=3, rng=Generator(1)), "without a flow"),
-        (lambda: build().elbo(np.zeros((1, D)), Generator(1), estimator="B"), "without a flow"),
+        (lambda: build().elbo(np.zeros((1, D)), Generator(1), estimator="B"), "no closed form"),
         (lambda: evaluation.active_units(build(), np.zeros((3, D))), "rng"),
     ],
 )

@@ -193,8 +193,10 @@ class VAE(Module):
         Raises:
             ValueError: an unknown estimator, or "B" behind a flow.
         """
-        if estimator not in ("A", "B", None) or (estimator == "B" and self.flow is not None):
-            raise ValueError(f"VAE.elbo: estimator {estimator!r}; 'A' (eq. 2.29) or, without a flow, 'B' (eq. 2.77)")
+        if estimator not in ("A", "B", None):
+            raise ValueError(f"VAE.elbo: unknown estimator {estimator!r}; 'A' (eq. 2.29) or 'B' (eq. 2.77)")
+        if estimator == "B" and self.flow is not None:
+            raise ValueError("VAE.elbo: behind a flow the KL divergence has no closed form; use estimator 'A'")
         if estimator == "A" or self.flow is not None:
             return self.log_weights(x, rng, samples, eps).mean(axis=0)
         reconstruction, q = self.reconstruction_and_posterior(x, rng, samples, eps)
