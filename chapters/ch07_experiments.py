@@ -531,6 +531,10 @@ def mlp(run):
 # The same network, and logistic regression, by Adam with its default step size and without penalty, beside values of
 # PyTorch. Its layers start from uniform weights and biases within +-1 / sqrt(inputs), a variance of 1 / (3 inputs);
 # ours from normal weights of variance 2 / inputs (He et al. 2015) and biases of zero.
+#
+# The values are to be met by the mean of two seeds. After one epoch the network's error scatters by about 0.25 points
+# from seed to seed, though, so that the first two may miss by chance what the mean of eight meets: both are in the
+# table.
 
 # %%
 PYTORCH = {"1000-1000": (3.0, 2.0), "": (9.7, 7.7)}
@@ -541,30 +545,34 @@ PYTORCH = {"1000-1000": (3.0, 2.0), "": (9.7, 7.7)}
     title="test error of a network and of logistic regression after 1 and 5 epochs of Adam",
     mirrors="thesis section 7.5.2; values of PyTorch",
     budgets={
-        "quick": {"data": "digits", "epochs": 20, "network": "100-100"},
-        "laptop": {"data": "mnist", "epochs": 5, "network": "1000-1000"},
-        "paper": {"data": "mnist", "epochs": 5, "network": "1000-1000"},
+        "quick": {"data": "digits", "epochs": 20, "network": "100-100", "seeds": 4},
+        "laptop": {"data": "mnist", "epochs": 5, "network": "1000-1000", "seeds": 8},
+        "paper": {"data": "mnist", "epochs": 5, "network": "1000-1000", "seeds": 8},
     },
-    minutes={"quick": 0.1, "laptop": 1.5, "paper": 1.5},
+    minutes={"quick": 0.2, "laptop": 6, "paper": 6},
 )
 def classifier(run):
-    """Train each by two seeds; tabulate test errors."""
+    """Train each by two seeds, and by six more; tabulate test errors."""
     s = run.settings
     models = {"network": s.network, "logistic regression": ""}
     shared = {"source": s.data, "images": 10**6, "input_dropout": 0.0, "hidden_dropout": 0.0, "optimizer": "Adam"}
     shared |= {"step_size": 1e-3, "momentum": 0.9, "annealed": 0, "weight_decay": 0.0, "epochs": s.epochs}
-    cells = [shared | {"hidden": hidden, "seed": run.seed + i} for hidden in models.values() for i in (0, 1)]
+    cells = [shared | {"hidden": hidden, "seed": run.seed + i} for hidden in models.values() for i in range(s.seeds)]
     found = sweep(classify, cells, run.folder / "classifier", resume=run.resume, progress=run.progress and "classifier")
-    errors = 100 * np.array([r["error"] for r in found], np.float64).reshape(2, 2, 2)  # model, seed, epoch; percent
+    errors = 100 * np.array([r["error"] for r in found], np.float64).reshape(2, s.seeds, 2)  # model, seed, epoch; %
     rows, claims = [], []
     for (name, hidden), of_model in zip(models.items(), errors, strict=True):
         for i, epoch in enumerate((1, s.epochs)):
             published = PYTORCH[hidden][i] if s.data == "mnist" else None
-            ours, what = of_model[:, i].mean(), f"{name}, test error after epoch {epoch}"
-            note = f"seeds: {of_model[0, i]:.2f}, {of_model[1, i]:.2f}; published: PyTorch"
-            rows.append(Row(what, ours, published, unit="%", note=note if published else note.split(";")[0]))
-            if published:
-                claims.append(Claim(ours, "<=", published, 0.3, f"{what}: at most 0.3 points above PyTorch"))
+            for seeds in (2, s.seeds):
+                ours, what = of_model[:seeds, i].mean(), f"{name}, epoch {epoch}, mean of {seeds} seeds"
+                note = "seeds: " + ", ".join(f"{value:.2f}" for value in of_model[:seeds, i])
+                rows.append(
+                    Row(what, ours, published, unit="%", note=note + ("; published: PyTorch" * bool(published)))
+                )
+                if published:
+                    label = f"{what}: test error at most 0.3 points above PyTorch's"
+                    claims.append(Claim(ours, "<=", published, 0.3, label))
     if s.data != "mnist":
         label = "test error in percent: the network's is no more than that of logistic regression"
         claims.append(Claim(errors[0, :, 1].mean(), "<=", errors[1, :, 1].mean(), 0.0, label))
