@@ -20,6 +20,7 @@ import math
 import time
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 from scipy.integrate import quad
 from scipy.optimize import minimize
@@ -174,6 +175,10 @@ def classifier(run):
             axes.plot(mean["updates"], mean["test"], label=f"{method}, test", **style)
             axes.plot(mean["updates"], mean["train"], label=f"{method}, training", **(style | plots.THIN))
         axes.set(xscale="log", ylim=(0, top), xlabel="updates")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(axis="x", labelsize=8)
         axes.set_title(f"{count} training images", fontsize=9)
         axes.grid(True, linewidth=0.3)
         if i == 0:
@@ -185,6 +190,9 @@ def classifier(run):
         style = plots.style(j, len(s.counts)) | ({"marker": "*", "markersize": 8} if j == 2 else {})
         axes.errorbar(s.counts, *zip(*summary, strict=True), capsize=2, **style)
     axes.set(xscale="log", yscale="log", xlabel="training images", ylabel="test errors, %")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title("errors at the end", fontsize=9)
     axes.grid(True, which="both", linewidth=0.3)
     fig.legend(*handles, loc="outside lower center", ncols=5, fontsize=8)
@@ -461,7 +469,9 @@ def dlvm(run):
         second.plot(later, [seconds[j] for j in later], label="extrapolated", **(plots.style(1) | {"marker": ""}))
     for name, value in PERIODS.items():
         second.axhline(value, color="#777777", linewidth=0.8)
-        second.text(20, 1.6 * value, name, fontsize=7, ha="right")
+        second.text(
+            20, 1.6 * value, name, fontsize=7, ha="right", bbox={"facecolor": "w", "edgecolor": "none", "pad": 0.5}
+        )
     first.axhline(NATS, color="#777777", linewidth=0.8)
     first.set(xscale="log", yscale="log", xlabel="points on each axis", ylabel="mean |error| of log p(x), nats")
     first.set_title("a grid fine enough", fontsize=9)

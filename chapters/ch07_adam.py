@@ -155,7 +155,7 @@ def step_bounds(run):
                         bound, unit="alpha", note=note))  # fmt: skip
     for value, name in ((printed, "printed bound, 3.16"), (tight, "tight limit, 7.27")):
         axes[0].axhline(value, color="black", linewidth=0.7, linestyle=":")
-        axes[0].text(after - 1, value + 0.1, name, fontsize=7, ha="right")
+        axes[0].text(after - 1, value + 0.25, name, fontsize=7, ha="right")
     axes[0].set_ylim(0, 12)
     axes[0].legend(fontsize=7, loc="upper left")
     panel(axes[0], "Adam at its defaults: crafted gradients", f"step after {silence} zeros", r"$|\Delta_t| / \alpha$")
