@@ -534,7 +534,7 @@ EM = {
         **ADAM,
         "gradients": 1200,
         "images": 500,
-        "points": 120,
+        "points": 160,
         "seeds": 2,
     },
     "paper": {
@@ -763,9 +763,12 @@ def em(run):
         axes.set_title(name, fontsize=9)
     panels[2].set(xscale="log", yscale="log", xlabel="decoder gradients an image", ylabel="KL(q(z) || p(z | x)), nats")
     panels[2].set_title("new images, AEVB's decoder", fontsize=9)
+    panels[2].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[2].yaxis.set_major_formatter("{x:g}")
+    panels[2].yaxis.set_minor_formatter(NullFormatter())
     for axes in panels:
         axes.grid(True, linewidth=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower left" if axes is panels[2] else "upper left")
     low = min(c[name][min(2, len(c[name]) - 1)] for c in curves.values() for name in held_out)
     high = max(c[name].max() for c in curves.values() for name in held_out)
     for axes in panels[:2]:

@@ -961,14 +961,15 @@ def train_vae(data_name, split, hidden, latents, batch, epochs, window, seed, op
         return value
 
     try:
-        fit(
-            vae, loss, OPTIMIZERS[optimizer](vae.parameters(), step_size), images.train, epochs=epochs,
-            batch_size=batch, rng=Generator([seed, 84]), prepare=binarize, progress=False,
-        )  # fmt: skip
+        with np.errstate(all="ignore"):  # of runs that diverge
+            fit(
+                vae, loss, OPTIMIZERS[optimizer](vae.parameters(), step_size), images.train, epochs=epochs,
+                batch_size=batch, rng=Generator([seed, 84]), prepare=binarize, progress=False,
+            )  # fmt: skip
+            bound = evaluation.elbo(vae, binarize(images.test, Generator(2)), Generator(3)).mean
     except TrainingError:  # the loss is NaN or infinite: the step size is too large
         return {"loss": [], "bound": None}
     losses = losses[: len(losses) // window * window]
-    bound = evaluation.elbo(vae, binarize(images.test, Generator(2)), Generator(3)).mean
     return {"loss": np.mean(np.reshape(losses, (-1, window)), axis=1).tolist(), "bound": bound}
 
 
