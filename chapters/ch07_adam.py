@@ -768,7 +768,7 @@ def averaged_classifier(run, seed):
 # %% [markdown]
 # ## One page for choosing
 #
-# Eight optimizers, each at the best of nine step sizes half a decade apart, on five functions of two numbers. "Ravine"
+# Eight optimizers, each at the best of 11 step sizes half a decade apart, on five functions of two numbers. "Ravine"
 # is a quadratic 100 times as steep across as along, with its axes as they are or turned by 45 degrees: the methods that
 # scale each number by itself see no ravine in the first, and have no remedy in the second. The start of "saddle" is
 # a thousandth off the ridge. "Noisy" has a gradient with noise of standard deviation 1; its value is the mean of many
@@ -878,19 +878,16 @@ def choosing(run):
     found = {}
     with np.errstate(over="ignore", invalid="ignore"):
         for (name, new), (title, function) in itertools.product(OPTIMIZERS.items(), FUNCTIONS.items()):
-            grid = 10 ** (MIDDLE[name] + 0.5 * np.arange(-4, 5))
+            grid = 10 ** (MIDDLE[name] + 0.5 * np.arange(-5, 6))
             runs = [(*descend(new, a, function, s.limit, s.draws, run.seed), a, i) for i, a in enumerate(grid)]
             found[title, name] = min(runs, key=lambda r: r[:2])
     rows = []
     for (title, name), (steps, height, _, step_size, i) in found.items():
-        note = (
-            f"to {FUNCTIONS[title][3]:g}, step size {step_size:.2g}{', at the edge of its grid' if i in (0, 8) else ''}"
-        )
-        if math.isinf(steps):
-            steps, note = (
-                math.nan,
-                f"to {FUNCTIONS[title][3]:g}: not within {s.limit} steps; {height:.2g} with {step_size:.2g}",
-            )
+        note = f"to {FUNCTIONS[title][3]:g}"
+        if math.isfinite(steps):
+            note += f", step size {step_size:.2g}" + (", at the edge of its grid" if i in (0, 10) else "")
+        else:
+            steps, note = math.nan, f"{note}: not within {s.limit} steps; {height:.2g} with {step_size:.2g}"
         rows.append(Row(f"{title}: {name}", steps, unit="steps", note=note))
     rows.sort(key=lambda row: list(FUNCTIONS).index(row.what.split(":")[0]))
 
@@ -931,7 +928,7 @@ def functions_figure(found):
             panel(
                 axes, title + (f", to {function[3]:g}" if axes is line[0] else ""), r"$\theta_1$", r"$\theta_2$", False
             )
-    fig.suptitle("Each at the best of nine step sizes: a marker for every fifth step", fontsize=10)
+    fig.suptitle("Each at the best of 11 step sizes: a marker for every fifth step", fontsize=10)
     return fig
 
 
@@ -1015,6 +1012,7 @@ def choose_for_vae(run):
         count = (reached[0] + 1) * s.window if len(reached) else math.nan
         rows.append(Row(f"VAE: {name}, to a loss of {aim:.1f}", count, unit="steps", note="SGD's at its end"))
 
+    floor = 1.6 * max(ends.values())
     fig = plots.figure(10.0, 7.6)
     panels = fig.subplots(2, 2, sharey="row")
     for column, names in enumerate((list(OPTIMIZERS)[:4], list(OPTIMIZERS)[4:])):
@@ -1023,10 +1021,15 @@ def choose_for_vae(run):
             curve = curves[name, best[name]]
             at = s.window * np.arange(1, len(curve) + 1)
             top.plot(at, curve, label=f"{name}, {best[name]:g}", **plots.style(i, len(curve)))
-            y = [ends[name, a] if math.isfinite(ends[name, a]) else np.nan for a in grids[name]]
+            y = np.maximum([ends[name, a] for a in grids[name]], floor)
             bottom.semilogx(grids[name], y, label=name, **plots.style(i) | {"markevery": 1})
         panel(top, "each at its best step size", "step", "training loss, nats per image")
-        panel(bottom, f"after {s.epochs} epochs", "step size", "test bound, nats per image")
+        panel(
+            bottom,
+            f"after {s.epochs} epochs (worse or diverged: at the lower edge)",
+            "step size",
+            "test bound, nats per image",
+        )
         top.legend(fontsize=7)
         bottom.legend(fontsize=7)
     low = min(min(c) for c in curves.values() if c)
