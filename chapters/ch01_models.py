@@ -741,7 +741,7 @@ def em(run):
     rng, taken = Generator([run.seed, 46]), [1, 2, 4, 8, 16, 32, 64, 128]
     local = [divergence(vae, test, fine, *climb(vae, test, prior, prior, rng, steps)) for steps in taken]
     means, taken = np.mean(local, axis=1), E_SAMPLES * np.array(taken)
-    panels[2].plot(taken, means, label="local parameters, from the prior", **plots.style(1, len(taken)))
+    panels[2].plot(taken, means, label="local, from the prior", **plots.style(1, len(taken)))
     panels[2].axhline(encoder.mean(), color="k", linewidth=1.3, label="encoder")
     rows.append(Row("new images, KL(q || p(z | x)), encoder", encoder.mean(), note="no gradient through the decoder"))
     for steps, value in list(zip(taken, means, strict=True))[3::4]:
@@ -768,7 +768,7 @@ def em(run):
     panels[2].yaxis.set_minor_formatter(NullFormatter())
     for axes in panels:
         axes.grid(True, linewidth=0.3)
-        axes.legend(fontsize=8, loc="lower left" if axes is panels[2] else "upper left")
+        axes.legend(fontsize=8, loc="upper right" if axes is panels[2] else "upper left")
     low = min(c[name][min(2, len(c[name]) - 1)] for c in curves.values() for name in held_out)
     high = max(c[name].max() for c in curves.values() for name in held_out)
     for axes in panels[:2]:
