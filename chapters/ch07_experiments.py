@@ -220,7 +220,7 @@ def correction_figure(steps, loss, epoch, s):
                 axes.set_xlabel("log10 of the step size")
             if j == 0:
                 axes.set_ylabel("minus the bound, nats")
-    panels[0, 0].legend(fontsize=8, loc="upper center")
+    panels[1, 0].legend(fontsize=8, loc="upper center")
     title = f"{s.data}, {s.images:,} images: training loss in epoch {epoch} (worse or diverged: at the upper edge)"
     fig.suptitle(title, fontsize=10)
     return fig
