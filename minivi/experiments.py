@@ -174,7 +174,7 @@ def run_experiments(
     results = []
     for entry in find(key):
         report(f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {entry.minutes[budget]:g} min)")
-        begun, cpu = time.monotonic(), time.process_time()
+        begun, cpu = time.monotonic(), sum(os.times()[:4])
         run = Run(entry, budget, data, seed, out, resume, progress, shared)
         result = entry.function(run)
         seconds = time.monotonic() - begun
@@ -188,7 +188,8 @@ def run_experiments(
             "settings": vars(run.settings),
             "seed": seed,
             "seconds": round(seconds, 1),
-            "cpu_seconds": round(time.process_time() - cpu, 1),  # of all threads, whatever else the machine did
+            # Of all threads and of a sweep's processes, whatever else the machine did
+            "cpu_seconds": round(sum(os.times()[:4]) - cpu, 1),
             **environment(),
             "table": [vars(row) for row in result.rows],
             "claims": [{**vars(claim), "holds": claim.ok} for claim in result.claims],

@@ -68,6 +68,21 @@ def test_run_writes_table_figure_and_numbers(chapter, capsys, tmp_path, key):
     assert (tmp_path / "out" / "ch99_toy_sum.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_cpu_seconds_count_child_processes(chapter, capsys, tmp_path):
+    """A sweep works in processes of its own, whose time is the experiment's."""
+    (chapter / "ch98_child.py").write_text(
+        "import subprocess, sys\n"
+        "from minivi.experiments import Result, experiment\n"
+        "busy = 'import time\\nwhile time.process_time() < 0.5: pass'\n"
+        "@experiment('busy', title='', mirrors='', budgets={'quick': {}}, minutes={'quick': 0.1})\n"
+        "def child(run):\n"
+        "    subprocess.run([sys.executable, '-c', busy], check=True)\n"
+        "    return Result([])\n"
+    )
+    assert run(capsys, "run", "ch98_child", "--out", str(tmp_path / "out"))[0] == 0
+    assert json.loads((tmp_path / "out" / "ch98_child_busy.json").read_text())["cpu_seconds"] >= 0.4
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
