@@ -463,7 +463,7 @@ def dlvm(run):
             rows.append(Row(f"{j} latents, log10 of the CPU seconds", math.log10(seconds[j]), unit="", note=note))
         label = "20 latents: log10 of the grid's CPU seconds, against the age of the universe"
         claims.append(Claim(math.log10(seconds[20]), ">=", math.log10(PERIODS["the universe's age"]), 0.0, label))
-        numbers["seconds"] = {"measured": sorted(cost), **{str(j): value for j, value in seconds.items()}}
+        numbers["CPU seconds of a grid"] = {"measured": sorted(cost), **{str(j): value for j, value in seconds.items()}}
         second.plot(sorted(cost), [seconds[j] for j in sorted(cost)], label="grids that were run", **plots.style(0))
         later = range(last, 21)
         second.plot(later, [seconds[j] for j in later], label="extrapolated", **(plots.style(1) | {"marker": ""}))

@@ -193,8 +193,8 @@ def run_experiments(
             **environment(),
             "table": [vars(row) for row in result.rows],
             "claims": [{**vars(claim), "holds": claim.ok} for claim in result.claims],
-            **result.numbers,
         }
+        about = dict(**about, **result.numbers)  # unlike |, an error if numbers have one of these names
         stem = f"{entry.chapter}_{entry.name}"
         for name, fig in result.figures.items():
             path = out / (f"{stem}_{name}.png" if name else f"{stem}.png")

@@ -68,6 +68,13 @@ def test_run_writes_table_figure_and_numbers(chapter, capsys, tmp_path, key):
     assert (tmp_path / "out" / "ch99_toy_sum.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_numbers_do_not_replace_what_is_known_of_a_run(chapter, monkeypatch, tmp_path):
+    (entry,) = experiments.find("ch99_toy.sum")
+    monkeypatch.setattr(entry, "function", lambda run: Result(numbers={"seconds": 1}))
+    with pytest.raises(TypeError, match="seconds"):
+        experiments.run_experiments("ch99_toy.sum", out=tmp_path)
+
+
 def test_cpu_seconds_count_child_processes(chapter, capsys, tmp_path):
     """A sweep works in processes of its own, whose time is the experiment's."""
     (chapter / "ch98_child.py").write_text(
