@@ -135,7 +135,7 @@ def harm(corrected, not_corrected, ceiling):
         "laptop": {"data": "mnist", "images": 20_000, "hidden": 500, "latents": 50, "halves": 2, "at": [10]},
         "paper": {"data": "mnist", "images": 60_000, "hidden": 500, "latents": 50, "halves": 2, "at": [10, 100]},
     },
-    minutes={"quick": 0.6, "laptop": 14, "paper": 420},
+    minutes={"quick": 0.4, "laptop": 10, "paper": 420},
 )
 def bias_correction(run):
     """Sweep Adam's hyperparameters; draw the loss by step size, with and without correction."""
@@ -495,7 +495,7 @@ NETWORK = {
         "laptop": {"data": "mnist", "images": 20_000, "hidden": "1000-1000", "epochs": 6},
         "paper": {"data": "mnist", "images": 60_000, "hidden": "1000-1000", "epochs": 200},
     },
-    minutes={"quick": 0.5, "laptop": 12, "paper": 1200},
+    minutes={"quick": 0.4, "laptop": 11, "paper": 1200},
 )
 def mlp(run):
     """Race five optimizers, by iterations and by seconds."""
@@ -549,7 +549,7 @@ PYTORCH = {"1000-1000": (3.0, 2.0), "": (9.7, 7.7)}
         "laptop": {"data": "mnist", "epochs": 5, "network": "1000-1000", "seeds": 8},
         "paper": {"data": "mnist", "epochs": 5, "network": "1000-1000", "seeds": 8},
     },
-    minutes={"quick": 0.2, "laptop": 6, "paper": 6},
+    minutes={"quick": 0.2, "laptop": 3.5, "paper": 3.5},
 )
 def classifier(run):
     """Train each by two seeds, and by six more; tabulate test errors."""
