@@ -4,6 +4,12 @@ Every public name has an entry in CASES: the textbook formula, which is safe onl
 (long double beside float64, float64 beside float32), and the scale of its terms, in which errors are counted.
 """
 
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import numba
 import numpy as np
 import pytest
@@ -462,3 +468,21 @@ def test_any_numbers(name, x):
     with np.errstate(over="ignore"):
         exact = wide.astype(np.float32)
     np.testing.assert_allclose(getattr(kernels, name)(x), exact, rtol=1e-6, atol=1e-5)
+
+
+@needs_jit
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep what is freed")
+def test_freed_memory_is_kept():
+    """A training step's arrays come and go: none is to cost a page fault every time."""
+    code = (
+        "import resource, numpy as np, minivi.kernels\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def step(): return len([np.ones(800_000, np.float32) for _ in range(20)])\n"
+        "step(); before = faults(); step(); print(faults() - before)\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    root = Path(__file__).resolve().parents[1]
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=variables, cwd=root, capture_output=True, text=True, check=True
+    )
+    assert int(found.stdout) < 100  # of 15,600 pages
