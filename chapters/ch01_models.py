@@ -28,7 +28,7 @@ from scipy.special import betaln, expit, rel_entr, softmax
 
 from minivi import data, evaluation, mcmc, nn, ops, optim, plots
 from minivi.distributions import Bernoulli, Categorical, Normal
-from minivi.experiments import Claim, ExperimentError, Result, Row, check, experiment
+from minivi.experiments import Claim, Result, Row, check, experiment
 from minivi.models import VAE, Classifier
 from minivi.nn import Module
 from minivi.random import Generator
@@ -66,14 +66,6 @@ STEP_SIZE, MOMENTUM, PATIENCE = 0.02, 0.9, 10
 METHODS = ("maximum likelihood", "maximum a posteriori", "early stopping")
 
 
-def labelled(run):
-    """The images; an error if nobody has said what they show."""
-    images = run.images()
-    if images.train_labels is None or images.test_labels is None:
-        raise ExperimentError(f"{images.name} has no labels to predict; run with --data digits or mnist")
-    return images
-
-
 def new_classifier(images, hidden, seed):
     """A network with one hidden layer of ReLU, and its loss: minus the mean log-probability of a minibatch."""
     classes = int(images.train_labels.max()) + 1
@@ -92,7 +84,7 @@ def judge(model, x, labels):
 
 def classify(run, count, epochs, method, seed):
     """Train on ``count`` images: curves over updates, and the test images' nats and % of errors at the end."""
-    s, images = run.settings, labelled(run)
+    s, images = run.settings, run.images(labels=True)
     order = Generator([seed, 11]).permutation(len(images.train))
     whole = images.test, images.test_labels
     train, held_out = ((images.train[i], images.train_labels[i]) for i in (order[:count], order[-s.validation :]))
@@ -261,7 +253,7 @@ def measure(gradient, draw, n, m, draws, rng):
 )
 def minibatch(run):
     """Variance over batch sizes for both ways to draw, at the start and after training, against the exact one."""
-    s, images = run.settings, labelled(run)
+    s, images = run.settings, run.images(labels=True)
     x, labels = images.train[: s.count], images.train_labels[: s.count]
     n, sizes = len(x), np.array(s.sizes)
     model, loss = new_classifier(images, s.hidden, run.seed)

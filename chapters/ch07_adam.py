@@ -664,7 +664,7 @@ AVERAGED = {"step_size": 1e-3, "batch": 100, "latents": 20}
 )  # fmt: skip
 def averaging(run):
     """Last iterate and average on noisy quadratics, a VAE and a classifier."""
-    s = run.settings
+    s, _ = run.settings, run.images(labels=True)  # other data are refused now, not after minutes
     fig = plots.figure(10.0, 7.2)
     panels = fig.subplots(2, 2).ravel()
     rows, claims, numbers = [], [], {}
@@ -874,7 +874,7 @@ CHOOSING = {"latents": 20, "batch": 100, "grid": 5, "seeds": 2, "window": 50}
 )  # fmt: skip
 def choosing(run):
     """Best step size of each optimizer on each problem, with pictures of the ways they take."""
-    s = run.settings
+    s, _ = run.settings, run.images()  # as above
     found = {}
     with np.errstate(over="ignore", invalid="ignore"):
         for (name, new), (title, function) in itertools.product(OPTIMIZERS.items(), FUNCTIONS.items()):

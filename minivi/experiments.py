@@ -100,8 +100,12 @@ class Run:
         self.folder = Path(out) / experiment.chapter
         self.resume, self.progress, self.shared = resume, progress, shared
 
-    def images(self) -> Any:
-        """The data set that the settings name, in their split if it has that; read once for a chapter."""
+    def images(self, labels: bool = False) -> Any:
+        """The data set that the settings name, in their split if it has that; read once for a chapter.
+
+        Raises:
+            ExperimentError: it holds no images; or, with ``labels``, nobody has said what they show.
+        """
         from minivi import data
 
         name, split = self.settings.data, getattr(self.settings, "split", None)
@@ -109,7 +113,12 @@ class Run:
         key = "images", name, split if split in splits else splits[0]
         if key not in self.shared:
             self.shared[key] = data.load(*key[1:])
-        return self.shared[key]
+        images = self.shared[key]
+        if not isinstance(images.train, np.ndarray):
+            raise ExperimentError(f"{name} holds texts, not images; run with --data digits or mnist")
+        if labels and (images.train_labels is None or images.test_labels is None):
+            raise ExperimentError(f"{name} has no labels to predict; run with --data digits or mnist")
+        return images
 
     def fit(self, name: str, model: Any, loss: Callable, optimizer: Any, train: np.ndarray, **options: Any) -> Any:
         """:func:`minivi.training.fit` with a checkpoint folder of this ``name``, resumed and shown as the run says."""

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
-from minivi import cli, experiments, plots
+from minivi import cli, data, experiments, plots
 from minivi.experiments import Claim, Result, Row
 from minivi.training import load_arrays
 
@@ -73,6 +75,24 @@ def test_numbers_do_not_replace_what_is_known_of_a_run(chapter, monkeypatch, tmp
     monkeypatch.setattr(entry, "function", lambda run: Result(numbers={"seconds": 1}))
     with pytest.raises(TypeError, match="seconds"):
         experiments.run_experiments("ch99_toy.sum", out=tmp_path)
+
+
+def test_images_refuse_what_an_experiment_cannot_use(chapter, monkeypatch):
+    (entry,) = experiments.find("ch99_toy.sum")
+    sets = {
+        "frey": SimpleNamespace(train=np.zeros((2, 3)), train_labels=None, test_labels=None),
+        "polarity": SimpleNamespace(train=csr_array((2, 3)), train_labels=np.zeros(2), test_labels=np.zeros(2)),
+    }
+    monkeypatch.setattr(data, "load", lambda name, split: sets[name])
+
+    def images(name, **options):
+        return experiments.Run(entry, "quick", name, 0, "out", False, False, {}).images(**options)
+
+    assert images("frey") is sets["frey"]
+    with pytest.raises(experiments.ExperimentError, match="frey has no labels to predict; run with"):
+        images("frey", labels=True)
+    with pytest.raises(experiments.ExperimentError, match="polarity holds texts, not images; run with"):
+        images("polarity", labels=True)
 
 
 def test_cpu_seconds_count_child_processes(chapter, capsys, tmp_path):
