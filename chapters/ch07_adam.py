@@ -664,7 +664,8 @@ AVERAGED = {"step_size": 1e-3, "batch": 100, "latents": 20}
 )  # fmt: skip
 def averaging(run):
     """Last iterate and average on noisy quadratics, a VAE and a classifier."""
-    s, _ = run.settings, run.images(labels=True)  # other data are refused now, not after minutes
+    s = run.settings
+    run.images(labels=True)  # data without are refused now, not after minutes
     fig = plots.figure(10.0, 7.2)
     panels = fig.subplots(2, 2).ravel()
     rows, claims, numbers = [], [], {}
@@ -827,7 +828,7 @@ FUNCTIONS = {
     "Rosenbrock": (rosenbrock, rosenbrock_gradient, (-1.2, 1.0), 0.1, 0.0, (-2.0, 1.8, -1.0, 2.6)),
     "ravine": (*quadratic(turned(0.0)), (-3.0, 1.0), 0.01, 0.0, (-3.6, 1.6, -1.5, 1.7)),
     "ravine, turned": (*quadratic(turned(np.pi / 4)), (-2.83, -1.41), 0.01, 0.0, (-3.4, 1.4, -3.0, 1.4)),
-    "saddle": (saddle, saddle_gradient, (1.5, 1e-3), 0.01, 0.0, (-1.2, 1.8, -0.6, 1.6)),
+    "saddle": (saddle, saddle_gradient, (1.5, 1e-3), 0.01, 0.0, (-1.2, 1.8, -1.4, 1.6)),
     "noisy": (*quadratic(np.diag([1.0, 10.0])), (-3.0, 1.0), 0.02, 1.0, (-3.6, 1.6, -1.2, 1.4)),
 }
 
@@ -874,7 +875,8 @@ CHOOSING = {"latents": 20, "batch": 100, "grid": 5, "seeds": 2, "window": 50}
 )  # fmt: skip
 def choosing(run):
     """Best step size of each optimizer on each problem, with pictures of the ways they take."""
-    s, _ = run.settings, run.images()  # as above
+    s = run.settings
+    run.images()  # other data are refused now, not after minutes
     found = {}
     with np.errstate(over="ignore", invalid="ignore"):
         for (name, new), (title, function) in itertools.product(OPTIMIZERS.items(), FUNCTIONS.items()):

@@ -139,7 +139,7 @@ def harm(corrected, not_corrected, ceiling):
 )
 def bias_correction(run):
     """Sweep Adam's hyperparameters; draw the loss by step size, with and without correction."""
-    s, _ = run.settings, run.images()  # other data are refused here, before the cells are
+    s, images = run.settings, run.images()
     steps = np.linspace(-5, -1, 4 * s.halves + 1).tolist()
     keys = [(b1, b2, c) for b1 in BETA1 for b2 in BETA2 for c in (1, 0)]
     shared = {"source": s.data, "images": s.images, "hidden": s.hidden, "latents": s.latents}
@@ -153,7 +153,7 @@ def bias_correction(run):
     curves = np.array(found, np.float64).reshape(len(steps), len(keys), -1)[::-1]  # None becomes NaN
     curves = np.where(np.isfinite(curves), curves, np.inf)
     rows, claims, figures, numbers = [], [], {}, {"log_step": steps, "keys": keys, "loss": curves}
-    ceiling = loaded(s.data).train.shape[1] * math.log(2)
+    ceiling = images.train.shape[1] * math.log(2)
     for epoch in s.at:
         loss = {key: curves[:, i, epoch - 1] for i, key in enumerate(keys)}
         more_rows, more_claims = judge_correction(loss, epoch, ceiling)
@@ -434,7 +434,8 @@ LOGISTIC = {
 )
 def logistic(run):
     """Race three optimizers on three problems."""
-    s, _ = run.settings, run.images(labels=True)  # as above
+    s = run.settings
+    run.images(labels=True)  # data without are refused here, before the cells are
     reviews = s.reviews
     if reviews == "polarity" and data.describe("imdb")["cached"]:
         reviews = "imdb"
@@ -499,7 +500,8 @@ NETWORK = {
 )
 def mlp(run):
     """Race five optimizers, by iterations and by seconds."""
-    s, _ = run.settings, run.images(labels=True)  # as above
+    s = run.settings
+    run.images(labels=True)  # data without are refused here, before the cells are
     grid = {
         name: [{"optimizer": name, "step_size": a, "momentum": 0.9, "annealed": 0} for a in sizes]
         for name, sizes in NETWORK.items()
@@ -553,7 +555,8 @@ PYTORCH = {"1000-1000": (3.0, 2.0), "": (9.7, 7.7)}
 )
 def classifier(run):
     """Train each by two seeds, and by six more; tabulate test errors."""
-    s, _ = run.settings, run.images(labels=True)  # as above
+    s = run.settings
+    run.images(labels=True)  # data without are refused here, before the cells are
     models = {"network": s.network, "logistic regression": ""}
     shared = {"source": s.data, "images": 10**6, "input_dropout": 0.0, "hidden_dropout": 0.0, "optimizer": "Adam"}
     shared |= {"step_size": 1e-3, "momentum": 0.9, "annealed": 0, "weight_decay": 0.0, "epochs": s.epochs}
