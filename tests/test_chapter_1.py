@@ -40,6 +40,24 @@ def test_e_step_finds_the_best_factorised_gaussian(chapter):
     assert (start == 0).all()
 
 
+def test_e_step_is_a_natural_gradient(chapter):
+    """One step from q: the slope in mu in units of the Fisher information 1 / sigma^2, in log sigma of 2.
+
+    In closed form for a linear-Gaussian model; mu's pairs of samples have no noise there.
+    """
+    w, sigma = Generator(1).standard_normal((2, 5)), 0.3
+    model = SimpleNamespace(dtype=np.dtype("float64"), decode=lambda z: Normal(z @ w, np.full(5, np.log(sigma))))
+    precision = np.eye(2) + w @ w.T / sigma**2
+    x, s = Generator(2).standard_normal((1, 5)), 0.05
+    mean = np.linalg.solve(precision, w @ x.T / sigma**2).T
+    mu, log_sigma = mean + [[0.004, -0.002]], np.full((1, 2), np.log(s))
+    found = chapter.climb(model, x, mu, log_sigma, Generator(3), steps=1, samples=20_000)
+    slope = -(mu - mean) @ precision
+    np.testing.assert_allclose(found[0] - mu, chapter.RATE * s**2 * slope, rtol=1e-8)
+    expected = chapter.RATE / 2 * (1 - s**2 * np.diag(precision))
+    np.testing.assert_allclose(found[1] - log_sigma, [expected], atol=0.02)
+
+
 def test_local_bound_is_the_encoders_for_its_own_q(chapter):
     """The same q, the same noise: what the library calls elbo."""
     vae = tiny(2)

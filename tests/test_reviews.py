@@ -13,7 +13,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 
-from minivi import data
+from minivi import data, optim
+from minivi.models import Classifier
+from minivi.random import Generator
 
 
 def refused(match):
@@ -267,6 +269,19 @@ def test_a_cell_that_diverges_says_so(chapter):
     found = chapter.classify(**CELL | {"optimizer": "Nesterov", "hidden": "20", "step_size": 1e30, "annealed": 0})
     assert found["loss"][-1] is None
     assert chapter.speed(found) == np.inf
+
+
+def test_nothing_is_noted_from_the_step_on_at_which_a_run_diverges(chapter):
+    """1, then 4e400, which is infinite: neither that nor its second is left, nor what comes of asking for the cause."""
+    model = Classifier(1, [], 1, rng=Generator(0), dtype="float64")
+    weight = model.parameters()[0]
+    weight.assign(np.ones((1, 1)))
+    loss = lambda x, rng: (weight * weight).sum()
+    found = chapter.descend(
+        model, loss, optim.SGD([weight], 1e200), np.zeros((4, 1)), epochs=1, batch=1, rng=Generator(0)
+    )
+    assert found[0, 0] == 1.0
+    assert_array_equal(np.isnan(found), [[False, True, True, True]] * 2)
 
 
 def test_what_leaving_the_correction_out_costs(chapter):
