@@ -32,6 +32,7 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, njit, prange, types
 from numba.core.caching import FunctionCache
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 # Contraction (a * b + c in one instruction) and no signed zeros; never "no NaNs", since kernels propagate them, nor
@@ -78,6 +79,16 @@ if "NUMBA_THREADING_LAYER" not in os.environ and "NUMBA_THREADING_LAYER_PRIORITY
     numba.config.THREADING_LAYER_PRIORITY = ["tbb", "omp", "workqueue"]
 
 _threads = None
+
+
+# What kernels are compiled for: the CPU's name, and its features as LLVM writes them.
+CPU, FEATURES = cpu_target.target_context.codegen().magic_tuple()[1:]
+
+
+def instruction_set() -> str:
+    """The vector instructions that kernels use, "avx512" or "avx2", else the CPU's name: sums round differently."""
+    features = FEATURES.split(",")
+    return "avx512" if "+avx512f" in features else "avx2" if "+avx2" in features else CPU
 
 
 def get_threads() -> int:

@@ -47,10 +47,9 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from .jit import chunk, get_threads, launch, rows, set_threads
+from .jit import CPU, FEATURES, chunk, get_threads, instruction_set, launch, rows, set_threads
 from .reference.matmul import Ranges, check_binary, checked_shape
 from .reference.matmul import masked_weight_gradient as blas_weight_gradient
 from .reference.matmul import matmul as blas_matmul
@@ -67,10 +66,8 @@ __all__ = [
     "set_matmul_backend",
 ]
 
-_CPU, _FEATURES = cpu_target.target_context.codegen().magic_tuple()[1:]
-
 # Bytes of a vector register; rows of a tile; length of a block of k, of which a panel takes 24 KB.
-VECTOR, MR, DEPTH = (64, 8, 128) if "+avx512f" in _FEATURES.split(",") else (32, 4, 256)
+VECTOR, MR, DEPTH = (64, 8, 128) if instruction_set() == "avx512" else (32, 4, 256)
 BLOCK = 1024  # rows in a block of A, which the outer caches stream
 BY_COLUMNS, BY_ROWS, MASKED_K, MASKED_ROWS = range(4)  # what threads share out, and what a mask spares
 
@@ -454,7 +451,7 @@ def matmul_backend(dtype=np.float32) -> str:
         if choice not in ("jit", "blas", "auto"):
             raise ValueError(f"MINIVI_MATMUL is {choice!r}; set it to jit, blas or auto")
         if choice == "auto":
-            choice = _remembered(dtype) if {"+avx2", "+fma"} <= set(_FEATURES.split(",")) else "blas"
+            choice = _remembered(dtype) if {"+avx2", "+fma"} <= set(FEATURES.split(",")) else "blas"
         set_matmul_backend(choice, dtype)
     return _backends[dtype]
 
@@ -482,7 +479,7 @@ def _remembered(dtype):
     """The automatic choice: from the user's cache folder, or measured and, where possible, written there."""
     folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "minivi")
     path = os.path.join(folder, "matmul.json")
-    key = f"{dtype} on {_CPU} with numpy {np.__version__} and numba {numba.__version__}"
+    key = f"{dtype} on {CPU} with numpy {np.__version__} and numba {numba.__version__}"
     try:
         with open(path, encoding="utf-8") as file:
             choices = dict(json.load(file))

@@ -18,3 +18,8 @@ def get_threads() -> int:
 
 def set_threads(count: int) -> None:
     """Accepts any count, since the results would be the same."""
+
+
+def instruction_set() -> str:
+    """NumPy's own."""
+    return "numpy"
