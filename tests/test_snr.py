@@ -32,16 +32,23 @@ def test_moments_are_numpys():
         np.testing.assert_allclose(ratio, np.abs(mean) / np.sqrt(variance), rtol=1e-12)
 
 
-def test_errors_and_bias():
-    """Over 1,000 repeats: the stated error is the ratio's spread, the squared ratio is unbiased, the plain one not."""
+def test_stated_error_is_the_spread():
+    """Over 1,000 repeats of 100 draws, which the delta method needs, at ratios where the modulus is harmless."""
+    runs = [evaluation.gradient_moments(noisy([2, i], far=2.0), 100) for i in range(1000)]
+    for i, (mean, std) in enumerate(zip(TRUE_MEAN, TRUE_STD, strict=True)):
+        large = np.abs(2.0 + mean) / std > 0.7
+        assert large.any()
+        stated = np.mean([r.snr_error()[i] for r in runs], axis=0)
+        np.testing.assert_allclose(np.std([r.snr()[i] for r in runs], axis=0)[large], stated[large], rtol=0.1)
+
+
+def test_squared_ratio_has_no_bias():
+    """Over 1,000 repeats; the plain one has."""
     runs = [evaluation.gradient_moments(noisy([2, i]), 20) for i in range(1000)]
     others = [evaluation.gradient_moments(noisy([3, i], louder=3.0), 12) for i in range(1000)]
     for i, (mean, std) in enumerate(zip(TRUE_MEAN, TRUE_STD, strict=True)):
         snr = np.abs(mean) / std
-        large = snr > 1.0  # where the modulus is harmless
         ratios = np.stack([r.snr()[i] for r in runs])
-        stated = np.mean([r.snr_error()[i] for r in runs], axis=0)
-        np.testing.assert_allclose(ratios.std(axis=0)[large], stated[large], rtol=0.15)
         alone = np.stack([r.squared_snr()[i] for r in runs])
         below = np.stack([r.squared_snr(other)[i] for r, other in zip(runs, others, strict=True)])
         for squares, right in ((alone, snr**2), (below, (snr / 3) ** 2)):

@@ -1,0 +1,106 @@
+"""What no formula holds: the order of layers, where dropout and noise go, what flows start from, default axes."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp, softmax
+
+from minivi import nn, ops
+from minivi.flows import LOG_E_MINUS_1, Planar, Radial
+from minivi.models import VAE, LayeredVAE
+from minivi.models.classifier import Classifier
+from minivi.random import Generator
+from minivi.tensor import Tensor
+
+CUBE = np.random.default_rng(0).normal(size=(2, 3, 4))
+
+
+def shapes(network):
+    return [layer.weight.shape for layer in network.layers]
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_the_decoder_mirrors_the_encoder(likelihood):
+    vae = VAE(9, (7, 5), 2, likelihood, rng=Generator(0))
+    outputs = 9 if likelihood == "bernoulli" else 18
+    assert shapes(vae.encoder) == [(9, 7), (7, 5), (5, 4)]
+    assert shapes(vae.decoder) == [(2, 5), (5, 7), (7, outputs)]
+
+
+def test_each_layer_mirrors_its_own():
+    layered = LayeredVAE(9, [(7, 6), (5, 4)], [3, 2], rng=Generator(0))
+    assert [shapes(e) for e in layered.encoders] == [[(9, 7), (7, 6), (6, 6)], [(3, 5), (5, 4), (4, 4)]]
+    assert [shapes(d) for d in layered.decoders] == [[(3, 6), (6, 7), (7, 9)], [(2, 4), (4, 5), (5, 6)]]
+
+
+def test_images_come_of_drawn_latents_in_every_layer():
+    """A top layer that nothing hears, a middle one of standard deviation 2 and an identity: pixels tell the middle."""
+    layered = LayeredVAE(1, [(), ()], [1, 1], rng=Generator(0), init=nn.normal(0.0), dtype="float64")
+    top, bottom = layered.decoders[1].layers[0], layered.decoders[0].layers[0]
+    top.bias.assign(np.array([0.5, 2.0 * np.log(2.0)]))  # mean and log variance of z_1
+    bottom.weight.assign(np.array([[1.0]]))
+    means, draws = layered.sample(20_000, Generator(1))
+    z = np.log(means) - np.log1p(-means)
+    assert abs(z.mean() - 0.5) < 5 * 2 / np.sqrt(20_000)
+    assert abs(z.std() - 2.0) < 5 * 2 / np.sqrt(2 * 20_000)
+    assert set(np.unique(draws)) == {0.0, 1.0} and abs((draws - means).mean()) < 5 * 0.5 / np.sqrt(20_000)
+
+
+@pytest.mark.parametrize(("hidden", "kept"), [([], 0.9), ([1], 0.4)])
+def test_each_layer_drops_its_own_share(hidden, kept):
+    """One unit, always 1: of 20,000 data a tenth (an input) or 60 % (a hidden unit) are 0, the others 1 / kept."""
+    model = Classifier(1, hidden, 1, input_dropout=0.1, hidden_dropout=0.6, rng=Generator(0), init=nn.normal(0.0))
+    *lower, last = model.network.layers
+    for layer in lower:
+        layer.bias.assign(np.ones(1))  # whatever the input
+    last.weight.assign(np.ones((1, 1)))
+    logits = np.asarray(model(np.ones((20_000, 1), np.float32), Generator(1)).logits)
+    np.testing.assert_allclose(np.unique(logits), [0.0, 1.0 / kept], rtol=1e-6)
+    assert abs((logits > 0.0).mean() - kept) < 5 * np.sqrt(kept * (1.0 - kept) / 20_000)
+
+
+@pytest.mark.parametrize("context", [0, 3])
+def test_what_planar_and_radial_flows_start_from(context, rng):
+    """The identity, along a direction of length 1 or around a standard normal centre, whatever the context."""
+    z = rng.standard_normal((5, 40))
+    h = rng.standard_normal((5, context)) if context else None
+    planar, radial = (kind(40, Generator(2), context=context, dtype="float64") for kind in (Planar, Radial))
+    first = {flow: (flow.head.linear.bias if context else flow.head.values).data for flow in (planar, radial)}
+    u, w, b = np.split(first[planar], [40, 80])
+    np.testing.assert_allclose([w @ w, b.item()], [1.0, 0.0], atol=1e-15)
+    np.testing.assert_allclose(u, LOG_E_MINUS_1 * w)
+    centre, alpha, beta = np.split(first[radial], [40, 41])
+    assert abs(centre.mean()) < 4 / np.sqrt(40) and abs(centre.std() - 1.0) < 4 / np.sqrt(80)
+    assert alpha.item() == beta.item() == LOG_E_MINUS_1
+    for flow in (planar, radial):
+        if context:
+            weights = flow.head.linear.weight.data
+            assert abs(weights.std() - 0.01) < 4 * 0.01 / np.sqrt(2 * weights.size)
+        image, log_det = flow.forward(z, h)
+        room = 0.3 if context else 1e-12  # weights of 0.01 move a head by about 0.02
+        np.testing.assert_allclose(image, z, atol=room)
+        np.testing.assert_allclose(log_det, np.zeros(5), atol=40 * room)
+
+
+@pytest.mark.parametrize(
+    ("function", "right"),
+    [
+        (ops.sum, CUBE.sum()),
+        (ops.mean, CUBE.mean()),
+        (ops.max, CUBE.max()),
+        (ops.log_sum_exp, logsumexp(CUBE, axis=-1)),
+        (ops.log_softmax, np.log(softmax(CUBE, axis=-1))),
+        (ops.cumsum, np.cumsum(CUBE, axis=-1)),
+        (lambda x: ops.permute(x, np.array([3, 0, 2, 1])), CUBE[..., [3, 0, 2, 1]]),
+        (ops.transpose, CUBE.transpose()),
+        (lambda x: ops.concatenate([x, x]), np.concatenate([CUBE, CUBE], axis=0)),
+        (lambda x: ops.stack([x, x]), np.stack([CUBE, CUBE], axis=0)),
+        (ops.diagonal, np.diagonal(CUBE, axis1=-2, axis2=-1)),
+        (ops.tril, np.tril(CUBE)),
+    ],
+)
+def test_default_axes_in_three_dimensions(function, right):
+    """The last axis for densities and their kin, all for reductions, the first to join along."""
+    for x in (CUBE, Tensor(CUBE)):
+        found = np.asarray(function(x))
+        assert found.shape == np.shape(right)
+        np.testing.assert_allclose(found, right, rtol=1e-12)
