@@ -1,0 +1,151 @@
+"""The gate: do results keep their bits? Every experiment at `quick` and every check, beside those of another commit.
+
+    python tests/gate.py                          the working tree against the commit before HEAD
+    python tests/gate.py --against d709ba2        against any commit
+    python tests/gate.py --only ch02_aevb         some chapters
+
+Compared by hash: the weights that runs leave, their JSON key by key (seconds, cpu_seconds, commit and threads apart),
+their pictures, and what each check prints. A change that is meant is named by a trailer of a commit's message, and the
+gate then prints it with its reason instead of failing:
+
+    Changes: ch02_aevb.manifold_frey/* the grid is centred on the encoder's mean
+
+The first word is a pattern for the names that the gate prints. About 20 minutes for each of the two trees on two
+cores; a commit's fingerprint is kept in the cache folder, so that the next gate runs one tree alone.
+"""
+
+import argparse
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+VOLATILE = ("seconds", "cpu_seconds", "commit", "threads")
+
+
+def digest(content):
+    """Short, of bytes or of what JSON can hold."""
+    if not isinstance(content, bytes):
+        content = json.dumps(content, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def weights(path):
+    """The digest of a checkpoint's or weights' arrays, names included; optimizers' apart."""
+    from safetensors.numpy import load_file
+
+    found = hashlib.sha256()
+    for name, array in sorted(load_file(path).items()):
+        if not name.startswith(("optimizers.", "best.")):
+            found.update(f"{name.removeprefix('model.')} {array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
+
+
+def run(tree, *words, threads=1):
+    """A command of the tree's own minivi: its exit status and what it printed."""
+    environment = os.environ | {"PYTHONPATH": str(tree), "MINIVI_CHAPTERS": str(tree / "chapters"),
+                                "NUMBA_NUM_THREADS": str(threads), "COLUMNS": "400"}  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "minivi", *words], cwd=tree, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def fingerprint(tree, chapters):
+    """{name: digest} of everything that the tree's chapters leave at `quick`, and of its checks."""
+    found = {}
+    with tempfile.TemporaryDirectory() as out, ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def one(chapter):
+            status, text = run(tree, "run", chapter, "--quiet", "--out", f"{out}/{chapter}")
+            if status:
+                print(text[-2000:], file=sys.stderr)
+                found[f"{chapter}/failed"] = digest(text.splitlines()[-1:])
+            status, text = run(tree, "check", chapter, "--all")
+            for line in text.splitlines():
+                if re.search(r"  (ok|FAILED.*)$", line):
+                    name = f"check:{chapter}/{digest(re.split('  +', line.strip())[0:2])}"
+                    found[name] = found.get(name, "") + digest(line)[:6]
+            folder = Path(out, chapter)
+            for path in folder.rglob("*.json"):
+                about = json.loads(path.read_text())
+                if isinstance(about, dict) and "experiment" in about:
+                    for key in about.keys() - set(VOLATILE):
+                        found[f"{about['experiment']}/json:{key}"] = digest(about[key])
+            for path in folder.rglob("*.png"):
+                found[f"{chapter}.{path.stem.removeprefix(chapter + '_')}/picture"] = digest(path.read_bytes())
+            # Whatever the folders are called: the same sets of weights, each as often
+            found[f"{chapter}/weights"] = digest(sorted(map(weights, folder.rglob("*.safetensors"))))
+            print(f"  {chapter}", file=sys.stderr, flush=True)
+
+        list(pool.map(one, chapters))
+    return found
+
+
+def chapters_of(tree):
+    """The keys of a tree's chapters."""
+    return sorted(p.stem for p in (tree / "chapters").glob("*.py") if not p.stem.startswith("_"))
+
+
+def git(*words):
+    """What git prints, stripped."""
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *words], check=True, text=True, stdout=subprocess.PIPE
+    ).stdout.strip()
+
+
+def of_commit(commit, only):
+    """The fingerprint of a commit, from the cache folder or by running it."""
+    from minivi import kernels
+
+    name = f"{commit}-{kernels.instruction_set()}-{digest(only or 'all')}.json"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "minivi", "gate", name)
+    if cache.exists():
+        return json.loads(cache.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "tree")
+        git("worktree", "add", "--detach", "--force", str(tree), commit)
+        try:
+            found = fingerprint(tree, only or chapters_of(tree))
+        finally:
+            git("worktree", "remove", "--force", str(tree))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_text(json.dumps(found))
+    return found
+
+
+def main():
+    """Compare; exit status 1 if anything changed that no commit names."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--against", default="HEAD~1", help="a commit (default: HEAD~1)")
+    parser.add_argument("--only", nargs="*", help="chapters (default: all)")
+    args = parser.parse_args()
+    commit = git("rev-parse", args.against)
+    print(f"of {commit[:12]}:", file=sys.stderr)
+    before = of_commit(commit, args.only)
+    print("of the working tree:", file=sys.stderr)
+    after = fingerprint(ROOT, args.only or chapters_of(ROOT))
+    trailers = git("log", "--format=%(trailers:key=Changes,valueonly)", f"{commit}..HEAD").splitlines()
+    named = [trailer.split(maxsplit=1) for trailer in trailers if trailer.strip()]
+    unnamed = 0
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            what = "new" if name not in before else "gone" if name not in after else "changed"
+            reasons = [reason for pattern, *reason in named if fnmatch.fnmatch(name, pattern)]
+            unnamed += not reasons
+            print(f"{what}: {name}{': meant: ' + ' '.join(reasons[0]) if reasons else ''}")
+    print(f"{len(after)} hashes, {unnamed} changed without a name")
+    return 1 if unnamed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
