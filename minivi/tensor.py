@@ -301,6 +301,7 @@ def grad(
     *,
     cotangent: Any = None,
     differentiable: bool = False,
+    unused: str | None = None,
 ) -> Any:
     """Gradients of a scalar ``output`` with respect to ``inputs``.
 
@@ -309,15 +310,17 @@ def grad(
         inputs: a Tensor, or a sequence of them.
         cotangent: array of ``output``'s shape; the result is then the vector-Jacobian product.
         differentiable: return Tensors that can be differentiated again, instead of arrays.
+        unused: what an input gets on which ``output`` does not depend: "zeros", or "none" for None. By default zeros
+            too, but an ``output`` that depends on none of its inputs raises: its graph was lost.
 
     Returns:
-        The gradient, shaped like its input; for a sequence a list in its order. Zeros for an input on which ``output``
-        does not depend. Calling ``grad`` again on the same output gives the same answer: nothing is stored.
+        The gradient, an array shaped like its input; for a sequence a list in its order. Calling ``grad`` again on the
+        same output gives the same answer: nothing is stored.
 
     Raises:
         ValueError: ``output`` is not a scalar and no ``cotangent`` is given, or its shape is wrong.
         TypeError: ``output`` or an input is not a Tensor.
-        RuntimeError: a parameter has changed since the forward pass.
+        RuntimeError: ``output`` depends on no input, or a parameter has changed since the forward pass.
     """
     single = isinstance(inputs, (Tensor, np.ndarray))
     inputs = [inputs] if single else list(inputs)
@@ -329,6 +332,8 @@ def grad(
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
             raise TypeError(f"grad: input {i} is a {type(x).__name__}; wrap it as Tensor(x) before the computation")
+    if unused not in (None, "zeros", "none"):
+        raise ValueError(f"grad: unknown unused={unused!r}; use 'zeros' or 'none', or leave it out")
     if cotangent is None:
         if output.size != 1:
             raise ValueError(
@@ -338,13 +343,19 @@ def grad(
         cotangent = np.ones(output.shape, output.dtype)
     elif np.shape(cotangent) != output.shape:
         raise ValueError(f"grad: the cotangent has shape {np.shape(cotangent)}, the output{_by(output)} {output.shape}")
-    elif not isinstance(cotangent, Tensor):
+    elif not (differentiable and isinstance(cotangent, Tensor)):
         cotangent = np.asarray(cotangent, output.dtype)
     if differentiable and not isinstance(cotangent, Tensor):
         cotangent = _constant(cotangent)
 
     results = _results_between(inputs, output)
     wanted = {x._birth for x in inputs}
+    if inputs and not results and output._birth not in wanted and unused is None:
+        raise RuntimeError(
+            f"grad: the output{_by(output)} of shape {output.shape} does not depend on any input (of shapes "
+            f"{_shapes(inputs)}); compute it from them by ops, outside no_grad() and not through arrays, or pass "
+            "unused='zeros'"
+        )
     needed = wanted.union([result._birth for result in results])
     cotangents = {output._birth: cotangent}
     ours = set()  # births whose cotangent is an array made here, into which sums may be written
@@ -371,21 +382,28 @@ def grad(
                     gi = _sum_to(gi, target._data.shape, op.name)
                 key = target._birth
                 before = cotangents.get(key)
-                if before is None:
-                    cotangents[key] = gi
-                elif key in ours:
+                if key in ours:
                     before += gi
-                else:
-                    cotangents[key] = before + gi
-                    if not differentiable and type(before) is np.ndarray:
+                    continue
+                if before is not None:
+                    gi = before + gi
+                    if not differentiable:
                         ours.add(key)
-    gradients = [_finish(cotangents.get(x._birth), x, differentiable) for x in inputs]
-    if not differentiable:  # the caller may write into what he gets: no two share memory, none is a view
-        seen = {id(cotangent)}
-        for i, g in enumerate(gradients):
-            if id(g) in seen or g.base is not None or not g.flags.writeable:
-                gradients[i] = g.copy()
-            seen.add(id(gradients[i]))
+                if not differentiable and type(gi) is not np.ndarray:
+                    gi = np.asarray(gi)  # NumPy makes scalars of 0-d arrays: += would change a local name only
+                cotangents[key] = gi
+    gradients = []
+    seen = {id(cotangent)}
+    for x in inputs:
+        g = cotangents.get(x._birth)
+        if g is None and unused != "none":
+            zeros = np.zeros(x.shape, x.dtype)
+            g = _constant(zeros) if differentiable else zeros
+        # The caller may write into an array that he gets: no two share memory, none is a view.
+        if type(g) is np.ndarray and (id(g) in seen or g.base is not None or not g.flags.writeable):
+            g = g.copy()
+        seen.add(id(g))
+        gradients.append(g)
     return gradients[0] if single else gradients
 
 
@@ -419,13 +437,6 @@ def _results_between(inputs, output) -> list[Tensor]:
                 results.append(result)
                 break
     return results
-
-
-def _finish(g, x, differentiable):
-    if g is None:
-        g = np.zeros(x.shape, x.dtype)
-        return _constant(g) if differentiable else g
-    return g if isinstance(g, Tensor) else np.asarray(g)
 
 
 def _sum_to(g, shape, name):

@@ -28,6 +28,29 @@ def test_diamond_and_reuse():
     assert grad(z, x) == pytest.approx(3 * 9 + 2 * 3)
 
 
+@pytest.mark.parametrize(
+    ("f", "at", "gradient"),
+    [
+        (lambda x: x * x + x, 3.0, 7.0),
+        (lambda x: x * x + 2.0 * x + x, 3.0, 9.0),
+        (lambda x: x + x + x + x, 3.0, 4.0),
+        (lambda x: ops.tanh(x) + ops.sigmoid(x) + ops.softplus(x), 0.5, 1.643910780),
+        (lambda v: v.sum() * v.sum() + v.sum(), [1.0, 2.0], [7.0, 7.0]),
+        (lambda v: (lambda s: s * s + s)(v.sum()), [1.0, 2.0], [7.0, 7.0]),
+        (lambda v: (lambda n: (n - 1.0) ** 2 + n)(ops.sqrt(ops.square(v).sum())), [0.3, 0.4], [0.0, 0.0]),
+        (lambda v: (lambda n: (n - 1.0) ** 2 + n)(ops.sqrt(ops.square(v).sum())), [0.6, 0.8], [0.6, 0.8]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_scalar_gets_every_contribution(f, at, gradient, dtype):
+    """NumPy makes scalars of 0-d arrays, on which += changes a local name only."""
+    x = Tensor(at, dtype)
+    g = grad(f(x), x)
+    assert type(g) is np.ndarray and g.shape == x.shape and g.dtype == dtype
+    np.testing.assert_allclose(g, gradient, rtol=3e-7, atol=3e-7)
+    np.testing.assert_allclose(grad(f(x), x, differentiable=True).data, gradient, rtol=3e-7, atol=3e-7)
+
+
 def test_several_grads_on_one_forward_pass(rng):
     x, w = Tensor(rng.standard_normal(4)), Tensor(rng.standard_normal(4))
     a, b = (x * w).sum(), (x * x * w).sum()
@@ -58,7 +81,44 @@ def test_unconnected_input_gives_zeros():
     gx, gy = grad(x.sum(), [x, y])
     np.testing.assert_array_equal(gx, [1.0, 1.0])
     np.testing.assert_array_equal(gy, [[0.0]])
-    np.testing.assert_array_equal(grad(x.sum(), y, differentiable=True).data, [[0.0]])
+    gx, gy = grad(x.sum(), [x, y], differentiable=True)
+    np.testing.assert_array_equal(gy.data, [[0.0]])
+    gx, gy = grad(x.sum(), [x, y], unused="none")
+    assert gx.shape == (2,) and gy is None
+    np.testing.assert_array_equal(grad(x.sum(), y, unused="zeros"), [[0.0]])
+    assert grad(x.sum(), []) == []
+
+
+def _under_no_grad(p):
+    with no_grad():
+        return (p * p).sum()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        _under_no_grad,
+        lambda p: Tensor(3.0),
+        lambda p: Tensor(np.asarray(p)).sum(),
+        lambda p: Tensor([float(p[0]), float(p[1])]).sum(),
+        lambda p: (stop_gradient(p) * Tensor([1.0, 2.0])).sum(),
+    ],
+)
+def test_a_lost_graph_is_an_error(loss):
+    p = Parameter([1.0, 2.0])
+    with pytest.raises(RuntimeError, match=r"of shape \(\) does not depend on any input \(of shapes \(2,\)\); compute"):
+        grad(loss(p), p)
+    for differentiable in (False, True):
+        g = grad(loss(p), p, unused="zeros", differentiable=differentiable)
+        np.testing.assert_array_equal(np.asarray(g), [0.0, 0.0])
+        assert grad(loss(p), p, unused="none", differentiable=differentiable) is None
+
+
+def test_cotangent_may_be_a_tensor():
+    x = Tensor([1.0, 2.0])
+    g = grad(x * x, x, cotangent=Tensor([3.0, 5.0]))
+    assert type(g) is np.ndarray
+    np.testing.assert_array_equal(g, [6.0, 20.0])
 
 
 def test_gradient_of_an_intermediate_result():
@@ -150,7 +210,7 @@ def test_no_grad_and_stop_gradient(rng):
     with no_grad():
         y = (x * x).sum()
     assert isinstance(y, Tensor)
-    np.testing.assert_array_equal(grad(y, x), np.zeros(3))  # nothing recorded: y does not depend on x
+    np.testing.assert_array_equal(grad(y, x, unused="zeros"), np.zeros(3))  # nothing recorded
     z = (stop_gradient(x) * x).sum()
     np.testing.assert_array_equal(grad(z, x), x.data)
 
@@ -243,6 +303,7 @@ def test_tensor_owns_its_values():
         (lambda: grad(np.ones(1), Tensor(1.0)), TypeError, "nothing was recorded"),
         (lambda: grad(Tensor(1.0), np.ones(1)), TypeError, "input 0 is a ndarray; wrap it as Tensor"),
         (lambda: grad(Tensor([1.0, 2.0]), [], cotangent=np.ones(3)), ValueError, r"cotangent has shape \(3,\)"),
+        (lambda: grad(Tensor(1.0), [], unused="None"), ValueError, "unknown unused='None'; use 'zeros' or 'none'"),
         (lambda: Parameter([1.0]).assign([1.0, 2.0]), ValueError, r"shape \(1,\), the value \(2,\)"),
     ],
 )  # fmt: skip
