@@ -37,8 +37,16 @@ class _Mode(threading.local):
     checking = False
     usual = True  # recording and not checking: one look where two would be needed
 
-    def set(self, recording, checking):
+    def __init__(self):
+        self.before = []  # kept here, not by the blocks: one object may be entered twice, or by several threads
+
+    def enter(self, recording, checking):
+        self.before.append((self.recording, self.checking))
         self.recording, self.checking, self.usual = recording, checking, recording and not checking
+
+    def leave(self):
+        self.recording, self.checking = self.before.pop()
+        self.usual = self.recording and not self.checking
 
 
 _mode = _Mode()
@@ -47,12 +55,14 @@ _mode = _Mode()
 class Tensor:
     """A float32 or float64 array that :func:`grad` can differentiate with respect to.
 
+    A copy (``copy.copy``, ``copy.deepcopy``, unpickling) is a new leaf of its own: its values, without the graph.
+
     Args:
         data: anything that ``np.array`` takes, of floats; it is copied, so later writes into it do not reach the graph.
         dtype: "float32" or "float64"; by default that of ``data``.
 
     Raises:
-        TypeError: ``data`` is not of floats, or ``dtype`` is neither float32 nor float64.
+        TypeError: ``data`` is not of floats, or a list of Tensors, or ``dtype`` is neither float32 nor float64.
     """
 
     __slots__ = ("__weakref__", "_arrays", "_birth", "_data", "_kwargs", "_op", "_parents", "_saved")
@@ -65,11 +75,12 @@ class Tensor:
                 dtype = np.dtype(dtype)
             except TypeError:
                 raise TypeError(f"Tensor: unknown dtype {dtype!r}; use 'float32' or 'float64'") from None
+        _refuse_lists_of_tensors(data)
         array = np.array(data, dtype, order="C")
         if array.dtype not in FLOATS:
             mend = "use 'float32' or 'float64'" if dtype is not None else "pass floats, e.g. np.asarray(x, 'float64')"
             raise TypeError(f"Tensor: dtype {array.dtype} (shape {array.shape}) carries no gradient; {mend}")
-        self._data = array.astype(array.dtype.type, copy=False)  # NumPy's own dtype object: compared by identity below
+        self._data = _interned(array)
         self._op = None
         self._parents = ()
         self._birth = next(_births)
@@ -80,6 +91,9 @@ class Tensor:
         view = self._data.view()
         view.flags.writeable = False
         return view
+
+    def __reduce__(self):
+        return type(self), (self._data,)
 
     def __array__(self, dtype=None, copy=None):
         if copy or (dtype is not None and dtype != self._data.dtype):
@@ -140,8 +154,8 @@ class Parameter(Tensor):
         self._data[...] = value
         self._touch()
 
-    def __deepcopy__(self, memo):
-        return Parameter(self._data, self.name)  # with a birth of its own
+    def __reduce__(self):
+        return type(self), (self._data, self.name)
 
     def _touch(self) -> None:
         # A changed parameter is born again: graphs that hold the old value see an argument younger than its result.
@@ -165,6 +179,9 @@ class Primitive:
         self.takes = itertools.repeat(True) if joint else [*(v is not None for v in vjps), *[False] * 4]
         PRIMITIVES[self.name] = self
 
+    def __reduce__(self):
+        return self.name  # copied and pickled by name, as functions are
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result: a Tensor if an argument that has a vjp is one, else an array."""
         arrays, parents = [], []
@@ -186,14 +203,11 @@ class Primitive:
                 if dtype is None:
                     dtype = found
                 elif dtype is not found:
-                    raise TypeError(
-                        f"{self.name}: {dtype} and {found} do not mix (shapes {_shapes(args)}); "
-                        "make both one with np.asarray(x, 'float32') or Module.astype"
-                    )
+                    raise self._mixed(args, dtype, found)
             arrays.append(a)
             parents.append(parent)
         if convert or (numbers and dtype is None):
-            self._convert(arrays, dtype)
+            self._convert(args, arrays, dtype)
         elif numbers:
             arrays = [dtype.type(a) if type(a) is float else a for a in arrays]
         try:
@@ -225,23 +239,36 @@ class Primitive:
         result._birth = next(_births)
         return result
 
-    def _convert(self, arrays, dtype):
-        """Numbers, NumPy scalars and constant integer arrays take the floats' dtype; other arrays are refused."""
-        for i, (a, takes) in enumerate(zip(arrays, self.takes, strict=False)):
-            if not takes or (type(a) is np.ndarray and a.dtype in FLOATS):
-                continue
+    def _mixed(self, args, dtype, other):
+        return TypeError(
+            f"{self.name}: {dtype} and {other} do not mix (shapes {_shapes(args)}); "
+            "make both one with np.asarray(x, 'float32') or Module.astype"
+        )
+
+    def _convert(self, args, arrays, dtype):
+        """Numbers, lists and constant integer arrays take the dtype of the float arrays; other arrays are refused."""
+        variables = [i for i, takes in zip(range(len(arrays)), self.takes, strict=False) if takes]
+        for i in variables:
+            if isinstance(arrays[i], np.ndarray) and arrays[i].dtype in FLOATS:  # also of a subclass, or unpickled
+                arrays[i] = _interned(np.asarray(arrays[i]))
+                if dtype is not None and dtype is not arrays[i].dtype:
+                    raise self._mixed(args, dtype, arrays[i].dtype)
+                dtype = arrays[i].dtype
+        for i in variables:
+            a = arrays[i]
             if dtype is not None and isinstance(a, (int, float, np.generic)):
                 arrays[i] = dtype.type(a)
-                continue
-            a = np.asarray(a)
-            if a.dtype.kind in "biu" and dtype is not None:
-                a = a.astype(dtype)
-            if a.dtype not in FLOATS:
-                raise TypeError(
-                    f"{self.name}: argument {i} of dtype {a.dtype}, shape {a.shape}; only float32 and float64 carry "
-                    "gradients: convert it with np.asarray(x, 'float64')"
-                )
-            arrays[i] = a
+            elif not (isinstance(a, np.ndarray) and a.dtype in FLOATS):
+                _refuse_lists_of_tensors(a)
+                array = np.asarray(a)
+                if dtype is not None and (array.dtype.kind in "biu" or (array is not a and array.dtype in FLOATS)):
+                    array = array.astype(dtype)
+                if array.dtype not in FLOATS:
+                    raise TypeError(
+                        f"{self.name}: argument {i} of dtype {array.dtype}, shape {array.shape}; only float32 and "
+                        "float64 carry gradients: convert it with np.asarray(x, 'float64')"
+                    )
+                arrays[i] = array
 
     def pull(self, result, cotangent, needed, differentiable):
         """The cotangents of the arguments, given that of the ``result``; those of other arguments may be missing."""
@@ -258,6 +285,24 @@ class Primitive:
         if self.joint:
             return self.joint(cotangent, saved, *args, **kwargs)
         return {i: self.vjps[i](cotangent, saved, *args, **kwargs) for i in needed}
+
+
+def _interned(array):
+    """``array`` with NumPy's own dtype object, which primitives compare by identity; unpickled arrays have others."""
+    return array.view(array.dtype.type)
+
+
+def _refuse_lists_of_tensors(data):
+    if isinstance(data, Tensor):
+        return
+    if isinstance(data, (list, tuple)):
+        for item in data:
+            if isinstance(item, Tensor):
+                raise TypeError(
+                    f"a list of Tensors (the first of shape {item.shape}) would lose their graph; join them with "
+                    "ops.stack or ops.concatenate"
+                )
+            _refuse_lists_of_tensors(item)
 
 
 def _constant(array) -> Tensor:
@@ -479,11 +524,10 @@ class _Recording:
         self.on = on
 
     def __enter__(self):
-        self.before = _mode.recording
-        _mode.set(self.on, _mode.checking)
+        _mode.enter(self.on, _mode.checking)
 
     def __exit__(self, *error):
-        _mode.set(self.before, _mode.checking)
+        _mode.leave()
 
 
 def no_grad() -> _Recording:
@@ -499,11 +543,10 @@ class detect_nonfinite:
     """
 
     def __enter__(self):
-        self.before = _mode.checking
-        _mode.set(_mode.recording, True)
+        _mode.enter(_mode.recording, True)
 
     def __exit__(self, *error):
-        _mode.set(_mode.recording, self.before)
+        _mode.leave()
 
 
 def stop_gradient(x: Tensor) -> Tensor:

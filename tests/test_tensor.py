@@ -1,5 +1,8 @@
 """The engine: what grad returns, how graphs are walked, and errors that teach."""
 
+import copy
+import pickle
+import threading
 import weakref
 
 import numpy as np
@@ -8,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minivi import ops
+from minivi import nn, ops
 from minivi.tensor import (
     Parameter,
     Tensor,
@@ -288,6 +291,8 @@ def test_tensor_owns_its_values():
         (lambda: grad(Tensor([1.0, 2.0]) * 2.0, Tensor([1.0])), ValueError, r"`multiply` has shape \(2,\).*\.sum\(\)"),
         (lambda: Tensor(np.arange(3)), TypeError, r"int64 \(shape \(3,\)\).*pass floats"),
         (lambda: Tensor(True), TypeError, "bool"),
+        (lambda: Tensor([Tensor(1.0), [Tensor(2.0)]]), TypeError, r"list of Tensors.*shape \(\).*ops.stack"),
+        (lambda: ops.exp(([1.0], Tensor([2.0]))), TypeError, r"list of Tensors.*shape \(1,\).*ops.stack"),
         (lambda: Tensor([1.0], dtype="float16"), TypeError, "float16.*use 'float32' or 'float64'"),
         (lambda: Tensor([1.0], dtype="flaot32"), TypeError, "unknown dtype 'flaot32'; use 'float32' or 'float64'"),
         (lambda: ops.exp(np.arange(3)), TypeError, r"exp: argument 0 of dtype int64, shape \(3,\)"),
@@ -375,3 +380,124 @@ def test_broadcasting_against_numpy(pair, name, seed):
         extra = full.ndim - leaf.ndim
         axes = (*range(extra), *(i + extra for i, n in enumerate(leaf.shape) if n == 1))
         np.testing.assert_allclose(g, full.sum(axis=axes).reshape(leaf.shape), rtol=1e-12, atol=1e-12)
+
+
+def _unpickled(x):
+    return pickle.loads(pickle.dumps(x))
+
+
+@pytest.mark.parametrize("fresh", [copy.copy, copy.deepcopy, _unpickled])
+@pytest.mark.parametrize("kind", [Tensor, Parameter])
+def test_a_copy_is_a_leaf_of_its_own(fresh, kind):
+    a = kind([1.0, 2.0, 3.0])
+    b = fresh(a)
+    assert type(b) is kind
+    ga, gb = grad((a * a + 3.0 * b * b).sum(), [a, b])
+    np.testing.assert_array_equal(ga, [2.0, 4.0, 6.0])
+    np.testing.assert_array_equal(gb, [6.0, 12.0, 18.0])
+    c = fresh(a * a)  # of a result: its values, without the graph
+    np.testing.assert_array_equal(grad((c * c).sum(), c), [2.0, 8.0, 18.0])
+    np.testing.assert_array_equal(grad((c * c).sum(), a, unused="zeros"), np.zeros(3))
+
+
+def test_a_copied_parameter_has_values_of_its_own():
+    p = Parameter([1.0, 2.0], name="w")
+    for fresh in (copy.copy, copy.deepcopy, _unpickled):
+        q = fresh(p)
+        q.assign([3.0, 4.0])
+        assert q.name == "w"
+        np.testing.assert_array_equal(p.data, [1.0, 2.0])
+
+
+class _Shift(nn.Module):
+    def __init__(self):
+        self.weight, self.by = Parameter([1.0, 2.0]), Tensor([3.0, 5.0])
+        self.tied, self.act = self.weight, ops.square
+
+
+@pytest.mark.parametrize("fresh", [copy.deepcopy, _unpickled])
+def test_constants_of_a_copied_module_have_births_of_their_own(fresh):
+    a = _Shift()
+    b = fresh(a)
+    assert b.weight is b.tied and b.act is ops.square
+    y = (b.act(a.weight * a.by) + b.weight * b.by).sum()
+    ga, gb = grad(y, [a.by, b.by])
+    np.testing.assert_array_equal(ga, [6.0, 40.0])
+    np.testing.assert_array_equal(gb, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_was_unpickled_mixes_as_before(dtype):
+    """NumPy does not make unpickled arrays share its dtype objects."""
+    other = "float64" if dtype == "float32" else "float32"
+    array, t, p = (_unpickled(x) for x in (np.ones(3, dtype), Tensor(np.ones(3, dtype)), Parameter(np.ones(3, dtype))))
+    assert array.dtype is not np.dtype(dtype)
+    for x in (array, t, p, Tensor(array), [1.0, 1.0, 1.0], (1, 1, 1)):
+        y = ops.exp(Tensor(np.zeros(3, dtype)) * x + p) * 2.0
+        assert y.dtype is np.dtype(dtype)
+        assert grad(y, p, cotangent=array).dtype is np.dtype(dtype)
+    assert ops.add(2.0, array).dtype is np.dtype(dtype)
+    for x in (array, t, p):
+        for pair in ((Tensor(np.ones(3, other)), x), (x, _unpickled(np.ones(3, other)))):
+            with pytest.raises(TypeError, match="add: float.. and float.. do not mix"):
+                ops.add(*pair)
+
+
+def test_memory_maps_do_not_mix_either(tmp_path):
+    x = np.memmap(tmp_path / "x", "float32", "w+", shape=(2,))
+    assert (Tensor([1.0, 2.0], "float32") * x).dtype is np.dtype("float32")
+    with pytest.raises(TypeError, match="multiply: float64 and float32 do not mix"):
+        Tensor([1.0, 2.0]) * x
+
+
+def test_one_block_entered_twice():
+    x = Tensor([1.0, 2.0])
+    off = no_grad()
+    with off, off:
+        assert not (x * x)._parents
+    with off:
+        with off:
+            pass
+        assert not (x * x)._parents
+    assert (x * x)._parents
+    with pytest.raises(ZeroDivisionError), off, off:
+        1 / 0
+    assert (x * x)._parents
+    watch = detect_nonfinite()
+    with watch, watch:
+        pass
+    with np.errstate(all="ignore"):
+        assert ops.log(Tensor(0.0)).item() == -np.inf  # checking is off again
+
+
+def test_one_block_in_several_threads():
+    off, inside, done = no_grad(), threading.Event(), threading.Event()
+    seen = []
+
+    def other():
+        with off:
+            inside.set()
+            done.wait()
+        seen.append(bool((Tensor(1.0) * 2.0)._parents))
+
+    thread = threading.Thread(target=other)
+    with off:
+        thread.start()
+        inside.wait()
+    assert (Tensor(1.0) * 2.0)._parents
+    done.set()
+    thread.join()
+    assert seen == [True]
+
+
+def test_a_generator_left_open_inside_a_block():
+    def one_by_one():
+        with no_grad():
+            yield Tensor(1.0) * 2.0
+
+    lines = one_by_one()
+    with no_grad():
+        next(lines)
+        lines.close()
+        assert not (Tensor(1.0) * 2.0)._parents
+    assert (Tensor(1.0) * 2.0)._parents
