@@ -43,13 +43,13 @@ def _raw(x):
 
 
 # ---------------------------------------------------------------------------------------------------- arithmetic
-@primitive(lambda g, y, a, b: g, lambda g, y, a, b: g, linear=True, cases=_pairs)
+@primitive(lambda g, y, a, b: g, lambda g, y, a, b: g, linear=True, reads=False, cases=_pairs)
 def add(a: Array, b: Array) -> Array:
     """a + b."""
     return np.add(a, b)
 
 
-@primitive(lambda g, y, a, b: g, lambda g, y, a, b: -g, linear=True, cases=_pairs)
+@primitive(lambda g, y, a, b: g, lambda g, y, a, b: -g, linear=True, reads=False, cases=_pairs)
 def subtract(a: Array, b: Array) -> Array:
     """a - b."""
     return np.subtract(a, b)
@@ -506,6 +506,7 @@ def _concatenate_vjp(g, y, *parts, axis=0):
 @primitive(
     joint=_concatenate_vjp,
     linear=True,
+    reads=False,
     cases=lambda a: [(a(3, 4), a(2, 4)), (a(3, 4), a(3, 1), a(3, 2), {"axis": -1}), (a(3, 4), a(3, 0), {"axis": 1})],
 )
 def _concatenate(*parts, axis=0):

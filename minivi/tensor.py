@@ -15,6 +15,7 @@ makes the gradient itself differentiable. Gradients are returned, never stored.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import math
@@ -28,6 +29,8 @@ FLOATS = (np.dtype("float32"), np.dtype("float64"))
 _SINGLE, _DOUBLE = FLOATS
 PRIMITIVES: dict[str, Primitive] = {}
 
+_FIXED = {int, float, bool, str, slice, np.float32, np.float64, type(None), type(...)}  # what nobody can write into
+_SMALL = 16384  # bytes: copying so many takes as long as looking at a sample twice
 _births = itertools.count()
 _new = object.__new__
 
@@ -65,7 +68,7 @@ class Tensor:
         TypeError: ``data`` is not of floats, or a list of Tensors, or ``dtype`` is neither float32 nor float64.
     """
 
-    __slots__ = ("__weakref__", "_arrays", "_birth", "_data", "_kwargs", "_op", "_parents", "_saved")
+    __slots__ = ("__weakref__", "_arrays", "_birth", "_data", "_kwargs", "_marks", "_op", "_parents", "_saved")
     __array_ufunc__ = None  # array + tensor asks Tensor.__radd__ instead of adding element by element
     __hash__ = object.__hash__
 
@@ -165,7 +168,7 @@ class Parameter(Tensor):
 class Primitive:
     """A function of arrays with its vector-Jacobian products; made by :func:`primitive`."""
 
-    def __init__(self, function, vjps, joint, saves, linear, composed, cases):
+    def __init__(self, function, vjps, joint, saves, linear, composed, reads, cases):
         self.function = function
         self.name = function.__name__
         self.vjps = vjps
@@ -173,6 +176,7 @@ class Primitive:
         self.saves = saves
         self.linear = linear
         self.composed = composed
+        self.reads = reads
         self.cases = cases
         functools.update_wrapper(self, function)
         # Which arguments are variables (have a vjp); those without are constants, such as masks and indices.
@@ -185,20 +189,22 @@ class Primitive:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result: a Tensor if an argument that has a vjp is one, else an array."""
         arrays, parents = [], []
-        recorded, dtype, numbers, convert = False, None, False, False
+        recorded, dtype, numbers, convert, plain = False, None, False, False, False
         for a, takes in zip(args, self.takes, strict=False):
             parent = found = None
             if isinstance(a, Tensor):
                 if takes:
                     parent, recorded, found = a, True, a._data.dtype
                 a = a._data
-            elif takes:
-                if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
-                    found = a.dtype
-                elif type(a) is float:
-                    numbers = True
-                else:
-                    convert = True
+            elif type(a) is float:
+                numbers = numbers or takes
+            else:
+                plain = True
+                if takes:
+                    if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
+                        found = a.dtype
+                    else:
+                        convert = True
             if found is not None:
                 if dtype is None:
                     dtype = found
@@ -226,7 +232,8 @@ class Primitive:
             if _mode.checking:
                 _check_finite(self.name, (out,), arrays)
             if recorded and not _mode.recording:
-                return _constant(out)
+                views = type(out) is np.ndarray and out.base is not None
+                return _constant(out.copy() if views and any(isinstance(a, Parameter) for a in parents) else out)
         if not recorded:
             return out
         result = _new(Tensor)
@@ -236,6 +243,14 @@ class Primitive:
         result._parents = parents
         result._kwargs = kwargs
         result._saved = saved
+        result._marks = marks = []
+        if plain and self.reads:
+            for i, a in enumerate(arrays):
+                if parents[i] is None and type(a) not in _FIXED:
+                    arrays[i] = _guarded(a, marks)
+        for name, value in kwargs.items():
+            if type(value) not in _FIXED:
+                kwargs[name] = _guarded(value, marks)
         result._birth = next(_births)
         return result
 
@@ -287,9 +302,29 @@ class Primitive:
         return {i: self.vjps[i](cotangent, saved, *args, **kwargs) for i in needed}
 
 
+def _guarded(a, marks):
+    """Argument ``a`` for the graph to keep: small arrays are copied, of others a sample is noted in ``marks``.
+
+    The caller must not write into those before :func:`grad`, which looks at (array, step, every step-th element) again:
+    0.5 us for an array of any size. Under :class:`detect_nonfinite` all elements are kept.
+    """
+    if type(a) is tuple:  # an index of several arrays, or of none
+        return a if _FIXED.issuperset(map(type, a)) else tuple([_guarded(item, marks) for item in a])
+    if type(a) is list:
+        return copy.deepcopy(a)
+    values = a if isinstance(a, np.ndarray) else getattr(a, "data", None)  # of a sparse matrix
+    if not isinstance(values, np.ndarray):
+        return a
+    if values is a and a.nbytes <= _SMALL:
+        return a.copy("K")
+    step = 1 if _mode.checking else values.size // 64 + 1
+    marks.append((values, step, values.flat[::step].tobytes()))
+    return a
+
+
 def _interned(array):
     """``array`` with NumPy's own dtype object, which primitives compare by identity; unpickled arrays have others."""
-    return array.view(array.dtype.type)
+    return array if array.dtype is _SINGLE or array.dtype is _DOUBLE else array.view(array.dtype.type)
 
 
 def _refuse_lists_of_tensors(data):
@@ -321,6 +356,7 @@ def primitive(
     saves: bool = False,
     linear: bool = False,
     composed: Callable | None = None,
+    reads: bool = True,
     cases: Callable,
 ) -> Callable[[Callable], Primitive]:
     """Decorator: make a NumPy function differentiable.
@@ -334,10 +370,11 @@ def primitive(
         linear: linear in each argument by itself (the checks then demand a zero Taylor remainder).
         composed: the same function made of other primitives: what is differentiated when a fused primitive, whose
             vjps are kernels, is asked for a second derivative.
+        reads: the vjps read the values of the arguments, which must stay unchanged until then, not the shapes alone.
         cases: ``cases(a) -> [args, ...]`` for the tests; ``a(*shape)`` makes an array, ``a(.., low=, high=)`` in a
             range; a dict at the end of ``args`` holds keywords (see :func:`minivi.gradcheck.split_case`).
     """
-    return lambda function: Primitive(function, vjps, joint, saves, linear, composed, cases)
+    return lambda function: Primitive(function, vjps, joint, saves, linear, composed, reads, cases)
 
 
 def grad(
@@ -365,7 +402,7 @@ def grad(
     Raises:
         ValueError: ``output`` is not a scalar and no ``cotangent`` is given, or its shape is wrong.
         TypeError: ``output`` or an input is not a Tensor.
-        RuntimeError: ``output`` depends on no input, or a parameter has changed since the forward pass.
+        RuntimeError: ``output`` depends on no input, or a parameter or an array has changed since the forward pass.
     """
     single = isinstance(inputs, (Tensor, np.ndarray))
     inputs = [inputs] if single else list(inputs)
@@ -410,6 +447,12 @@ def grad(
             birth = result._birth
             g = cotangents[birth] if birth in wanted else cotangents.pop(birth)
             op, parents = result._op, result._parents
+            for array, step, sample in result._marks:
+                if array.flat[::step].tobytes() != sample:
+                    raise RuntimeError(
+                        f"grad: an array of shape {array.shape} was written to after `{op.name}` used it; pass a copy "
+                        "(x.copy()), or call grad before writing"
+                    )
             pulled = None
             if op.joint or not plain:
                 which = [i for i, a in enumerate(parents) if a is not None and a._birth in needed]
@@ -551,7 +594,8 @@ class detect_nonfinite:
 
 def stop_gradient(x: Tensor) -> Tensor:
     """The same values as a constant: no gradient flows through."""
-    return _constant(x._data if isinstance(x, Tensor) else x)
+    # What may be written to later is copied: a parameter, or a view of one, or the caller's array.
+    return _constant(x._data) if type(x) is Tensor and x._data.base is None else Tensor(x)
 
 
 def _check_finite(name, outputs, inputs):

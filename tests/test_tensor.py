@@ -1,5 +1,6 @@
 """The engine: what grad returns, how graphs are walked, and errors that teach."""
 
+import contextlib
 import copy
 import pickle
 import threading
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from minivi import nn, ops
 from minivi.tensor import (
+    PRIMITIVES,
     Parameter,
     Tensor,
     detect_nonfinite,
@@ -154,8 +156,6 @@ def test_vjps_of_what_is_not_asked_for_do_not_run(rng):
     def spy(a, b):
         return a + b
 
-    from minivi.tensor import PRIMITIVES
-
     del PRIMITIVES["spy"]
     a, b = Tensor(1.0), Tensor(2.0)
     grad(spy(a, b), b)
@@ -172,8 +172,6 @@ def test_cotangents_are_freed_as_they_are_spent():
     @primitive(lambda g, y, x: watch(g), linear=True, cases=lambda a: [])
     def link(x):
         return x + 0.0
-
-    from minivi.tensor import PRIMITIVES
 
     del PRIMITIVES["link"]
 
@@ -330,8 +328,6 @@ def test_wrong_vjp_shape_is_named():
     def broken(x):
         return x * 2.0
 
-    from minivi.tensor import PRIMITIVES
-
     del PRIMITIVES["broken"]
     x = Tensor([1.0, 2.0, 3.0])
     with pytest.raises(
@@ -475,7 +471,7 @@ def test_one_block_in_several_threads():
     seen = []
 
     def other():
-        with off:
+        with no_grad(), off:
             inside.set()
             done.wait()
         seen.append(bool((Tensor(1.0) * 2.0)._parents))
@@ -496,8 +492,127 @@ def test_a_generator_left_open_inside_a_block():
             yield Tensor(1.0) * 2.0
 
     lines = one_by_one()
+    next(lines)
     with no_grad():
-        next(lines)
         lines.close()
         assert not (Tensor(1.0) * 2.0)._parents
     assert (Tensor(1.0) * 2.0)._parents
+
+
+def _sparse(size):
+    from scipy.sparse import csr_array
+
+    return csr_array(np.eye(size) * 2.0)
+
+
+def _scale(array):
+    array *= 10.0
+
+
+def _swap_ends(array):
+    array[..., [0, -1]] = array[..., [-1, 0]]
+
+
+# size -> (f(p, array), the array, a write into it); the gradient with respect to p, of shape (size,), uses the array.
+READERS = {
+    "multiply": lambda n: (lambda p, c: p * c, np.arange(1.0, n + 1), _scale),
+    "right": lambda n: (lambda p, c: c / p, np.arange(1.0, n + 1), _scale),
+    "power": lambda n: (lambda p, c: p**c, np.full(n, 2.0), _scale),
+    "matmul": lambda n: (lambda p, c: c @ p, np.arange(2.0 * n).reshape(2, n), _scale),
+    "affine": lambda n: (lambda p, c: ops.affine(c, p.reshape(n, 1), np.zeros(1)), np.full((2, n), 0.5), _scale),
+    "strided": lambda n: (lambda p, c: p * c[::2], np.arange(1.0, 2 * n + 1), _scale),
+    "transposed": lambda n: (lambda p, c: p * c.T, np.arange(2.0 * n).reshape(n, 2), _scale),
+    "mask": lambda n: (lambda p, c: ops.where(c, p, 0.0), np.arange(n) < n // 2, _swap_ends),
+    "index": lambda n: (lambda p, c: p[c] * np.arange(n), np.arange(n), _swap_ends),
+    "indices": lambda n: (
+        lambda p, c: p.reshape(1, n)[np.zeros(n, int), c] * np.arange(n), np.arange(n), _swap_ends,
+    ),
+    "order": lambda n: (lambda p, c: ops.permute(p, order=c) * np.arange(n), np.arange(n), _swap_ends),
+    "density": lambda n: (lambda p, c: ops.gaussian_log_prob(c, p, np.zeros(n)), np.arange(1.0, n + 1), _scale),
+    "subclass": lambda n: (lambda p, c: p * c, np.arange(1.0, n + 1).view(type("Own", (np.ndarray,), {})), _scale),
+    "parameter": lambda n: (
+        lambda p, c: p * np.asarray(c), Parameter(np.arange(1.0, n + 1)), lambda c: c.assign(10.0 * c.data),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_write_into_a_small_array_changes_no_gradient(name):
+    f, array, write = READERS[name](9)
+    p = Tensor(np.arange(1.0, 10.0))
+    y = f(p, array)
+    expected = grad(y.sum(), p)
+    write(array)
+    np.testing.assert_array_equal(grad(y.sum(), p), expected)
+    assert (grad(f(p, array).sum(), p) != expected).any(), "the write must matter"
+
+
+@pytest.mark.parametrize("checking", [False, True])
+@pytest.mark.parametrize("name", READERS)
+def test_a_write_into_a_large_array_is_an_error(name, checking):
+    f, array, write = READERS[name](20_000)
+    p = Tensor(np.arange(1.0, 20_001.0))
+    with detect_nonfinite() if checking else contextlib.nullcontext():
+        y = f(p, array).sum()
+    grad(y, p)
+    write(array)
+    with pytest.raises(
+        RuntimeError, match=r"array of shape \([0-9, ]+\) was written to after `\w+` used it; pass a copy"
+    ):
+        grad(y, p)
+
+
+def test_a_reused_batch_buffer_is_noticed(rng):
+    buffer = np.empty((100, 784), "float32")
+    buffer[...] = rng.random(buffer.shape) < 0.1
+    w = Parameter(np.zeros((784, 2), "float32"))
+    y = ops.affine(buffer, w, np.zeros(2, "float32")).sum()
+    buffer[...] = rng.random(buffer.shape) < 0.1
+    with pytest.raises(RuntimeError, match=r"array of shape \(100, 784\) was written to after `affine` used it"):
+        grad(y, w)
+
+
+@pytest.mark.parametrize("size", [4, 300])
+def test_a_write_into_a_sparse_matrix_is_noticed(size):
+    x = _sparse(size)
+    w = Tensor(np.ones((size, 2)))
+    y = ops.sparse_matmul(w, x=x).sum()
+    grad(y, w)
+    x.data *= 2.0
+    with pytest.raises(RuntimeError, match=r"was written to after `sparse_matmul` used it"):
+        grad(y, w)
+
+
+def test_one_element_is_noticed_when_all_are_looked_at():
+    c, p = np.ones(10_000), Tensor(np.ones(10_000))
+    with detect_nonfinite():
+        y = (p * c).sum()
+    c[1234] = 2.0
+    with pytest.raises(RuntimeError, match="was written to"):
+        grad(y, p)
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(PRIMITIVES) if not PRIMITIVES[n].reads])
+def test_what_reads_no_values_lets_the_caller_write(name):
+    """Primitives that say so: with NaN in their other arguments, gradients are the same."""
+    for size in (3, 5000):
+        p, c = Tensor(np.arange(float(size))), np.ones(size)
+        for y in (PRIMITIVES[name](p, c), PRIMITIVES[name](c, p)):
+            expected = grad(y, p, cotangent=np.ones(y.shape))
+            c[:] = np.nan
+            np.testing.assert_array_equal(grad(y, p, cotangent=np.ones(y.shape)), expected)
+
+
+def test_constants_do_not_share_a_parameters_memory():
+    p, x = Parameter([1.0, 2.0]), Tensor([1.0, 1.0])
+    with no_grad():
+        views = [p.reshape(2, 1), p[:1], ops.transpose(p), p * 1.0]
+    constants = [stop_gradient(p), stop_gradient(p.reshape(1, 2)), *views]
+    before = [np.array(c.data) for c in constants]
+    array = np.ones(2)
+    kept = stop_gradient(array)
+    p.assign([5.0, 6.0])
+    array[:] = 9.0
+    for c, values in zip(constants, before, strict=True):
+        np.testing.assert_array_equal(c.data, values)
+    np.testing.assert_array_equal(grad((x * kept).sum(), x), [1.0, 1.0])
