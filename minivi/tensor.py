@@ -69,7 +69,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_arrays", "_birth", "_data", "_kwargs", "_marks", "_op", "_parents", "_saved")
-    __array_ufunc__ = None  # array + tensor asks Tensor.__radd__ instead of adding element by element
     __hash__ = object.__hash__
 
     def __init__(self, data: Any, dtype: Any = None):
@@ -102,6 +101,16 @@ class Tensor:
         if copy or (dtype is not None and dtype != self._data.dtype):
             return self._data.astype(dtype or self._data.dtype)
         return self.data
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        """Operators of an array and a Tensor are primitives; other NumPy functions must not lose the graph."""
+        if ufunc in _OPERATORS and method == "__call__" and not kwargs:  # array + tensor arrives here
+            return PRIMITIVES[ufunc.__name__](*inputs)
+        return _without_gradient(ufunc, getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        """What gives no floats, such as ``np.shape``, is computed; what would lose the graph is refused."""
+        return _without_gradient(function, function, args, kwargs)
 
     shape = property(lambda self: self._data.shape)
     ndim = property(lambda self: self._data.ndim)
@@ -300,6 +309,49 @@ class Primitive:
         if self.joint:
             return self.joint(cotangent, saved, *args, **kwargs)
         return {i: self.vjps[i](cotangent, saved, *args, **kwargs) for i in needed}
+
+
+_OPERATORS = {np.add, np.subtract, np.multiply, np.divide, np.power, np.matmul}
+# Where a function of NumPy has another name here; np.r_ and np.c_ call np.ndim.
+_MENDS = {
+    "absolute": "ops.abs", "amax": "ops.max", "amin": "-ops.max(-x)", "append": "ops.concatenate",
+    "concatenate": "ops.concatenate", "diag": "ops.diagonal", "diagonal": "ops.diagonal", "dot": "ops.matmul",
+    "einsum": "ops.matmul, or ops.multiply and ops.sum", "expand_dims": "x[:, None]", "hstack": "ops.concatenate",
+    "inner": "ops.matmul", "logaddexp": "ops.log_sum_exp", "min": "-ops.max(-x)", "moveaxis": "ops.transpose",
+    "ndim": "x.ndim, ops.concatenate or ops.stack", "norm": "ops.sqrt(ops.sum(ops.square(x)))",
+    "outer": "x[:, None] * y", "ravel": "ops.reshape", "squeeze": "ops.reshape", "stack": "ops.stack",
+    "swapaxes": "ops.transpose", "take": "x[index]", "tensordot": "ops.matmul", "vdot": "ops.matmul",
+    "vstack": "ops.concatenate",
+}  # fmt: skip
+
+
+def _without_gradient(function, call, args, kwargs):
+    """The result of a NumPy function of Tensors, if it holds no floats."""
+    name = function.__name__
+    if name != "ndim" and kwargs.get("out") is None:
+        with np.errstate(all="ignore"):
+            result = call(*_detached(args), **_detached(kwargs))
+        if name.endswith("_like") or not _holds_floats(result):
+            return result
+    module = (getattr(function, "__module__", None) or "numpy").replace("numpy", "np")
+    mend = f"ops.{name}" if name in PRIMITIVES else _MENDS.get(name, "the functions of minivi.ops")
+    raise TypeError(
+        f"{module}.{name}: the graph of a Tensor would be lost; use {mend}, or np.asarray(x) to leave the graph"
+    )
+
+
+def _detached(x):
+    if isinstance(x, dict):
+        return {key: _detached(item) for key, item in x.items()}
+    if isinstance(x, (list, tuple)):
+        return type(x)([_detached(item) for item in x])
+    return x._data if isinstance(x, Tensor) else x
+
+
+def _holds_floats(x) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_holds_floats, x))
+    return isinstance(x, (float, np.generic, np.ndarray)) and np.asarray(x).dtype.kind not in "biuSU"
 
 
 def _guarded(a, marks):

@@ -323,6 +323,55 @@ def test_array_iadd_tensor_is_refused():
     np.testing.assert_array_equal(a, np.ones(3))
 
 
+@pytest.mark.parametrize(
+    ("f", "match"),
+    [
+        (lambda x, v: np.exp(x), r"^np\.exp: .*use ops\.exp, or np\.asarray\(x\)"),
+        (lambda x, v: np.log(x * 0.0), r"^np\.log: .*use ops\.log,"),
+        (lambda x, v: np.abs(x), r"^np\.absolute: .*use ops\.abs,"),
+        (lambda x, v: np.floor(x), r"^np\.floor: .*use the functions of minivi\.ops,"),
+        (lambda x, v: np.dot(np.eye(2), x), r"^np\.dot: .*use ops\.matmul,"),
+        (lambda x, v: np.where(np.eye(2) > 0, x, 0.0), r"^np\.where: .*use ops\.where,"),
+        (lambda x, v: np.concatenate([np.eye(2), x]), r"^np\.concatenate: .*use ops\.concatenate,"),
+        (lambda x, v: np.stack([x, x]), r"^np\.stack: .*use ops\.stack,"),
+        (lambda x, v: np.clip(x, 0.0, 1.0), r"^np\.clip: .*use ops\.clip,"),
+        (lambda x, v: np.outer(v, v), r"^np\.outer: .*use x\[:, None\] \* y,"),
+        (lambda x, v: np.einsum("ij,j", x, v), r"^np\.einsum: .*use ops\.matmul,"),
+        (lambda x, v: np.reshape(x, 4), r"^np\.reshape: .*use ops\.reshape,"),
+        (lambda x, v: np.transpose(x), r"^np\.transpose: .*use ops\.transpose,"),
+        (lambda x, v: np.cumsum(v), r"^np\.cumsum: .*use ops\.cumsum,"),
+        (lambda x, v: np.linalg.norm(v), r"^np\.linalg\.norm: .*use ops\.sqrt\(ops\.sum\(ops\.square\(x\)\)\),"),
+        (lambda x, v: np.r_[v, v], r"^np\.ndim: .*ops\.concatenate or ops\.stack,"),
+        (lambda x, v: np.c_[v, v], r"^np\.ndim: .*ops\.concatenate or ops\.stack,"),
+        (lambda x, v: np.sum(x), r"^np\.sum: .*use ops\.sum,"),
+        (lambda x, v: np.mean(x, axis=0), r"^np\.mean: .*use ops\.mean,"),
+        (lambda x, v: np.max(x), r"^np\.max: .*use ops\.max,"),
+        (lambda x, v: np.add.reduce(x), r"^np\.add: "),
+        (lambda x, v: np.add(x, x, out=np.ones((2, 2))), r"^np\.add: "),
+        (lambda x, v: np.linalg.slogdet(x), r"^np\.linalg\.slogdet: "),
+    ],
+)
+def test_functions_of_numpy_that_would_lose_the_graph(f, match):
+    x, v = Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([1.0, 2.0])
+    with pytest.raises(TypeError, match=match) as caught:
+        f(x, v)
+    assert "\n" not in str(caught.value)
+
+
+def test_functions_of_numpy_that_lose_nothing():
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    x = Tensor(a)
+    assert np.shape(x) == (2, 2) and np.size(x) == 4 and np.argmax(x) == 3
+    assert np.array_equal(x, a) and np.allclose(x, a) and np.isfinite(x).all()
+    np.testing.assert_array_equal(np.zeros_like(x), np.zeros((2, 2)))
+    np.testing.assert_array_equal(np.asarray(x), a)
+    np.testing.assert_array_equal(np.array(x, "float32"), a.astype("float32"))
+    np.testing.assert_array_equal(a < 2.0 * x, [[True, True], [True, True]])
+    np.testing.assert_array_equal(np.float64(2.0) >= x, [[True, True], [False, False]])
+    for y in (a + x, a - x, a * x, a / x, a**x, a @ x, np.float64(2.0) ** x, np.arange(2) * x, np.multiply(a, x)):
+        assert type(y) is Tensor and y._parents
+
+
 def test_wrong_vjp_shape_is_named():
     @primitive(lambda g, y, x: g[:-1], cases=lambda a: [])
     def broken(x):
