@@ -37,13 +37,13 @@ import numpy as np
 
 from minivi.tensor import Parameter, Primitive, Tensor, grad, no_grad
 
-STEP = 6e-6  # about the cube root of the float64 epsilon: truncation and rounding errors balance
 TOLERANCE = 1e-8
-RESOLUTION = 2.5e-4  # of an error, relative to the derivative, for a verdict: an error of a thousandth must show
+RESOLUTION = 4e-4  # of an error, relative to the derivative, for a verdict: an error of a thousandth must show
+VANISHING = 1e-4  # of an error, relative to slopes nearby, for a derivative that is 0
+STEP = 2.0**-17  # relative to x; about the cube root of the float64 epsilon: truncation and rounding errors balance
+_LADDER = 2.0 ** np.arange(-47, 60, 2)
+_SHORT, _LONG = 2.0 ** np.array([-17, -15, -13]), 2.0 ** np.array([-7, -5, -3])
 _EPS = np.finfo(np.float64).eps
-_LADDER = 4.0 ** -np.arange(1, 12)  # steps of the second look, relative to the size of x: 0.25 to 2.4e-7
-_LONGER = 4.0 ** np.arange(0, 8)
-_SHORTER = 4.0 ** -np.arange(12, 22)
 
 FAILURES = {"WRONG": 5, "no scale": 4, "unused": 3}
 
@@ -199,9 +199,8 @@ def gradcheck(
         every = np.arange(x.size)
         picked = every if x.size <= coordinates else problem.noise.choice(x.size, coordinates, replace=False)
         moves = [(_place(x, i), np.array([i]), np.ones(1)) for i in sorted(picked)]
-        for d in range(directions if x.size > 1 else 0):
-            v = problem.noise.standard_normal(x.size) * np.where(x == 0.0, _size(x), np.abs(x)).ravel()
-            moves.append((f"direction {d}", every, v / np.sqrt(np.mean(v * v))))
+        for d in range(directions if x.size > coordinates else 0):
+            moves.append((f"direction {d}", every, _direction(problem.noise, x, problem.slopes[k], d)))
         rows = [_compare(problem, k, *move, tolerance) for move in moves]
         wrong = [move for move, row in zip(moves, rows, strict=True) if row.verdict == "WRONG"]
         if wrong and not any(row.verdict == "WRONG" and row.where.startswith("[") for row in rows):
@@ -252,8 +251,11 @@ class _Problem:
                 "a keyword argument rng and pass rng=0 here, or pass the noise as a constant"
             )
         self.slopes = self._slopes()
-        largest = [float(np.max(np.abs(g))) for g in self.slopes if g is not None and g.size]
-        self.largest_slope = max(largest, default=0.0)
+        reached = [(x, np.abs(g)) for x, g in zip(self.points, self.slopes, strict=True) if g is not None and g.size]
+        self.largest_slope = max((float(np.max(g)) for _, g in reached), default=0.0)
+        # Of moving one entry of x by its own size.
+        effects = [g * np.where(x == 0.0, _size(x), np.abs(x)) for x, g in reached]
+        self.largest_effect = max((float(np.max(e)) for e in effects), default=0.0)
 
     def _call(self, *points, tensors=False):
         keywords = {} if self.rng is None else {"rng": _fresh(self.rng)}
@@ -359,182 +361,184 @@ def _place(x, i):
 
 def _size(x):
     """The root mean square of ``x``; 1 for zeros."""
-    return float(np.sqrt(np.mean(x * x))) or 1.0
+    largest = float(np.max(np.abs(x)))
+    return largest * float(np.sqrt(np.mean(np.square(x / largest)))) if largest else 1.0
+
+
+def _direction(noise, x, slope, d):
+    """The d-th random direction: entries as large as those of x or, every second, of effects on f as like as may be."""
+    length = np.where(x == 0.0, _size(x), np.abs(x))
+    effects = np.abs(slope) * length
+    if d % 2 and effects.any():
+        middle = np.median(effects[effects > 0.0])
+        length = length / np.clip(effects / middle, 1.0 / 30.0, 30.0)
+    v = noise.choice((-1.0, 1.0), x.shape) * noise.uniform(0.5, 1.5, x.shape) * length
+    return (v / _size(v)).ravel()
 
 
 class _Line:
-    """g(h) = <u, f(x + h v)> for the k-th point x, with what is known of its derivative and its rounding errors.
-
-    The direction v has the entries ``v`` at the flat ``places``, and zeros elsewhere.
-    """
+    """g(h) = <u, f(x + h v)> for the k-th point x; v has the entries ``v`` at the flat ``places``, zeros elsewhere."""
 
     def __init__(self, problem, k, places, v):
         self.problem, self.k, self.places, self.v = problem, k, places, v
         self.x = problem.points[k]
         self.start, self.slope = self.x.ravel()[places], problem.slopes[k].ravel()[places]
-        self.analytic = float(np.sum(self.slope * v))
-        self.size = _size(self.start)
-        self.resolution = RESOLUTION / np.sqrt(len(places))  # one wrong coordinate must show among all
-        self.terms = problem.terms
-        self.seen = {0.0: problem.base}
+        effects = self.slope * v
+        self.analytic, self.norm = float(np.sum(effects)), _size(effects) * np.sqrt(len(v)) if effects.any() else 0.0
+        # A power of two: for a single coordinate x + h is then exact, wherever it can be.
+        self.size = 2.0 ** np.round(np.log2(_size(self.start if self.start.any() else self.x)))
+        self.reach = 64.0 * _size(self.x) / self.size
+        self.seen = {0.0: (problem.base, problem.terms)}
 
-    def __call__(self, h):
-        """g(h), less what the rounding of x + h v adds to first order; NaN where f is not defined."""
+    def look(self, h):
+        """g(h), less what the rounding of x + h v adds to first order, and its absolute terms; NaN if undefined."""
         if h not in self.seen:
             moved, x = self.start + h * self.v, self.x.copy()
             x.reshape(-1)[self.places] = moved
             value, terms = self.problem.at(self.k, x)
-            if np.isfinite(value):
-                value -= float(np.sum(self.slope * (moved - self.start - h * self.v)))
-                self.terms = max(self.terms, terms) if abs(h) <= self.size else self.terms
-            self.seen[h] = value if np.isfinite(value) else np.nan
+            value -= float(np.sum(self.slope * (moved - self.start - h * self.v)))
+            self.seen[h] = (value, terms) if np.isfinite(value) else (np.nan, np.nan)
         return self.seen[h]
 
-    @property
-    def rounding(self):
-        """The rounding error of g, at least."""
-        return 4.0 * _EPS * self.terms
-
-    def central(self, h):
-        """The central difference."""
-        return (self(h) - self(-h)) / (2.0 * h)
-
-    def bend(self, h):
-        """How far the one-sided differences are apart."""
-        return abs(self(h) - 2.0 * self(0.0) + self(-h)) / h
+    def scale(self, numeric):
+        """What an error is relative to: the derivative, or the norm of its terms, which may cancel."""
+        return max(abs(self.analytic), abs(numeric), self.norm)
 
 
 @dataclass
 class _Estimate:
-    """A numeric derivative: its value and error, the share of a bend in that, and the longest step behind it."""
+    """A numeric derivative ``value``, its ``error``, the rounding ``noise`` of g, the longest ``step`` behind it.
+
+    ``sides`` are the one-sided derivatives, where they differ; ``nearby`` is the steepest slope of g seen.
+    """
 
     value: float
     error: float
-    bend: float
+    noise: float
     step: float
+    sides: tuple[float, float] | None = None
+    nearby: float = 0.0
+
+
+def _estimate(line, steps):
+    """The best estimate that ``steps`` give, from short to long; None if there is none.
+
+    Longer steps are believed as far as they agree with all shorter ones, whose errors of truncation are smaller.
+    """
+    looks = np.array([(line.look(h), line.look(-h)) for h in steps])
+    (plus, terms_plus), (minus, terms_minus) = looks[:, 0].T, looks[:, 1].T
+    here, terms = line.look(0.0)
+    first, second = 16.0, 256.0  # what one more step of the ladder divides h^2 and h^4 by
+    two_sided = bool(np.isfinite(plus[0] + minus[0]))
+    if not two_sided:  # the edge of a domain: one-sided differences, errors of h and h^2
+        first, second = 4.0, 16.0
+        side = plus if np.isfinite(plus[0]) else minus
+        plus, minus = (side, 2.0 * here - side) if side is plus else (2.0 * here - side, side)
+    inside = int(np.argmin(np.append(np.isfinite(plus + minus), False)))
+    if inside < 3:
+        return None
+    steps, plus, minus = steps[:inside], plus[:inside], minus[:inside]
+    floors = _EPS * np.fmax(terms, np.fmax(terms_plus, terms_minus)[:inside])
+    slopes, bends = (plus - minus) / (2.0 * steps), (plus - here) + (minus - here)
+    floors = np.maximum(floors, _quantum(plus - here, minus - here, steps <= line.size / 16.0))
+    # Over the shortest steps g is a straight line: what their slopes differ by is rounding.
+    apart = np.maximum.accumulate(np.abs(np.diff(slopes)) * steps[:-1])
+    uneven = np.abs(bends[:-1] - bends[1:] / 16.0)[steps[:-1] < 3e-12 * line.size]
+    floors = np.maximum(floors, np.max(uneven, initial=0.0) / 2.0)
+    extrapolated = slopes[:-1] - np.diff(slopes) / (first - 1.0)
+    best = None
+    for i in range(inside - 2):
+        short, long = extrapolated[i : i + 2]
+        value = short + (short - long) / (second - 1.0)
+        noise = max(floors[i], apart[min(max(i - 2, 3), inside - 2)])
+        # Of a smooth function the differences of slopes fall by 16, and what is left has fallen as much once more.
+        smooth = 8.0 * abs(slopes[i + 1] - slopes[i]) <= abs(slopes[i + 2] - slopes[i + 1])
+        error = abs(short - long) / (16.0 if smooth else 1.0) + 3.0 * noise / steps[i]
+        if best and abs(value - best.value) > error + 2.0 * best.error:
+            if abs(value - best.value) <= RESOLUTION * abs(best.value):  # rounding that short steps have in common
+                best.error = max(best.error, 2.0 * abs(value - best.value))
+            break
+        if not best or error < best.error:
+            best, at = _Estimate(value, error, noise, steps[i + 2]), i
+    reach = np.maximum(np.abs(plus - here), np.abs(minus - here))
+    ordinary = 16.0 * max(terms, np.max(reach[steps <= line.size / 16.0], initial=0.0))
+    near = (steps <= 4.0 * line.size) & (reach > 10.0 * best.noise)
+    best.nearby = float(np.max(np.minimum(reach, ordinary)[near] / steps[near], initial=0.0))
+    # At a kink the bend falls with h, elsewhere with its square.
+    bent = np.flatnonzero(np.abs(bends[: at + 1]) > 10.0 * best.noise)
+    if two_sided and bent.size:
+        i = bent[0]
+        if abs(bends[i]) / steps[i] > 0.5 * abs(bends[i + 2]) / steps[i + 2]:
+            best.sides = tuple(sorted(slopes[i] + s * bends[i] / (2.0 * steps[i]) for s in (-1.0, 1.0)))
+    return best
+
+
+def _quantum(up, down, short):
+    """The size of g's jumps, if g rounds coarsely: it stands still over the shortest steps, then moves on both sides."""
+    still = int(np.argmin((up == 0.0) & (down == 0.0)))
+    if still == 0 or still + 4 >= len(up) or not short[still] or 0.0 in (up[still + 4], down[still + 4]):
+        return 0.0
+    return max(abs(up[still]), abs(down[still]))
 
 
 def _compare(problem, k, where, places, v, tolerance):
+    """A row: the first look, a second one at three other steps, at last the whole ladder."""
     line = _Line(problem, k, places, v)
 
     def row(numeric, allowed, step, verdict):
         error = abs(line.analytic - numeric)
-        return Row(problem.names[k], line.x.shape, where, line.analytic, numeric, error, allowed, step, verdict)
+        return Row(problem.names[k], line.x.shape, where, line.analytic, numeric, error, float(allowed), step, verdict)
 
-    if not np.isfinite(line.analytic):
-        return row(line.central(STEP * line.size), 0.0, STEP * line.size, "WRONG")
-    h = STEP * line.size
-    numeric, rounding = line.central(h), line.rounding / h
-    scale = max(abs(line.analytic), abs(numeric))
-    allowed = tolerance * scale + rounding
-    if (
-        abs(line.analytic - numeric) <= allowed
-        and rounding <= line.resolution * scale
-        and line.bend(h) <= RESOLUTION * scale + 4.0 * rounding
-    ):
-        return row(numeric, allowed, h, "ok")
-    far = _LONGER[-1] * line.size
-    if scale == 0.0 and line(far) == line(-far) == line(0.0):
-        return row(0.0, 0.0, far, "zero")
-    found, noise = _second_look(line)
-    scale = max(abs(line.analytic), abs(found.value))
-    # A gradient can be no more precise than what it is the gradient of.
-    allowed = (tolerance + 10.0 * noise / max(line.terms, np.finfo(float).tiny)) * scale + found.error
-    settled = allowed <= 2.0 * RESOLUTION * scale or _is_stationary(line, scale, found.error)
-    if not np.isfinite(found.value):
-        verdict = "WRONG"
-    elif found.bend > 0.5 * found.error and _is_between(line, noise):
-        verdict = "kink"
-    elif not settled and scale <= 8.0 * _EPS * problem.largest_slope:
-        verdict = "zero"  # a sum of larger numbers that cancel, such as that of a bias before a softmax
-    elif abs(line.analytic - found.value) > allowed:
-        verdict = "WRONG"
+    with np.errstate(all="ignore"):
+        h = STEP * line.size
+        (plus, terms_plus), (minus, terms_minus), (here, terms) = line.look(h), line.look(-h), line.look(0.0)
+        numeric, bend = (plus - minus) / (2.0 * h), abs(plus - 2.0 * here + minus) / h
+        if not np.isfinite(line.analytic):
+            return row(numeric, 0.0, h, "WRONG")
+        rounding = 4.0 * _EPS * max(terms_plus, terms_minus, terms) / h
+        scale = line.scale(numeric)
+        fine = RESOLUTION * scale / np.sqrt(len(places))  # one wrong coordinate must show among all
+        allowed = tolerance * scale + rounding
+        if abs(line.analytic - numeric) <= allowed and rounding <= fine and bend <= RESOLUTION * scale + 4.0 * rounding:
+            return row(numeric, allowed, h, "ok")
+        far = 2.0**15 * line.size
+        if scale == 0.0 and line.look(far)[0] == line.look(-far)[0] == here:
+            return row(0.0, 0.0, far, "zero")
+        found = _estimate(line, line.size * (_LONG if rounding > fine else _SHORT))
+        if found and not found.sides:
+            allowed = tolerance * scale + found.error
+            if abs(line.analytic - found.value) <= allowed <= RESOLUTION * line.scale(found.value) < np.inf:
+                return row(found.value, allowed, found.step, "ok")
+        found = _estimate(line, line.size * _LADDER[_LADDER <= max(2.0**15, line.reach)])
+        if not found:
+            return row(numeric, 0.0, h, "WRONG")
+        return row(found.value, *_verdict(problem, line, found, tolerance))
+
+
+def _verdict(problem, line, found, tolerance):
+    scale, error = line.scale(found.value), abs(line.analytic - found.value)
+    allowed = tolerance * scale + found.error
+    if found.noise > 100.0 * 4.0 * _EPS * problem.terms:
+        allowed += RESOLUTION * scale  # where f loses digits, its gradient may too
+    others = min(problem.largest_slope, problem.largest_effect / line.size)
+    # What rounding leaves of a derivative that is 0: in its own terms, or in those of f, where they hide it.
+    residue = 64.0 * _EPS * max(found.nearby, others)
+    if found.nearby:
+        residue = max(residue, min(found.error, 64.0 * _EPS * problem.terms / line.size))
+    vanishes = abs(line.analytic) <= residue and abs(found.value) <= residue + found.error
+    if found.sides and found.sides[1] - found.sides[0] > RESOLUTION * scale:
+        room = found.error + 1e-3 * (found.sides[1] - found.sides[0])
+        between = found.sides[0] - room <= line.analytic <= found.sides[1] + room
+        verdict = "kink" if between else "WRONG"
+    elif found.error <= RESOLUTION * scale:
+        verdict = "ok" if error <= allowed else "WRONG"
+    elif vanishes and found.error <= VANISHING * found.nearby:
+        verdict = "ok"
+    elif vanishes and (scale == 0.0 or found.error <= VANISHING * others):
+        verdict = "zero"  # f does not change along here, such as by a bias before a softmax
     else:
-        verdict = "ok" if settled else "no scale"
-    return row(found.value, allowed, found.step, verdict)
-
-
-def _second_look(line):
-    """The best numeric derivative that a ladder of steps gives, and the rounding error of g that it shows."""
-    steps = line.size * _LADDER[2:6]
-    found, noise = _best(line, steps)
-    if _settles(line, found) and abs(line.analytic - found.value) <= found.error:
-        return found, noise
-    steps = line.size * _LADDER
-    found, noise = _best(line, steps)
-    from_zero = not line.start.any()  # where no rounding of x + h v stands in the way
-    longer, shorter = line.size * _LONGER, line.size * _SHORTER[: None if from_zero else 5]
-    # Where the ladder ends before the noise begins, or the function bends, shorter steps come first.
-    for more in (shorter, longer) if found.bend or noise > 100.0 * line.rounding else (longer, shorter):
-        if not _settles(line, found):
-            steps = np.sort(np.concatenate([steps, more]))[::-1]
-            found, noise = _best(line, steps)
-    return found, noise
-
-
-def _settles(line, found):
-    return found.error <= line.resolution * max(abs(line.analytic), abs(found.value))
-
-
-def _best(line, steps):
-    """The three neighbouring steps whose two extrapolations have the smallest error."""
-    plus, minus = (np.array([line(sign * h) for h in steps]) for sign in (1.0, -1.0))
-    differences, first, second = (plus - minus) / (2.0 * steps), 4.0**2, 4.0**4
-    bends = np.abs(plus - 2.0 * line(0.0) + minus) / steps
-    central = np.isfinite(differences).any()
-    if not central:  # the edge of a domain
-        side, sign = (minus, -1.0) if np.isfinite(minus).any() else (plus, 1.0)
-        differences, first, second = sign * (side - line(0.0)) / steps, 4.0, 4.0**2
-        bends = np.where(steps < 1e-6 * line.size, 0.0, np.inf)
-    kept = np.isfinite(differences)
-    steps, differences, bends = steps[kept], differences[kept], bends[kept]
-    noise = max(line.rounding, _noise(steps, differences, bends * steps <= 4e-6 * line.terms))
-    best, shorter = _Estimate(np.nan, np.inf, 0.0, line.size), []
-    for i in reversed(range(len(steps) - 2)):
-        r1, r2 = (first * differences[i + 1 : i + 3] - differences[i : i + 2]) / (first - 1.0)
-        rounding = noise / steps[i + 2]
-        # Of a smooth function the bend falls with the step.
-        bend = bends[i + 2] if central and bends[i + 2] > 0.6 * bends[i + 1] + 8.0 * rounding else 0.0
-        value, error = (second * r2 - r1) / (second - 1.0), abs(r2 - r1) + 2.0 * rounding + bend
-        # Steps far beyond a function's features may agree with one another, but not with shorter ones.
-        agrees = all(abs(value - v) <= error + e for v, e in shorter)
-        shorter.append((value, error))
-        if agrees and error < best.error:
-            best = _Estimate(*map(float, (value, error, bend, steps[i + 2])))
-    return best, float(noise)
-
-
-def _noise(steps, differences, calm):
-    """The rounding error of g, from what differences of neighbouring steps have apart.
-
-    Where rounding rules, that times the step stays about as large from step to step; truncation makes it 64 times as
-    large with each longer step. Only steps count over which g hardly bends.
-    """
-    apart = (np.abs(np.diff(differences)) * steps[1:])[calm[:-1]][::-1]
-    noise = 0.0
-    for i, size in enumerate(apart):
-        if i + 1 < len(apart) and size > 16.0 * noise and apart[i + 1] > 16.0 * size > 0.0:
-            break
-        noise = max(noise, size)
-    return max(noise, apart[0]) if len(apart) else noise
-
-
-def _is_between(line, noise):
-    """Whether the analytic derivative lies between the one-sided ones."""
-    for h in line.size * _LADDER[::-1]:
-        bend, rounding = line.bend(h), noise / h
-        if bend > 10.0 * rounding:
-            sides = (line(h) - line(0.0)) / h, (line(0.0) - line(-h)) / h
-            room = 2.0 * rounding + 1e-3 * bend
-            return min(sides) - room <= line.analytic <= max(sides) + room
-    return False
-
-
-def _is_stationary(line, scale, error):
-    """Whether a derivative vanishes beside the slopes that f has nearby, and is known to a millionth of them."""
-    slopes = [abs(g - line(0.0)) / abs(h) for h, g in line.seen.items() if 0.0 < abs(h) <= 4.0 * line.size]
-    natural = np.nanmax(slopes, initial=0.0)
-    return scale <= 1e-3 * natural and error <= 1e-6 * natural
+        verdict = "no scale" if error <= allowed + found.error else "WRONG"
+    return allowed, found.step, verdict
 
 
 def _locate(problem, k, places, v, tolerance):
