@@ -5,29 +5,28 @@
 
 A case is a function of one array, written once for NumPy and PyTorch, and a point. Its right gradient is the imaginary
 part of f(x + i 1e-200) for each coordinate, exact to rounding, or a formula. A wrong one has one coordinate a
-thousandth too large or too small; where the right one is 0, off by a thousandth of the largest, or of 1. Up to six
-coordinates of a function are made wrong in turn, one of those with more than a thousand; random ones, of fixed seeds.
+thousandth too large or too small; where it is 0, or moves f by no more than f's rounding when x moves by its own size,
+off by a thousandth of the largest, or of 1 if all are so. Up to six coordinates of a function are made wrong in turn,
+one of those with more than a thousand; random ones, of fixed seeds.
 """
 
 import argparse
 import datetime
 import platform
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 CASES = {}
-UNJUDGED = set()  # where a thousandth of the derivative is far below f's rounding: the wrong gradient is 1e-3 too large
 
 
-def case(name, x, gradient=None, lost=False):
+def case(name, x, gradient=None):
     """Decorator: enter ``f(m, x)`` at the point ``x``."""
 
     def enter(f):
         assert name not in CASES, name
         CASES[name] = f, np.asarray(x, float), gradient
-        if lost:
-            UNJUDGED.add(name)
         return f
 
     return enter
@@ -50,14 +49,13 @@ def wrong_gradients(name):
     f, x, gradient = CASES[name]
     right = right_gradient(f, x, gradient)
     large = x.size > 1000
+    lost = (np.abs(right * x) <= 16.0 * np.finfo(float).eps * np.abs(f(np, x))) & (x != 0.0) | (right == 0.0)
     drawn = np.random.default_rng([len(name), *name.encode()]).permutation(x.size)[: 1 if large else 6]
     for i in drawn:
         for error in (1e-3,) if large else (1e-3, -1e-3):
             wrong = right.copy()
-            if name in UNJUDGED:
-                wrong.flat[i] += error
-            elif right.flat[i] == 0.0:
-                wrong.flat[i] = error * (np.abs(right).max() or 1.0)
+            if lost.flat[i]:
+                wrong.flat[i] += error * (1.0 if lost.all() else np.abs(right).max())
             else:
                 wrong.flat[i] *= 1.0 + error
             yield wrong
@@ -105,9 +103,9 @@ case("exp(-x^2) at 0", [0.0, 0.5])(lambda m, x: m.exp(-x * x).sum())
 case("(x - 1)^2 at its minimum", [1.0, 1.0])(lambda m, x: ((x - 1.0) ** 2).sum())
 case("x^2 + y at x = 0", [0.0, 1.0])(lambda m, x: x[0] ** 2 + x[1])
 case("Rosenbrock at its minimum", [1.0, 1.0])(lambda m, x: (1.0 - x[0]) ** 2 + 100.0 * (x[1] - x[0] ** 2) ** 2)
-case("tanh at 20", [20.0], lost=True)(lambda m, x: m.tanh(x).sum())
-case("tanh at -20", [-20.0], lost=True)(lambda m, x: m.tanh(x).sum())
-case("sigmoid at 40", [40.0], lost=True)(lambda m, x: (1.0 / (1.0 + m.exp(-x))).sum())
+case("tanh at 20", [20.0])(lambda m, x: m.tanh(x).sum())
+case("tanh at -20", [-20.0])(lambda m, x: m.tanh(x).sum())
+case("sigmoid at 40", [40.0])(lambda m, x: (1.0 / (1.0 + m.exp(-x))).sum())
 case("exp(-x^2) at 6", [6.0])(lambda m, x: m.exp(-x * x).sum())
 case("sigmoid at -30", [-30.0])(lambda m, x: (1.0 / (1.0 + m.exp(-x))).sum())
 case("a bias before a softmax", [0.3, 1.0, -0.5, 0.2], lambda x: _bias_gradient(x))(
@@ -268,8 +266,7 @@ case("float32 inside: exp", FIVE, np.exp)(lambda m, x: m.exp(_single(m, x)).sum(
 case("float32 inside: tanh", FIVE, lambda x: 1 - np.tanh(x) ** 2)(lambda m, x: m.tanh(_single(m, x)).sum())
 
 
-# ================================================================ a second set, by another hand, before the checker's
-# second version: it accepted 140 of these 160, and missed a wrong one of 8
+# ================================================================ a second set, by another hand
 SECOND = np.random.default_rng(77)
 # scales
 for s in (1e-9, 1e-4, 30.0, 1e5, 1e9):
@@ -412,7 +409,7 @@ case("log cosh big", [300.0, -2.0])(lambda m, x: m.log(m.cosh(x)).sum())
 # derivatives that vanish
 case("x^2 y at 0", [0.0, 0.0])(lambda m, x: x[0] ** 2 * x[1])
 case("x^5 at 0", [0.0])(lambda m, x: (x**5).sum())
-case("cos at pi", [np.pi], lambda x: -np.sin(x), lost=True)(lambda m, x: m.cos(x).sum())
+case("cos at pi", [np.pi], lambda x: -np.sin(x))(lambda m, x: m.cos(x).sum())
 case("dead relu", [-1.0, 1.0], lambda x: 1.0 * (x > 0))(lambda m, x: (x * (x > 0)).sum())
 case("exp(-1000)", [1000.0, 1.0])(lambda m, x: m.exp(-x).sum())
 case("erf-like exp(-x^2) 5", [5.0, 0.2])(lambda m, x: m.exp(-x * x).sum())
@@ -495,9 +492,7 @@ def van_der_pol(m, x):
 case("van der Pol", [2.0, 0.0, 1.0])(van_der_pol)
 case("Lennard-Jones 0.9", [0.9])(lambda m, x: (4 * (x**-12 - x**-6)).sum())
 case("Lennard-Jones 3", [3.0])(lambda m, x: (4 * (x**-12 - x**-6)).sum())
-case("LJ at min", [2 ** (1 / 6)], lambda x: 4 * (-12 * x**-13 + 6 * x**-7), lost=True)(
-    lambda m, x: (4 * (x**-12 - x**-6)).sum()
-)
+case("LJ at min", [2 ** (1 / 6)], lambda x: 4 * (-12 * x**-13 + 6 * x**-7))(lambda m, x: (4 * (x**-12 - x**-6)).sum())
 case("Arrhenius", [300.0, 8e4, 1e13])(lambda m, x: x[2] * m.exp(-x[1] / (8.314 * x[0])))
 case("gravity SI", [5.97e24, 7.3e22, 3.84e8])(lambda m, x: 6.67e-11 * x[0] * x[1] / x[2] ** 2)
 case("Planck", [6.6e-34 * 1e15, 1.38e-23 * 5000])(lambda m, x: 1 / (m.exp(x[0] / x[1]) - 1))
@@ -551,8 +546,8 @@ def accepted_by_minivi(name, gradient):
         return gradcheck(lambda x: np.float64(f(np, x)), x, gradient=lambda x: gradient).ok
 
 
-def accepted_by_torch(name, gradient):
-    """Whether ``torch.autograd.gradcheck`` is, at its defaults (its fast mode above 1,000 inputs)."""
+def accepted_by_torch(name, gradient, **tolerances):
+    """Whether ``torch.autograd.gradcheck`` is (its fast mode above 1,000 inputs)."""
     import torch
 
     f, x, _ = CASES[name]
@@ -567,7 +562,9 @@ def accepted_by_torch(name, gradient):
             return g * torch.as_tensor(gradient)
 
     point = torch.tensor(x, requires_grad=True)
-    return torch.autograd.gradcheck(Function.apply, (point,), raise_exception=False, fast_mode=x.size > 1000)
+    return torch.autograd.gradcheck(
+        Function.apply, (point,), raise_exception=False, fast_mode=x.size > 1000, **tolerances
+    )
 
 
 def judge(accepted, names):
@@ -596,7 +593,9 @@ def main():
     try:
         import torch
 
-        checkers[f"PyTorch {torch.__version__.split('+')[0]}, `torch.autograd.gradcheck`"] = accepted_by_torch
+        torch_name = f"PyTorch {torch.__version__.split('+')[0]}, `torch.autograd.gradcheck`"
+        checkers[f"{torch_name}, its defaults (relative tolerance 1e-3)"] = accepted_by_torch
+        checkers[f"{torch_name}, rtol=4e-4, atol=1e-7"] = partial(accepted_by_torch, rtol=4e-4, atol=1e-7)
     except ImportError:
         print("PyTorch is not installed: minivi alone")
     details = []
@@ -605,7 +604,8 @@ def main():
         n = len(CASES)
         lines.append(f"| {checker} | {n - len(refused)} of {n} | {caught} of {wrong} |")
         details.append(f"{checker} does not accept the right gradient of {len(refused)}: {'; '.join(refused) or '-'}.")
-        details.append(f"{checker} accepts a wrong gradient of {len(missed)}: {'; '.join(missed) or '-'}.")
+        some = "; ".join(missed[:20]) + ("; ..." if len(missed) > 20 else "")
+        details.append(f"{checker} accepts a wrong gradient of {len(missed)}: {some or '-'}.")
     print("\n".join([*lines, "", *details]))
     if args.write:
         text = __doc__.split("\n\n")[2].replace("\n", " ").strip()
