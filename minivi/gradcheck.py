@@ -231,9 +231,8 @@ class _Problem:
             named = dict(parameters.named_parameters())
         else:
             named = {p.name or f"parameter {i}": p for i, p in enumerate(parameters)}
-        once = {
-            id(p): name for name, p in reversed(named.items())
-        }  # a tied parameter has several names, and moves once
+        # A tied parameter has several names, and moves once.
+        once = {id(p): name for name, p in reversed(named.items())}
         named = {name: p for name, p in named.items() if once[id(p)] == name}
         self.parameters = list(named.values())
         self.points = [_float64(x, f"input {i}") for i, x in enumerate(inputs)]
@@ -448,7 +447,7 @@ def _estimate(line, steps):
     steps, plus, minus = steps[:inside], plus[:inside], minus[:inside]
     floors = _EPS * np.fmax(terms, np.fmax(terms_plus, terms_minus)[:inside])
     slopes, bends = (plus - minus) / (2.0 * steps), (plus - here) + (minus - here)
-    floors = np.maximum(floors, _quantum(plus - here, minus - here))
+    floors = np.maximum(floors, _quantum(plus - here, minus - here, steps <= line.size / 8.0))
     # Over the shortest steps g is a straight line: what their slopes differ by is rounding.
     apart = np.maximum.accumulate(np.abs(np.diff(slopes)) * steps[:-1])
     uneven = np.abs(bends[:-1] - bends[1:] / 16.0)[steps[:-1] < 3e-12 * line.size]
@@ -481,10 +480,10 @@ def _estimate(line, steps):
     return best
 
 
-def _quantum(up, down):
+def _quantum(up, down, short):
     """The size of g's jumps, if it rounds coarsely: it stands still over short steps, then moves on both sides."""
     still = int(np.argmin((up == 0.0) & (down == 0.0)))
-    if still == 0 or still + 4 >= len(up) or 0.0 in (up[still + 4], down[still + 4]):
+    if still == 0 or still + 4 >= len(up) or not short[still] or 0.0 in (up[still + 4], down[still + 4]):
         return 0.0
     return max(abs(up[still]), abs(down[still]))
 
