@@ -17,8 +17,8 @@ two numbers agree to ``tolerance``, and rounding is small beside them, that is a
       R(h)      R(4h)      ...                V(h) = R(h) - (R(4h) - R(h)) / 255            and of h^4 (Richardson)
         V(h)      ...
 
-The error of V(h) is |R(4h) - R(h)|, a sixteenth of it where the D fall as those of a smooth function do, and three
-times the rounding of g over h. That rounding is measured: over the shortest steps every function is a straight line,
+The error of V(h) is |R(4h) - R(h)|, a sixteenth of it where the D fall as those of a smooth function do, and twice
+the rounding of g over h. That rounding is measured: over the shortest steps every function is a straight line,
 and what the D differ by there is noise, multiplied by h. From short to long, the V with the smallest error is taken,
 as long as each agrees with the best so far (Lepski's rule): short steps are free of truncation, so a long one may only
 sharpen what they say, not contradict it. That is how a kink, a period or the end of a domain nearby is noticed; at the
@@ -46,7 +46,8 @@ import numpy as np
 from minivi.tensor import Parameter, Primitive, Tensor, grad, no_grad
 
 TOLERANCE = 1e-8
-RESOLUTION = 4e-4  # of an error, relative to the derivative, for a verdict: an error of a thousandth must show
+RESOLUTION = 4.9e-4  # of an error, relative to the derivative: twice that is less than the thousandth that must show
+COARSE = 2.0**-20  # the largest step of a coarsely rounded g, relative to its terms: some of float32's
 VANISHING = 1e-4  # of an error, relative to slopes nearby, for a derivative that is 0
 STEP = 2.0**-17  # relative to x; about the cube root of the float64 epsilon: truncation and rounding errors balance
 _LADDER = 2.0 ** np.arange(-47, 60, 2)
@@ -146,6 +147,7 @@ class Report:
             yield f"nothing was compared: {', '.join(why[v] for v in sorted(found)) or 'kinks alone'}: no success"
 
 
+@np.errstate(all="ignore")  # f may be undefined a step away, or a gradient NaN: that is a verdict
 def gradcheck(
     f: Callable,
     *inputs: Any,
@@ -197,24 +199,29 @@ def gradcheck(
             f"gradcheck: unused={tuple(unused)} names what is not there; inputs: {', '.join(problem.names)}"
         )
     report = Report(f"gradient check of {getattr(f, '__name__', 'f')}")
-    for k, x in enumerate(problem.points):
-        name = problem.names[k]
-        if x.size == 0 or problem.slopes[k] is None:
-            verdict = "empty" if x.size == 0 else "zero" if name in unused else "unused"
-            where = "no elements" if x.size == 0 else "everywhere"
-            report.rows.append(Row(name, x.shape, where, 0.0, 0.0, 0.0, 0.0, 0.0, verdict))
-            continue
-        every = np.arange(x.size)
-        picked = every if x.size <= coordinates else problem.noise.choice(x.size, coordinates, replace=False)
-        moves = [(_place(x, i), np.array([i]), np.ones(1)) for i in sorted(picked)]
-        for d in range(directions if x.size > coordinates else 0):
-            moves.append((f"direction {d}", every, _direction(problem.noise, x, problem.slopes[k], d)))
-        rows = [_compare(problem, k, *move, tolerance) for move in moves]
-        wrong = [move for move, row in zip(moves, rows, strict=True) if row.verdict == "WRONG"]
-        if wrong and not any(row.verdict == "WRONG" and row.where.startswith("[") for row in rows):
-            rows.append(_locate(problem, k, *wrong[0][1:], tolerance))
-        report.rows += rows
+    for k, name in enumerate(problem.names):
+        report.rows += _rows(problem, k, name in unused, coordinates, directions, tolerance)
     return report
+
+
+def _rows(problem, k, unused, coordinates, directions, tolerance):
+    """The rows of the k-th point."""
+    x = problem.points[k]
+    if x.size == 0 or problem.slopes[k] is None:
+        where, verdict = "everywhere", "zero" if unused else "unused"
+        if x.size == 0:
+            where, verdict = "no elements", "empty"
+        return [Row(problem.names[k], x.shape, where, 0.0, 0.0, 0.0, 0.0, 0.0, verdict)]
+    every = np.arange(x.size)
+    picked = every if x.size <= coordinates else problem.noise.choice(x.size, coordinates, replace=False)
+    moves = [(_place(x, i), np.array([i]), np.ones(1)) for i in sorted(picked)]
+    for d in range(directions if x.size > coordinates else 0):
+        moves.append((f"direction {d}", every, _direction(problem.noise, x, problem.slopes[k], d)))
+    rows = [_compare(problem, k, *move, tolerance) for move in moves]
+    wrong = [move for move, row in zip(moves, rows, strict=True) if row.verdict == "WRONG"]
+    if wrong and not any(row.verdict == "WRONG" and row.where.startswith("[") for row in rows):
+        rows.append(_locate(problem, k, *wrong[0][1:], tolerance))
+    return rows
 
 
 class _Problem:
@@ -337,8 +344,7 @@ class _Problem:
         points = list(self.points)
         points[k] = x
         try:
-            with np.errstate(all="ignore"):
-                return self.value(*points)
+            return self.value(*points)
         except (ArithmeticError, ValueError):  # such as math.log's of a negative number
             return np.nan, np.nan
         finally:
@@ -447,7 +453,7 @@ def _estimate(line, steps):
     steps, plus, minus = steps[:inside], plus[:inside], minus[:inside]
     floors = _EPS * np.fmax(terms, np.fmax(terms_plus, terms_minus)[:inside])
     slopes, bends = (plus - minus) / (2.0 * steps), (plus - here) + (minus - here)
-    floors = np.maximum(floors, _quantum(plus - here, minus - here, steps <= line.size / 8.0))
+    floors = np.maximum(floors, _quantum(plus - here, minus - here, terms))
     # Over the shortest steps g is a straight line: what their slopes differ by is rounding.
     apart = np.maximum.accumulate(np.abs(np.diff(slopes)) * steps[:-1])
     uneven = np.abs(bends[:-1] - bends[1:] / 16.0)[steps[:-1] < 3e-12 * line.size]
@@ -460,7 +466,7 @@ def _estimate(line, steps):
         noise = max(floors[i], apart[min(max(i - 2, 3), inside - 2)])
         # Of a smooth function the differences of slopes fall by 16, and what is left has fallen as much once more.
         smooth = 8.0 * abs(slopes[i + 1] - slopes[i]) <= abs(slopes[i + 2] - slopes[i + 1])
-        error = abs(short - long) / (16.0 if smooth else 1.0) + 3.0 * noise / steps[i]
+        error = abs(short - long) / (16.0 if smooth else 1.0) + 2.0 * noise / steps[i]
         if best and abs(value - best.value) > error + 2.0 * best.error:
             if abs(value - best.value) <= RESOLUTION * abs(best.value):  # rounding that short steps have in common
                 best.error = max(best.error, 2.0 * abs(value - best.value))
@@ -471,21 +477,23 @@ def _estimate(line, steps):
     ordinary = 16.0 * max(terms, np.max(reach[steps <= line.size / 16.0], initial=0.0))
     near = (steps <= 4.0 * line.size) & (reach > 10.0 * best.noise)
     best.nearby = float(np.max(np.minimum(reach, ordinary)[near] / steps[near], initial=0.0))
-    # At a kink the bend falls with h, elsewhere with its square.
+    # At a kink the bend falls with h, elsewhere with its square; rounding has no rule.
     bent = np.flatnonzero(np.abs(bends[: at + 1]) > 10.0 * best.noise)
     if two_sided and bent.size:
         i = bent[0]
-        if abs(bends[i]) / steps[i] > 0.5 * abs(bends[i + 2]) / steps[i + 2]:
-            best.sides = tuple(sorted(slopes[i] + s * bends[i] / (2.0 * steps[i]) for s in (-1.0, 1.0)))
+        turns = bends[i : i + 3] / steps[i : i + 3]
+        if np.all((0.5 < turns / turns[0]) & (turns / turns[0] < 2.0)):
+            best.sides = tuple(sorted(slopes[i] + s * turns[0] / 2.0 for s in (-1.0, 1.0)))
     return best
 
 
-def _quantum(up, down, short):
-    """The size of g's jumps, if it rounds coarsely: it stands still over short steps, then moves on both sides."""
+def _quantum(up, down, terms):
+    """The size of g's jumps, if it rounds coarsely, as float32 does: it stands still, then moves on both sides."""
     still = int(np.argmin((up == 0.0) & (down == 0.0)))
-    if still == 0 or still + 4 >= len(up) or not short[still] or 0.0 in (up[still + 4], down[still + 4]):
+    if still == 0 or still + 4 >= len(up) or 0.0 in (up[still + 4], down[still + 4]):
         return 0.0
-    return max(abs(up[still]), abs(down[still]))
+    jump = max(abs(up[still]), abs(down[still]))
+    return jump if jump <= COARSE * terms else 0.0  # else g is flat between two bends
 
 
 def _compare(problem, k, where, places, v, tolerance):
@@ -496,30 +504,29 @@ def _compare(problem, k, where, places, v, tolerance):
         error = abs(line.analytic - numeric)
         return Row(problem.names[k], line.x.shape, where, line.analytic, numeric, error, float(allowed), step, verdict)
 
-    with np.errstate(all="ignore"):
-        h = STEP * line.size
-        (plus, terms_plus), (minus, terms_minus), (here, terms) = line.look(h), line.look(-h), line.look(0.0)
-        numeric, bend = (plus - minus) / (2.0 * h), abs(plus - 2.0 * here + minus) / h
-        if not np.isfinite(line.analytic):
-            return row(numeric, 0.0, h, "WRONG")
-        rounding = 4.0 * _EPS * max(terms_plus, terms_minus, terms) / h
-        scale = line.scale(numeric)
-        fine = RESOLUTION * scale / np.sqrt(len(places))  # one wrong coordinate must show among all
-        allowed = tolerance * scale + rounding
-        if abs(line.analytic - numeric) <= allowed and rounding <= fine and bend <= RESOLUTION * scale + 4.0 * rounding:
-            return row(numeric, allowed, h, "ok")
-        far = 2.0**15 * line.size
-        if scale == 0.0 and line.look(far)[0] == line.look(-far)[0] == here:
-            return row(0.0, 0.0, far, "zero")
-        found = _estimate(line, line.size * (_LONG if rounding > fine else _SHORT))
-        if found and not found.sides:
-            allowed = tolerance * scale + found.error
-            if abs(line.analytic - found.value) <= allowed <= RESOLUTION * line.scale(found.value) < np.inf:
-                return row(found.value, allowed, found.step, "ok")
-        found = _estimate(line, line.size * _LADDER[_LADDER <= max(2.0**15, line.reach)])
-        if not found:
-            return row(numeric, 0.0, h, "WRONG")
-        return row(found.value, *_verdict(problem, line, found, tolerance))
+    h = STEP * line.size
+    (plus, terms_plus), (minus, terms_minus), (here, terms) = line.look(h), line.look(-h), line.look(0.0)
+    numeric, bend = (plus - minus) / (2.0 * h), abs(plus - 2.0 * here + minus) / h
+    if not np.isfinite(line.analytic):
+        return row(numeric, 0.0, h, "WRONG")
+    rounding = 4.0 * _EPS * max(terms_plus, terms_minus, terms) / h
+    scale = line.scale(numeric)
+    fine = RESOLUTION * scale / np.sqrt(len(places))  # one wrong coordinate must show among all
+    allowed = tolerance * scale + rounding
+    if abs(line.analytic - numeric) <= allowed and rounding <= fine and bend <= RESOLUTION * scale + 4.0 * rounding:
+        return row(numeric, allowed, h, "ok")
+    far = 2.0**15 * line.size
+    if scale == 0.0 and line.look(far)[0] == line.look(-far)[0] == here:
+        return row(0.0, 0.0, far, "zero")
+    found = _estimate(line, line.size * (_LONG if rounding > fine else _SHORT))
+    if found and not found.sides:
+        allowed = tolerance * scale + found.error
+        if abs(line.analytic - found.value) <= allowed <= RESOLUTION * line.scale(found.value) < np.inf:
+            return row(found.value, allowed, found.step, "ok")
+    found = _estimate(line, line.size * _LADDER[_LADDER <= max(2.0**15, line.reach)])
+    if not found:
+        return row(numeric, 0.0, h, "WRONG")
+    return row(found.value, *_verdict(problem, line, found, tolerance))
 
 
 def _verdict(problem, line, found, tolerance):
