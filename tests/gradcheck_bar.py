@@ -567,6 +567,7 @@ def accepted_by_torch(name, gradient, **tolerances):
     )
 
 
+@np.errstate(all="ignore")
 def judge(accepted, names):
     """The names of functions whose right gradient is not accepted, and of those of which a wrong one is; counts."""
     refused, missed, wrong, caught = [], [], 0, 0
