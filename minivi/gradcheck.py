@@ -468,7 +468,7 @@ def _estimate(line, steps):
         value = short + (short - long) / (second - 1.0)
         noise = max(floors[i], apart[min(max(i - 2, 3), inside - 2)])
         near, far = np.abs(np.diff(slopes[i : i + 3]))
-        error = abs(short - long) * _left(near / far, near * steps[i] > 10.0 * noise) + 2.0 * noise / steps[i]
+        error = abs(short - long) * _left(near / far, near * steps[i] > 4.0 * noise) + 2.0 * noise / steps[i]
         if best and abs(value - best.value) > error + 2.0 * best.error:
             if abs(value - best.value) <= RESOLUTION * abs(best.value):  # rounding that short steps have in common
                 best.error = max(best.error, 2.0 * abs(value - best.value))

@@ -255,17 +255,17 @@ def test_the_resolution(f, verdict):
 
 
 def test_the_tolerance():
-    """An error of 4e-8 is rejected, where one of truncation of 9e-9 is accepted at the first look."""
+    """An error of 4e-8 is rejected, where one of truncation of 5e-9 is accepted at the first look."""
     calls = []
 
     def f(x):
         calls.append(0)
-        return np.sum(np.sin(30.0 * x))
+        return np.sum(np.sin(3e3 * x - 29.5))
 
-    assert not gradcheck(f, np.full(1, 0.01), gradient=lambda x: 30.0 * np.cos(30.0 * x) * (1 + 4e-8))
-    calls.clear()
-    assert gradcheck(lambda x: f(x / 0.01), np.full(1, 0.01), gradient=lambda x: 3e3 * np.cos(3e3 * x))
+    x, slope = np.full(1, 0.01), 3e3 * np.cos(0.5)
+    assert gradcheck(f, x, gradient=lambda x: np.full(1, slope))
     assert len(calls) == 3 + 2  # the function's kind, its value twice, and one step to either side
+    assert not gradcheck(f, x, gradient=lambda x: np.full(1, slope * (1 + 4e-8)))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_kink_of_either_curvature(sign):
         assert report.rows[0].verdict == verdict
 
 
-@pytest.mark.parametrize(("power", "verdict"), [(1.4, "ok"), (1.15, "no scale")])
+@pytest.mark.parametrize(("power", "verdict"), [(1.4, "ok"), (1.3, "no scale")])
 def test_a_derivative_that_vanishes(power, verdict):
     """0 is accepted if the error is below a ten-thousandth of the slopes nearby."""
     report = gradcheck(lambda x: np.sum(np.abs(x) ** power * np.sign(x)), np.zeros(1), gradient=lambda x: np.zeros(1))
