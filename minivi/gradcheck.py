@@ -458,11 +458,12 @@ def _estimate(line, steps):
     slopes, bends = (plus - minus) / (2.0 * steps), (plus - here) + (minus - here)
     floors = np.maximum(floors, _quantum(plus - here, minus - here, terms))
     # Over the shortest steps g is a straight line: what their slopes differ by is rounding.
-    apart = np.maximum.accumulate(np.abs(np.diff(slopes)) * steps[:-1])
-    uneven = np.abs(bends[:-1] - bends[1:] / 16.0)[steps[:-1] < 3e-12 * line.size]
+    shortest = steps[:-1] < 3e-12 * line.size
+    apart = np.maximum.accumulate(np.abs(np.diff(slopes)) * steps[:-1]) * shortest.any()
+    uneven = np.abs(bends[:-1] - bends[1:] / 16.0)[shortest]
     floors = np.maximum(floors, np.max(uneven, initial=0.0) / 2.0)
     extrapolated = slopes[:-1] - np.diff(slopes) / (first - 1.0)
-    best = None
+    best, at = None, 0
     for i in range(inside - 2):
         short, long = extrapolated[i : i + 2]
         value = short + (short - long) / (second - 1.0)
@@ -470,8 +471,6 @@ def _estimate(line, steps):
         near, far = np.abs(np.diff(slopes[i : i + 3]))
         error = abs(short - long) * _left(near / far, near * steps[i] > 4.0 * noise) + 2.0 * noise / steps[i]
         if best and abs(value - best.value) > error + 2.0 * best.error:
-            if abs(value - best.value) <= RESOLUTION * abs(best.value):  # rounding that short steps have in common
-                best.error = max(best.error, 2.0 * abs(value - best.value))
             break
         if not best or error < best.error:
             best, at = _Estimate(value, error, noise, steps[i + 2]), i

