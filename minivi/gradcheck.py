@@ -426,13 +426,15 @@ class _Line:
 class _Estimate:
     """A numeric derivative ``value``, its ``error``, the rounding ``noise`` of g, the longest ``step`` behind it.
 
-    ``sides`` are the one-sided derivatives, where they differ; ``nearby`` is the steepest slope of g seen.
+    It is ``lossy`` if the noise is far above the last digits of g; ``sides`` are the one-sided derivatives, where they
+    differ; ``nearby`` is the steepest slope of g seen.
     """
 
     value: float
     error: float
     noise: float
     step: float
+    lossy: bool
     sides: tuple[float, float] | None = None
     nearby: float = 0.0
 
@@ -455,9 +457,9 @@ def _estimate(line, steps):
     if inside < 3:
         return None
     steps, plus, minus = steps[:inside], plus[:inside], minus[:inside]
-    floors = 0.5 * _EPS * np.fmax(terms, np.fmax(terms_plus, terms_minus)[:inside])
+    last_digits = 0.5 * _EPS * np.fmax(terms, np.fmax(terms_plus, terms_minus)[:inside])
     slopes, bends = (plus - minus) / (2.0 * steps), (plus - here) + (minus - here)
-    floors = np.maximum(floors, _quantum(plus - here, minus - here, terms))
+    floors = np.maximum(last_digits, _quantum(plus - here, minus - here, terms))
     # Over the shortest steps g is a straight line: what their slopes differ by is rounding.
     shortest = steps[:-1] < 3e-12 * line.size
     apart = np.maximum.accumulate(np.abs(np.diff(slopes)) * steps[:-1]) * shortest.any()
@@ -480,7 +482,7 @@ def _estimate(line, steps):
         if best and abs(value - best.value) > error + 2.0 * best.error:
             break
         if not best or error < best.error:
-            best, at = _Estimate(value, error, noise, steps[i + 2]), i
+            best, at = _Estimate(value, error, noise, steps[i + 2], noise > 1000.0 * last_digits[i]), i
     reach = np.maximum(np.abs(plus - here), np.abs(minus - here))
     ordinary = 16.0 * max(terms, np.max(reach[steps <= line.size / 16.0], initial=0.0))
     near = (steps <= 4.0 * line.size) & (reach > 10.0 * best.noise)
@@ -510,8 +512,10 @@ def _quantum(up, down, terms):
     still = int(np.argmin((up == 0.0) & (down == 0.0)))
     if still == 0 or still + 4 >= len(up) or 0.0 in (up[still + 4], down[still + 4]):
         return 0.0
-    jump = max(abs(up[still]), abs(down[still]))
-    return jump if jump <= COARSE * terms else 0.0  # else g is flat between two bends
+    jump, later = max(abs(up[still]), abs(down[still])), max(abs(up[still + 4]), abs(down[still + 4]))
+    straight = abs(up[still + 4] + down[still + 4]) <= 0.25 * later
+    # Else g is flat between two bends, as where a unit is dead.
+    return jump if jump <= COARSE * terms and (straight or later <= 16.0 * jump) else 0.0
 
 
 def _compare(problem, k, where, places, v, tolerance):
@@ -550,7 +554,7 @@ def _compare(problem, k, where, places, v, tolerance):
 def _verdict(problem, line, found, tolerance):
     scale, error = line.scale(found.value), abs(line.analytic - found.value)
     allowed = tolerance * scale + found.error
-    if found.noise > 400.0 * _EPS * problem.terms:
+    if found.lossy:
         allowed = max(allowed, RESOLUTION * scale)  # where f loses digits, its gradient may too
     others = min(problem.largest_slope, problem.largest_effect / line.size)
     # What rounding leaves of a derivative that is 0: in its own terms, or in those of f, where they hide it.
