@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from minivi import bounds, ops
+from minivi import bounds, ops, training
 from minivi.models import VAE
-from minivi.optim import Adam
+from minivi.optim import Adam, AdaMax, constant
 from minivi.random import Generator
 from minivi.tensor import grad
 from minivi.training import (
@@ -28,26 +29,29 @@ from minivi.training import (
 DATA = (np.random.default_rng(0).random((50, 6)) < 0.4).astype("float32")
 
 
-def setup(seed=0):
-    vae = VAE(6, (5,), 2, rng=Generator(seed))
-    return vae, Adam(vae.parameters(), 0.01), lambda x, rng: -vae.elbo(x, rng).mean()
+def setup(seed=0, step_size=0.01, **model):
+    vae = VAE(6, (5,), 2, rng=Generator(seed), **model)
+    return vae, Adam(vae.parameters(), step_size), lambda x, rng: -vae.elbo(x, rng).mean()
 
 
-def train(folder=None, epochs=4, **more):
-    vae, optimizer, loss = setup()
-    history = fit(
-        vae,
-        loss,
-        optimizer,
-        DATA,
-        epochs=epochs,
-        batch_size=15,
-        rng=Generator(9),
-        folder=folder,
-        progress=False,
-        **more,
-    )
-    return vae, history
+def train(folder=None, epochs=4, seed=0, **more):
+    vae, optimizer, loss = setup(seed)
+    settings = {"epochs": epochs, "batch_size": 15, "rng": Generator(9), "folder": folder, "progress": False}
+    return vae, fit(vae, loss, optimizer, DATA, **settings | more)
+
+
+def interrupt_after(steps, monkeypatch):
+    """Ctrl-C before the gradient of the step after so many; ``undo`` for the rest of the run."""
+    count = 0
+
+    def interrupted(*args):
+        nonlocal count
+        count += 1
+        if count > steps:
+            raise KeyboardInterrupt
+        return grad(*args)
+
+    monkeypatch.setattr(training, "grad", interrupted)
 
 
 def same(a, b):
@@ -119,25 +123,14 @@ def test_without_resume_an_old_run_is_not_continued(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 5, 8, 11])
-def test_interrupted_anywhere_resumes_to_the_same_bits(tmp_path, stop):
+def test_interrupted_anywhere_resumes_to_the_same_bits(tmp_path, monkeypatch, stop):
     """Ctrl-C after some steps, checkpoints after every one: in mid-epoch, at its end, in a later epoch."""
     whole, history = train()
-
-    vae, optimizer, loss = setup()
-    count = 0
-
-    def interrupted(x, rng):
-        nonlocal count
-        count += 1
-        if count > stop:
-            raise KeyboardInterrupt
-        return loss(x, rng)
-
-    settings = dict(epochs=4, batch_size=15, folder=tmp_path, progress=False, checkpoint_seconds=0.0)
+    interrupt_after(stop, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        fit(vae, interrupted, optimizer, DATA, rng=Generator(9), **settings)
-    vae, optimizer, loss = setup(seed=77)  # other initial weights: all must come from the checkpoint
-    resumed = fit(vae, loss, optimizer, DATA, rng=Generator(1), resume=True, **settings)
+        train(tmp_path, checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    vae, resumed = train(tmp_path, resume=True)
     assert same(vae.state_dict(), whole.state_dict())
     assert [r["loss"] for r in resumed.records] == [r["loss"] for r in history.records]
 
@@ -246,26 +239,90 @@ def test_foreign_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda a: a["identity"].update(batch_size=7), "belongs to a run with"),
-        (lambda a: a.update(format=99), "has format 99"),
-        (lambda a: a.update(matmul="other"), "MINIVI_MATMUL=other"),
+        (lambda a: a.update(format=99), "has format 99, this version reads 3; start anew"),
+        (lambda a: a["rounding"].update(matmul="other"), "matmul was other, is now .*; set MINIVI_MATMUL=other to go"),
+        (lambda a: a["rounding"].update(instruction_set="sse"), "instruction_set was sse, is now .*; go on there, or"),
     ],
 )
-def test_checkpoint_of_another_run(tmp_path, change, match):
+def test_checkpoint_of_another_version_or_rounding(tmp_path, change, match):
     train(tmp_path, epochs=1)
     arrays, about = load_arrays(tmp_path / CHECKPOINT)
     change(about)
     save_arrays(tmp_path / CHECKPOINT, arrays, about)
     with pytest.raises(TrainingError, match=match):
         train(tmp_path, resume=True)
+    train(tmp_path, epochs=1)  # the same run may be begun again
 
 
-def test_checkpoint_of_another_model(tmp_path):
-    train(tmp_path, epochs=1)
-    vae = VAE(6, (7,), 2, rng=Generator(0))
-    with pytest.raises(TrainingError, match=r"encoder.layers.0.weight is float32 of shape \(6, 7\)"):
-        fit(vae, lambda x, rng: -vae.elbo(x, rng).mean(), Adam(vae.parameters(), 0.01), DATA, epochs=2, batch_size=15,
-            rng=Generator(0), folder=tmp_path, resume=True, progress=False)  # fmt: skip
+def test_checkpoint_of_before_checksums(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.ones(3)}, tmp_path / CHECKPOINT, {"minivi": json.dumps({"format": 2})})
+    with pytest.raises(TrainingError, match="has format 2, this version reads 3; start anew"):
+        train(tmp_path, resume=True)
+
+
+# What one may change, and the name that the message gives it; each with how it is made
+
+
+def scaled(scale):
+    return lambda vae: lambda x, rng: -vae.elbo(x, rng).mean() * scale
+
+
+def threshold(level):
+    return lambda x, rng: (rng.random(x.shape) < level).astype("float32")
+
+
+def run(folder=None, model=None, adam=None, loss=None, data=DATA, seed=0, kind=Adam, **more):
+    vae = VAE(6, **{"hidden": (5,), "latents": 2, "rng": Generator(seed)} | (model or {}))
+    optimizer = kind(vae.parameters(), **{"step_size": 0.01} | (adam or {}))
+    settings = {"epochs": 2, "batch_size": 15, "rng": Generator(9), "folder": folder, "progress": False}
+    fit(vae, (loss or scaled(1.0))(vae), optimizer, data, **settings | more)
+    return vae
+
+
+OTHERS = {
+    "batch_size": {"batch_size": 20},
+    "monitor": {"evaluate": lambda epoch: {"x": 1.0}, "monitor": "x"},
+    "data": {"data": np.where(np.arange(300).reshape(50, 6) == 77, 1 - DATA, DATA)},
+    "loss": {"loss": scaled(2.0)},
+    "prepare": {"prepare": threshold(0.5)},
+    "evaluate": {"evaluate": lambda epoch: {"x": 2.0}},
+    "optimizer": {"kind": AdaMax},
+    "optimizer.step_size": {"adam": {"step_size": 0.02}},
+    "optimizer.step_size ": {"adam": {"step_size": constant(0.02)}},
+    "optimizer.beta1": {"adam": {"beta1": 0.8}},
+    "optimizer.beta2": {"adam": {"beta2": 0.99}},
+    "optimizer.eps": {"adam": {"eps": 1e-4}},
+    "optimizer.weight_decay": {"adam": {"weight_decay": 0.1}},
+    "model.encoder.activation": {"model": {"activation": "softplus"}},
+    "model.latents": {"model": {"latents": 3}},
+    "model.encoder.layers.0.weight": {"model": {"hidden": (6,)}},
+    "rng, the seed,": {"rng": Generator(8)},
+    "weights": {"seed": 1},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_run_goes_on_from_another_or_takes_its_place(tmp_path, name):
+    """One line names what differs, with both values; the other run's files stay as they were."""
+    run(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for resume in (True, False):
+        with pytest.raises(
+            TrainingError, match=rf"another run: {re.escape(name.strip())} was [^;]+, is now "
+        ) as caught:
+            run(tmp_path, resume=resume, **OTHERS[name])
+        assert "\n" not in str(caught.value) and str(tmp_path / CHECKPOINT) in str(caught.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    folders = [run(lambda digest: tmp_path / digest, **more) for more in ({}, OTHERS[name])]
+    assert len(folders) == len([path for path in tmp_path.iterdir() if path.is_dir()])
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path):
+    run(tmp_path, epochs=3)
+    with pytest.raises(TrainingError, match="has 3 epochs and 0 steps done, epochs=2 is less; give more"):
+        run(tmp_path, epochs=2, resume=True)
 
 
 def test_write_failure_leaves_the_old_file(tmp_path, monkeypatch):
@@ -323,9 +380,7 @@ def test_several_optimizers_share_a_forward_pass(tmp_path):
     whole, optimizers, loss = apart()
     fit(whole, loss, optimizers, DATA, epochs=4, rng=Generator(9), **settings)
     for epochs in (2, 4):
-        again, optimizers, loss = apart(seed=epochs)
-        if epochs == 2:
-            again, optimizers, loss = apart()
+        again, optimizers, loss = apart()
         fit(again, loss, optimizers, DATA, epochs=epochs, rng=Generator(9), folder=tmp_path, resume=True, **settings)
     assert same(whole.state_dict(), again.state_dict())
 
