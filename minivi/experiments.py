@@ -138,7 +138,7 @@ class Run:
         def folder(digest):
             path = self.folder / f"{name}-{digest}"
             if self.resume and not (path / CHECKPOINT).exists() and any(self.folder.glob(f"{name}-{'?' * 12}")):
-                self.report(f"{name}: other settings than before; trained from the start")
+                self.report(f"{name}: no checkpoint of these settings, only of others; trained from the start")
             return path
 
         history = fit(

@@ -409,7 +409,10 @@ class _Run:
                 raise TrainingError(f"{path} was computed with other rounding: {_difference(then, now)}; {mend}")
             if theirs != self.identity:
                 difference = _difference(then | theirs, now | self.identity)
-                raise TrainingError(f"{path} is of another run: {difference}; use the same settings, or another folder")
+                raise TrainingError(
+                    f"{path} is of another run: {difference}; use another folder, or the same settings with model, "
+                    "optimizer and generator made anew"
+                )
         if not resume:
             for name in (CHECKPOINT, METRICS):
                 (folder / name).unlink(missing_ok=True)
@@ -446,17 +449,13 @@ class _Run:
         self.stopped = self.patience is not None and self.epoch - self.best_epoch >= self.patience
         return better
 
-    def _arrays(self):
-        """What a checkpoint holds, by name."""
+    def _state(self):
+        """What a checkpoint holds: arrays by name, and the optimizers' numbers of steps."""
         arrays = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         arrays |= {f"best.{k}": v for k, v in self.best_weights.items()}
-        states = {f"optimizers.{i}.{k}": v for i, o in enumerate(self.optimizers) for k, v in o.state_dict().items()}
-        return arrays | {k: v for k, v in states.items() if isinstance(v, np.ndarray)}
-
-    def _counts(self):
-        """The optimizers' numbers of steps, by name."""
         states = {f"{i}.{k}": v for i, o in enumerate(self.optimizers) for k, v in o.state_dict().items()}
-        return {k: v for k, v in states.items() if not isinstance(v, np.ndarray)}
+        arrays |= {f"optimizers.{k}": v for k, v in states.items() if isinstance(v, np.ndarray)}
+        return arrays, {k: v for k, v in states.items() if not isinstance(v, np.ndarray)}
 
     def save(self):
         """Write the checkpoint, if there is a folder.
@@ -472,11 +471,12 @@ class _Run:
                 )
         if self.folder is None:
             return
+        arrays, steps = self._state()
         about = {
             "format": FORMAT,
             "identity": self.identity,
             "rounding": rounding(),
-            "optimizers": self._counts(),
+            "optimizers": steps,
             "position": [self.epoch, self.step, self.total],
             "seconds": self.seconds,
             "spent": [e + now - b for e, now, b in zip(self.history.earlier, _clock(), self.begun, strict=True)],
@@ -487,7 +487,7 @@ class _Run:
         # Metrics first: if the kill comes between, the resumed run writes them again.
         lines = "".join(json.dumps(record) + "\n" for record in self.history.records)
         write_atomically(self.folder / METRICS, lines.encode())
-        save_arrays(self.folder / CHECKPOINT, self._arrays(), about)
+        save_arrays(self.folder / CHECKPOINT, arrays, about)
 
     def load(self, path, arrays, about, epochs):
         """Go on from a checkpoint. If it is refused, model, optimizers and generator are as they were."""
@@ -522,11 +522,8 @@ class _Run:
             _demand(possible and (self.monitor is None or _real(record[self.monitor])), f"record {i}")
             self.count_epoch(record)
         epoch, self.step, self.total = about["position"]
-        self.seconds, self.history.earlier, self.epoch_state = (
-            about["seconds"],
-            tuple(about["spent"]),
-            about["epoch_rng"],
-        )
+        self.seconds, self.epoch_state = about["seconds"], about["epoch_rng"]
+        self.history.earlier = tuple(about["spent"])
         begun = type(self.step) is int and 0 < self.step < self.steps and not self.stopped
         _demand(epoch == self.epoch and (begun or self.step == 0), "position")
         _demand(_number(self.total) and (begun or self.total == 0), "total")
@@ -534,8 +531,10 @@ class _Run:
         times = self.seconds, *self.history.earlier
         _demand(len(times) == 3 and all(_number(t) and t >= 0 for t in times), "times")
         done = self.epoch * self.steps + self.step
-        _demand(about["optimizers"] == {name: n + done for name, n in self._counts().items()}, "number of steps")
-        expected = self._arrays()
+        expected, steps = self._state()
+        possible = steps.keys() == about["optimizers"].keys()  # more than `done` if the loss makes steps too
+        possible &= all(type(n) is int and n >= steps[name] + done for name, n in about["optimizers"].items())
+        _demand(possible, "number of steps")
         if self.best_epoch:
             expected |= {f"best.{name}": value for name, value in self.model.state_dict().items()}
         kinds, should = ({k: (v.shape, v.dtype) for k, v in each.items()} for each in (arrays, expected))
