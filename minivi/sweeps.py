@@ -94,9 +94,9 @@ def sweep(
                 result, failure, trace = future.result()
             except BrokenExecutor as error:  # which says the same of all that it was given
                 left = (_name(cells[j])[:-5] for f, j in futures.items() if not f.done() or f.exception())
-                raise SweepError(f"one of these cells broke the executor ({error}): {'; '.join(left)}") from error
+                raise SweepError(f"one of these cells broke the executor, {_told(error)}: {'; '.join(left)}") from error
             except Exception as error:  # the executor's own
-                result, failure, trace = None, f"{type(error).__name__}: {error}", traceback.format_exc()
+                result, failure, trace = None, _told(error), traceback.format_exc()
             if failure:
                 raise SweepError(f"cell {_name(cells[i])[:-5]}: {failure}") from RuntimeError(trace)
             about = origin | {"cell": cells[i], "result": json.loads(result)}
@@ -227,4 +227,8 @@ def _call(where, cell):
             found = getattr(found, part)
         return to_json(found(**cell)), "", ""
     except (Exception, SystemExit) as error:
-        return None, f"{type(error).__name__}: {error}", traceback.format_exc()
+        return None, _told(error), traceback.format_exc()
+
+
+def _told(error):
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
