@@ -5,7 +5,8 @@
 
 A function counts by its code, its defaults, the values that it captures, and the numbers and functions of its module
 that it names: a loss with another constant is another loss, wherever the constant stands. Nothing counts that differs
-from process to process, as addresses do. Objects of unknown classes count by the class alone.
+from process to process, such as addresses, or from script to module, such as names of files. Objects of other classes
+than those known here count by the class's name alone.
 """
 
 from __future__ import annotations
@@ -125,14 +126,14 @@ def _parts(value):
         captured = tuple(_content(cell) for cell in value.__closure__ or ())
         return "function", value.__code__, value.__defaults__, value.__kwdefaults__, captured, *_named(value)
     if isinstance(value, type):
-        return "class", value.__module__, value.__qualname__, *_methods(value)
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        return "class", value.__qualname__, *_methods(value)
+    kind = type(value).__qualname__
     if isinstance(value, functools.partial):
         return kind, value.func, value.args, value.keywords
     frozen = is_dataclass(value) and value.__dataclass_params__.frozen
     if isinstance(value, WALKED) or frozen or (callable(value) and _own(type(value))):
         return kind, vars(value), *_methods(type(value))
-    return kind, getattr(value, "__qualname__", "")
+    return kind, getattr(value, "__qualname__", getattr(value, "__name__", ""))
 
 
 def _unwrapped(value):
