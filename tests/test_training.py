@@ -196,6 +196,7 @@ def test_early_stopping_restores_the_best_weights(tmp_path):
     )  # fmt: skip
     assert history.stopped_early and list(history.column("validation")) == marks[:4]
     assert same(vae.state_dict(), states[1])
+    assert load_arrays(tmp_path / CHECKPOINT)[1]["position"] == [4, 0, 0.0]  # the end is kept, however soon it comes
 
 
 # Metrics of the epochs, patience, the epoch whose weights are kept, and how many are trained.
@@ -262,6 +263,19 @@ def test_nonfinite_loss_names_the_primitive_and_keeps_the_checkpoint(tmp_path):
     _, about = load_arrays(tmp_path / CHECKPOINT)
     assert about["position"][:2] == [1, 2]
     assert all(np.isfinite(v).all() for v in vae.state_dict().values())
+
+
+def test_the_cause_is_looked_for_with_the_same_noise():
+    drawn = []
+
+    def poisoned(x, rng):
+        drawn.append(rng.random())
+        return ops.log(vae.decoder.layers[1].bias * 0.0).sum() if len(drawn) > 2 else loss(x, rng)
+
+    vae, optimizer, loss = setup()
+    with np.errstate(all="ignore"), pytest.raises(TrainingError, match="log made the first non-finite"):
+        train(made=(vae, optimizer, poisoned))
+    assert drawn[3] == drawn[2] != drawn[1]
 
 
 def test_a_gradient_of_nan_beside_a_finite_loss_keeps_checkpoint_and_weights(tmp_path):
@@ -335,7 +349,7 @@ def test_metrics_that_cannot_be_stored_are_refused_at_the_first_call(found, matc
 def test_what_killed_runs_left_is_removed_and_what_others_write_is_not(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     child.wait()
-    for name in (f".{METRICS}.{child.pid}.tmp", f".{CHECKPOINT}.{os.getpid()}.tmp"):
+    for name in (f".{METRICS}.{child.pid}.tmp", f".x.json.{os.getpid()}.tmp"):
         (tmp_path / name).write_bytes(b"half")
     kept = {f".{METRICS}.{os.getppid()}.tmp", ".notes.tmp", "mine.5.tmp"}
     for name in kept:
@@ -482,6 +496,11 @@ def test_every_field_of_a_checkpoint_is_validated(tmp_path, monkeypatch):
             rng.state == Generator(9).state and same(weights, vae.state_dict()) and same(state, optimizer.state_dict())
         )
     assert len(cases) > 150
+    watched(tmp_path, epochs=2)  # at the end of an epoch its generator is that of the next one's start
+    arrays, about = load_arrays(path)
+    save_arrays(path, arrays, about | {"epoch_rng": Generator(9).state})
+    with pytest.raises(TrainingError, match="its generator cannot be"):
+        watched(tmp_path, epochs=2, resume=True)
     save_arrays(path, *whole)
     watched(tmp_path, made=(vae, optimizer, loss), rng=rng, resume=True)
     assert same(vae.state_dict(), watched()[0].state_dict())
@@ -582,6 +601,15 @@ def test_fewer_epochs_than_are_done_are_refused(tmp_path):
     run(tmp_path, epochs=3)
     with pytest.raises(TrainingError, match="has 3 epochs and 0 steps done, epochs=2 is less; give more"):
         run(tmp_path, epochs=2, resume=True)
+
+
+def test_epochs_that_end_before_the_step_that_is_reached_are_refused(tmp_path, monkeypatch):
+    interrupt_after(6, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    with pytest.raises(TrainingError, match="has 1 epochs and 2 steps done, epochs=1 is less; give more"):
+        train(tmp_path, epochs=1, resume=True)
 
 
 def test_write_failure_leaves_the_old_file(tmp_path, monkeypatch):
