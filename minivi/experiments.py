@@ -298,8 +298,9 @@ def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = pri
             if not isinstance(about, dict) or "experiment" not in about:
                 continue  # such as a benchmark's
             found += 1
+            budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
             lines = [
-                f"\n{about['experiment']}: {about['mirrors']} (budget {about['budget']}, seed {about['seed']}, "
+                f"\n{about['experiment']}: {about['mirrors']} (budget {budget}, seed {about['seed']}, "
                 f"commit {about['commit']}, {about['seconds']:.0f} s)"
             ]
             rows = [Row(**_numbers_back(row)) for row in about["table"]]

@@ -26,7 +26,7 @@ from minivi import kernels
 from minivi.nn import Module
 from minivi.optim import Average, Optimizer
 from minivi.random import Generator
-from minivi.tensor import Tensor
+from minivi.tensor import Parameter, Tensor
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 WALKED = (Module, Optimizer, Average, Generator, SimpleNamespace, functools.partial)
@@ -57,11 +57,14 @@ def digest(value: Any, known: Known | None = None) -> str:
 
 
 def facts(name: str, value: Any, known: Known | None = None) -> dict[str, str]:
-    """A model, an optimizer or a setting by dotted names, so that a difference can be named; else a digest."""
+    """A model, an optimizer or a setting by dotted names, so that a difference can be named; else a digest.
+
+    Of Parameters only the shapes: their values change, and belong to the weights.
+    """
     known = {} if known is None else known
-    if isinstance(value, (Tensor, Module, Optimizer)):
+    if isinstance(value, (Parameter, Module, Optimizer)):
         known[id(value)] = value, name  # a function that captures it is the same, whatever it is
-    if isinstance(value, Tensor):
+    if isinstance(value, Parameter):
         return {name: f"{value.dtype} {value.shape}"}
     if isinstance(value, (Module, Optimizer)):
         own = _methods(type(value))
@@ -74,11 +77,11 @@ def facts(name: str, value: Any, known: Known | None = None) -> dict[str, str]:
             found |= facts(f"{name}.{key}", item, known)
         return found
     items = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, (list, tuple)) else {}
-    if any(isinstance(item, (Tensor, Module)) for item in items.values()):
+    if any(isinstance(item, (Parameter, Module)) for item in items.values()):
         return {k: text for i, item in items.items() for k, text in facts(f"{name}.{i}", item, known).items()}
     if isinstance(value, PLAIN) and len(repr(value)) < 80:
         return {name: repr(value)}
-    if isinstance(value, np.ndarray) or hasattr(value, "indptr"):
+    if isinstance(value, (np.ndarray, Tensor)) or hasattr(value, "indptr"):
         return {name: f"{value.dtype} {value.shape} {digest(value, known)}"}
     return {name: f"{getattr(value, '__qualname__', type(value).__name__)} {digest(value, known)}"}
 

@@ -19,6 +19,7 @@ from minivi.models import VAE
 from minivi.nn import Linear, Module
 from minivi.optim import SGD, Adam, burda, linear
 from minivi.random import Generator
+from minivi.tensor import Tensor
 
 SCALE, TABLE, SHIFT = 2.0, {"a": 1}, np.ones(3)
 
@@ -167,6 +168,10 @@ def test_facts_name_each_setting():
     different = facts("optimizer", SGD(vae.encoder.parameters(), 0.1, momentum=0.9))
     assert {k for k in found if found[k] != different[k]} == {"optimizer.of", "optimizer.state"}
     assert facts("data", np.ones((2, 3)))["data"].startswith("float64 (2, 3) ")
+    constant = Linear(3, 2, Generator(0))
+    constant.shift = Tensor(np.ones(2))
+    assert facts("m", constant)["m.shift"] == f"float64 (2,) {digest(constant.shift)}"
+    assert facts("m", [constant])["m.0.weight"] == facts("m", {"a": constant})["m.a.weight"] == "float32 (3, 2)"
     assert facts("loss", loss)["loss"] == f"loss {digest(loss)}"
     assert facts("x", "a\nb") == {"x": repr("a\nb")} and facts("x", "a" * 100)["x"].startswith("str ")
     assert rounding().keys() == {"python", "numpy", "numba", "matmul", "instruction_set"}
