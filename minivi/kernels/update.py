@@ -9,8 +9,8 @@ as x += (1 - beta) * (new - x): in float32 beta and 1 - beta, each rounded, need
 (1 - beta) * new would settle at 1.3e-5 off the mean for beta = 0.999.
 
 A gradient's NaN or infinity would stay in the state for ever. So each update looks at a block of the gradient before
-it uses it, which is cheaper than a pass of its own as the block is then in the cache: a block that is not finite is left alone, the others
-are updated, and FloatingPointError is raised.
+it uses it, cheaper than a pass of its own since the block stays in the cache: one that is not finite is left alone,
+the others are updated, and FloatingPointError is raised.
 
 Arrays are C-contiguous, of one shape and dtype (float32 or float64). Bias corrections, which differ from step to step,
 come ready-made within ``step_size`` and ``unbias``; :mod:`minivi.optim` says how.
@@ -58,7 +58,7 @@ def _all_finite(p, s, lo, hi):
 def all_finite(x: Array) -> bool:
     """Whether there is no NaN and no infinity in ``x``."""
     found = np.zeros(1, x.dtype)
-    launch(_all_finite, x.size, (x, found))
+    launch(_all_finite, x.size, (x, found), work=x.size // 8)
     return found[0] == 0
 
 
