@@ -267,7 +267,7 @@ def _stored(path):
     try:
         about = json.loads(path.read_text())
         return about if isinstance(about, dict) and "experiment" in about else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
