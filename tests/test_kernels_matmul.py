@@ -327,7 +327,7 @@ if not numba.config.DISABLE_JIT:  # threads, and a choice of backends, are what 
     def remembered(monkeypatch, tmp_path):
         """A process that has not chosen yet, on a CPU with AVX2, and the file where its choice will be."""
         monkeypatch.setattr(module, "_backends", {})
-        monkeypatch.setattr(module, "_FEATURES", "+avx2,+fma")
+        monkeypatch.setattr(module, "FEATURES", "+avx2,+fma")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.delenv("MINIVI_MATMUL", raising=False)
         with threadpool_limits():  # undoes what the choice of the BLAS does to it
@@ -375,7 +375,7 @@ if not numba.config.DISABLE_JIT:  # threads, and a choice of backends, are what 
         assert matmul_backend() == faster
 
     def test_a_cpu_without_avx2_takes_the_blas(remembered, monkeypatch):
-        monkeypatch.setattr(module, "_FEATURES", "+neon")
+        monkeypatch.setattr(module, "FEATURES", "+neon")
         assert matmul_backend() == "blas" and not remembered.exists()
 
     def test_a_folder_that_cannot_be_written_is_no_error(remembered, monkeypatch):

@@ -15,18 +15,23 @@ scalar (a float64). A common signature lets one compiled parallel region serve e
 takes 0.7 s to compile a parallel region, but 0.1 s for a chunk. A chunk indexes ``p[0][i]``
 itself, or takes ``x = rows(p[0], lo, hi)``, its slice of the first array, and is ordinary Numba otherwise.
 
-Nothing compiles at import. Compiled code is kept on disk under a key that includes the sources of all kernels, since
-Numba alone would not notice that a function in another file has changed; a folder that cannot be written only costs
-the time to compile again.
+Nothing compiles at import. Compiled code is kept on disk, a file for each kernel and type, with a sum over the sources
+of all kernels, since Numba alone would not notice that a function in another file has changed. A file that is damaged,
+or a folder that cannot be written, only costs the time to compile again, and a RuntimeWarning, once.
 """
 
+import contextlib
 import ctypes
 import functools
 import glob
 import hashlib
 import os
+import pickle
 import sys
+import threading
+import warnings
 
+import llvmlite
 import numba
 import numpy as np
 from llvmlite import ir
@@ -114,26 +119,113 @@ def set_threads(count: int) -> None:
     _threads = int(count)
 
 
-@functools.cache
-def _sources() -> str:
+def _sources() -> bytes:
     digest = hashlib.sha256()
     for path in sorted(glob.glob(os.path.join(os.path.dirname(__file__), "*.py"))):
         with open(path, "rb") as file:
             digest.update(file.read())
-    return digest.hexdigest()
+    return digest.digest()
+
+
+# What compiled code depends on besides its function. The sources are read at the import, not at the first compilation:
+# until then an editor might change them behind our back.
+SOURCES = _sources()
+SETTINGS = [numba.__version__, llvmlite.__version__] + [
+    getattr(numba.config, name)
+    for name in ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "USING_SVML")
+]
+
+# Functions to call with the name of a kernel that is about to be compiled, which takes 0.1 to 3 s; loading it from disk
+# calls none. A progress bar tells its reader here why it stands still.
+on_compile = []
+_said = set()
+
+
+def _say_once(kind, message):
+    if kind not in _said:
+        _said.add(kind)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def replace_file(path, content: bytes) -> None:
+    """Put ``content`` at ``path``, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C too
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 class _Cache(FunctionCache):
-    def _index_key(self, sig, codegen):
-        return (*super()._index_key(sig, codegen), _sources())
+    """One file for each function, signature, instruction set and version of Numba::
+
+        SHA-256 of all that follows | SHA-256 of what the code depends on | the code, pickled by Numba
+
+    Numba's own layout, an index of all signatures and numbered files of code, goes wrong for good if two processes
+    compile at once: each numbers its code 1, and the index of the one names the code of the other. Here two writers of
+    one file write the same code. The first sum tells a damaged file, which is replaced; the second tells one that was
+    made from other sources. Unpickling can run any code, but so can the kernels themselves: who may write into the
+    folder may do as he likes.
+    """
+
+    def __init__(self, function, setting=()):
+        self._setting = setting
+        try:
+            super().__init__(function)
+        except (RuntimeError, OSError):  # no folder can be written
+            self._impl = None
+
+    def _place(self, sig, codegen):
+        """The path of a signature's file, and the sum of what its code depends on."""
+        place = repr((sig, codegen.magic_tuple(), SETTINGS, self._setting)).encode()
+        name = f"{self._impl.filename_base}.{hashlib.sha256(place).hexdigest()[:16]}.kernel"
+        rest = repr((name, self._index_key(sig, codegen), self._impl.locator.get_source_stamp(), SOURCES)).encode()
+        return os.path.join(self.cache_path, name), hashlib.sha256(place + rest).digest()
+
+    def load_overload(self, sig, target_context):
+        target_context.refresh()
+        if self._impl:
+            path, stamp = self._place(sig, target_context.codegen())
+            try:
+                with open(path, "rb") as file:
+                    content = file.read()
+                if hashlib.sha256(content[32:]).digest() != content[:32]:
+                    _say_once("damaged", f"{path} is damaged: its kernel is compiled afresh, and the file replaced")
+                elif content[32:64] == stamp:
+                    return self._impl.rebuild(target_context, pickle.loads(content[64:]))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                _say_once("damaged", f"{path} cannot be read ({error.strerror}): its kernel is compiled afresh")
+        for tell in tuple(on_compile):
+            tell(self._py_func.__name__.lstrip("_"))
+        return None
+
+    def save_overload(self, sig, data):
+        mend = "every process will compile anew; set NUMBA_CACHE_DIR to a folder that can be written"
+        if self._impl is None:
+            _say_once("unwritable", f"no folder can keep compiled kernels: {mend}")
+        elif self._impl.check_cachable(data):
+            path, stamp = self._place(sig, data.codegen)
+            content = stamp + self._cache_file._dump(self._impl.reduce(data))
+            try:
+                self._impl.locator.ensure_cache_path()
+                replace_file(path, hashlib.sha256(content).digest() + content)
+            except OSError as error:
+                _say_once("unwritable", f"{self.cache_path} cannot keep compiled kernels ({error.strerror}): {mend}")
 
 
 def cached(compiled):
-    """Keep ``compiled`` (an ``njit`` or ``cfunc`` object) on disk, where the disk lets us."""
-    try:
-        compiled._cache = _Cache(getattr(compiled, "py_func", None) or compiled._pyfunc)
-    except (RuntimeError, OSError):  # no folder can be written: compile afresh in each process
-        pass
+    """Keep ``compiled``, an ``njit`` object, on disk."""
+    compiled._cache = _Cache(compiled.py_func)
     return compiled
 
 
@@ -165,7 +257,8 @@ def _compile(function, signature, options):
     """``numba.cfunc`` with our cache (``cfunc`` compiles as it is made, so the cache must be there before)."""
     from numba.core.ccallback import CFunc
 
-    compiled = cached(CFunc(function, (signature.args, signature.return_type), locals={}, options=options))
+    compiled = CFunc(function, (signature.args, signature.return_type), locals={}, options=options)
+    compiled._cache = _Cache(function)
     compiled.compile()
     return compiled
 

@@ -10,6 +10,8 @@ from .sparse import *
 from .update import *
 from .vector import *
 
+on_compile = []  # the twins need no compiling
+
 
 def get_threads() -> int:
     """The twins use one thread."""
