@@ -15,6 +15,11 @@ scalar (a float64). A common signature lets one compiled parallel region serve e
 takes 0.7 s to compile a parallel region, but 0.1 s for a chunk. A chunk indexes ``p[0][i]``
 itself, or takes ``x = rows(p[0], lo, hi)``, its slice of the first array, and is ordinary Numba otherwise.
 
+Numba's thread layer is TBB where pip has installed it, else OpenMP, else Numba's own "workqueue"; the environment
+variable NUMBA_THREADING_LAYER overrides. With each of them several Python threads may launch kernels ("workqueue" does
+them one after another). Processes are best spawned. A forked one has one thread with OpenMP, and with TBB must be
+forked by the main thread while no other runs a kernel.
+
 Nothing compiles at import. Compiled code is kept on disk, a file for each kernel and type, with a sum over the sources
 of all kernels, since Numba alone would not notice that a function in another file has changed. A file that is damaged,
 or a folder that cannot be written, only costs the time to compile again, and a RuntimeWarning, once.
@@ -79,12 +84,8 @@ def _keep_freed_memory() -> None:
 
 
 _keep_freed_memory()
-if "NUMBA_THREADING_LAYER" not in os.environ and "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
+if numba.config.THREADING_LAYER.lower() not in ("omp", "workqueue"):
     _load_tbb()
-    numba.config.THREADING_LAYER_PRIORITY = ["tbb", "omp", "workqueue"]
-
-_threads = None
-
 
 # What kernels are compiled for: the CPU's name, and its features as LLVM writes them.
 CPU, FEATURES = cpu_target.target_context.codegen().magic_tuple()[1:]
@@ -96,27 +97,43 @@ def instruction_set() -> str:
     return "avx512" if "+avx512f" in features else "avx2" if "+avx2" in features else CPU
 
 
+_threads = _most = numba.config.NUMBA_NUM_THREADS
+
+
 def get_threads() -> int:
     """The number of threads that kernels use: all that Numba may start, unless :func:`set_threads` said less."""
-    global _threads
-    if _threads is None:
-        _threads = numba.config.NUMBA_NUM_THREADS
     return _threads
 
 
 def set_threads(count: int) -> None:
     """Use ``count`` threads from now on. Results are the same bits for every count.
 
+    A process that was forked after its parent had started OpenMP's threads has one, and no way to more.
+
     Raises:
         ValueError: fewer than one thread, or more than Numba was started with.
     """
     global _threads
-    if not 1 <= count <= numba.config.NUMBA_NUM_THREADS:
+    if not 1 <= count <= _most:
         raise ValueError(
-            f"set_threads: {count} threads asked, between 1 and {numba.config.NUMBA_NUM_THREADS} are possible; "
-            "NUMBA_NUM_THREADS sets the upper limit before the start"
+            f"set_threads: {count} threads asked, between 1 and {_most} are possible; NUMBA_NUM_THREADS sets the "
+            "upper limit before the start, and OpenMP lets a forked process have one: spawn it, or install tbb"
         )
     _threads = int(count)
+
+
+def _after_fork():
+    global _threads, _most
+    _turn.release()
+    with contextlib.suppress(ValueError):  # no layer has started: the child starts its own
+        # Numba ends a child that asks GNU's OpenMP for threads. With one thread a chunk is called without any layer.
+        if numba.threading_layer() == "omp":
+            _threads = _most = 1
+
+
+_turn = threading.Lock()  # held by whoever uses the work queue, and while a child is made, so that it finds it free
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_after_fork)
 
 
 def _sources() -> bytes:
@@ -243,7 +260,7 @@ class Chunk:
         """The machine address of the chunk for arrays of ``dtype``."""
         found = self.addresses.get(dtype)
         if found is None:
-            numba.get_num_threads()  # starts the thread layer, which Numba forgets if it has _launch from its cache
+            _start_threads()
             element = numba.from_dtype(dtype)
             arrays = types.CPointer(types.CPointer(element))
             signature = types.void(arrays, types.CPointer(types.float64), types.int64, types.int64)
@@ -313,6 +330,25 @@ def _launch(function, arrays, scalars, n, threads):
         _fork(function, addresses.ctypes.data, values.ctypes.data, n, threads)
 
 
+def _launch_in_turn(function, arrays, scalars, n, threads):
+    if threads == 1:
+        _launch(function, arrays, scalars, n, threads)
+    else:
+        with _turn:
+            _launch(function, arrays, scalars, n, threads)
+
+
+_run = _launch
+
+
+def _start_threads():
+    """Start the thread layer, which Numba forgets if it has _launch from its cache."""
+    global _run
+    numba.get_num_threads()
+    if numba.threading_layer() == "workqueue":  # ends a process that uses it from two Python threads at once
+        _run = _launch_in_turn
+
+
 def _view(a, dtype):
     """``a``, flat, as numbers of ``dtype``, and not marked read-only: Numba cannot index a tuple of several types."""
     a = a.reshape(-1).view(dtype)
@@ -338,4 +374,5 @@ def launch(kernel: Chunk, n: int, arrays: tuple, scalars: tuple = (), work: int 
     dtype = arrays[0].dtype
     flat = tuple([a.ravel() if a.dtype is dtype and a.flags.writeable else _view(a, dtype) for a in arrays])
     scalars = (*map(float, scalars), *_ZEROS[len(scalars) :])
-    _launch(kernel.addresses.get(dtype) or kernel.address(dtype), flat, scalars, n, threads)
+    function = kernel.addresses.get(dtype) or kernel.address(dtype)  # starts the threads, before _run is looked up
+    _run(function, flat, scalars, n, threads)
