@@ -48,7 +48,10 @@ from numba.extending import intrinsic
 # Contraction (a * b + c in one instruction) and no signed zeros; never "no NaNs", since kernels propagate them, nor
 # reciprocals for divisions, which on x86 makes x / sqrt(y) an estimate that differs between makers.
 MATH = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
-# Sums may be reordered too, which is what lets LLVM vectorise them; the order does not depend on the thread count.
+# Sums may be reordered too, which is what lets LLVM vectorise them. The order does not depend on the thread count, but
+# on the vectors: log_sum_exp, log_softmax and its vjp, and the sums of bernoulli_log_prob, gaussian_log_prob and
+# gaussian_kl differ in their last places between the kinds that instruction_set tells apart. All other kernels, the
+# matrix products too, give the same bits with each.
 SUMS = MATH | {"fastmath": {"contract", "nsz", "reassoc"}}
 
 # Scalars are handed over in this number, so that _launch is compiled once for each number of arrays.
@@ -92,9 +95,15 @@ CPU, FEATURES = cpu_target.target_context.codegen().magic_tuple()[1:]
 
 
 def instruction_set() -> str:
-    """The vector instructions that kernels use, "avx512" or "avx2", else the CPU's name: sums round differently."""
+    """The vector instructions that kernels use, by which sums round differently (see ``SUMS``).
+
+    "avx2"; "avx512", which on Intel's CPUs means 32 registers of 32 bytes, since LLVM prefers these; "avx512-zen", with
+    64 bytes; else the CPU's name. ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` are heeded.
+    """
     features = FEATURES.split(",")
-    return "avx512" if "+avx512f" in features else "avx2" if "+avx2" in features else CPU
+    if "+avx512f" in features:
+        return "avx512-zen" if CPU.startswith("znver") else "avx512"
+    return "avx2" if "+avx2" in features else CPU
 
 
 _threads = _most = numba.config.NUMBA_NUM_THREADS
@@ -249,9 +258,10 @@ def cached(compiled):
 class Chunk:
     """A kernel's chunk, compiled for an element type when that type is first met."""
 
-    def __init__(self, function, options):
+    def __init__(self, function, options, setting):
         self.function = function
         self.options = options
+        self.setting = setting
         self.addresses = {}
         self._alive = []
         functools.update_wrapper(self, function)
@@ -264,27 +274,30 @@ class Chunk:
             element = numba.from_dtype(dtype)
             arrays = types.CPointer(types.CPointer(element))
             signature = types.void(arrays, types.CPointer(types.float64), types.int64, types.int64)
-            compiled = _compile(self.function, signature, self.options)
+            compiled = _compile(self.function, signature, self.options, self.setting())
             self._alive.append(compiled)
             found = self.addresses[dtype] = compiled.address
         return found
 
 
-def _compile(function, signature, options):
+def _compile(function, signature, options, setting):
     """``numba.cfunc`` with our cache (``cfunc`` compiles as it is made, so the cache must be there before)."""
     from numba.core.ccallback import CFunc
 
     compiled = CFunc(function, (signature.args, signature.return_type), locals={}, options=options)
-    compiled._cache = _Cache(function)
+    compiled._cache = _Cache(function, setting)
     compiled.compile()
     return compiled
 
 
-def chunk(function=None, *, options=MATH):
-    """Decorator: make ``function(p, s, lo, hi)`` a :class:`Chunk`."""
+def chunk(function=None, *, options=MATH, setting=tuple):
+    """Decorator: make ``function(p, s, lo, hi)`` a :class:`Chunk`.
+
+    ``setting()`` is what its code depends on besides the sources, the same for the whole process.
+    """
     if function is None:
-        return functools.partial(chunk, options=options)
-    return Chunk(function, options)
+        return functools.partial(chunk, options=options, setting=setting)
+    return Chunk(function, options, setting)
 
 
 @njit(inline="always")
