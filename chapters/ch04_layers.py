@@ -513,7 +513,8 @@ def free_bits_by_layer():
     model = layers(3, [(3,), (2,)], [2, 1], "shared", rng=Generator(3), init=nn.normal(0.8), dtype="float64")
     x = (Generator(4).random((7, 3)) < 0.5).astype(float)
     terms = model.terms(x, Generator(5), 20_000)
-    closed = np.stack([terms.q["z1"].kl(terms.values["p(z1)"]).mean(axis=0), terms.q["z2"].kl()], axis=1)
+    closed = [terms.q["z1"].kl(terms.values["p(z1)"]).mean(axis=0), terms.q["z2"].kl()]
+    closed = np.stack([np.asarray(kl) for kl in closed], axis=1)
     low, high = sorted(closed.mean(axis=0))
     minimum = (low + high) / 2
     value = bounds.free_bits(terms.reconstruction, terms.kl, minimum).item()

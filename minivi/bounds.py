@@ -91,7 +91,7 @@ def free_bits(reconstruction: Any, kl: Any, minimum: Any) -> Any:
     Raises:
         ValueError: ``kl`` has not the shape (B, groups), or lambda is negative.
     """
-    if np.ndim(kl) != 2 or np.shape(kl)[:1] != np.shape(reconstruction):
+    if len(np.shape(kl)) != 2 or np.shape(kl)[:1] != np.shape(reconstruction):
         raise ValueError(
             f"free_bits: reconstruction {np.shape(reconstruction)} and kl {np.shape(kl)}; pass (B,) and (B, groups)"
         )

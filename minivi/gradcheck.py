@@ -251,7 +251,7 @@ class _Problem:
             return [np.asarray(g, np.float64) for g in gradients]
         output, arguments = self._call(*points, tensors=True)
         leaves = [*arguments, *self.parameters]
-        gradients = grad(output, leaves, cotangent=self.cotangent, differentiable=differentiable)
+        gradients = grad(output, leaves, cotangent=self.cotangent, differentiable=differentiable, unused="zeros")
         return (gradients, leaves) if differentiable else gradients
 
     def _slopes(self):
@@ -263,7 +263,7 @@ class _Problem:
         for w, g in zip(self.weights, gradients, strict=True):
             term = (g * w).sum()
             total = term if total is None else total + term
-        return grad(total, leaves)
+        return grad(total, leaves, unused="zeros")
 
     def along(self, k, v, h):
         """<u, f> with the k-th point moved by h v, and its absolute terms; parameters are put back."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from minivi import kernels
 from minivi.tensor import Tensor, primitive
@@ -43,13 +44,13 @@ def _raw(x):
 
 
 # ---------------------------------------------------------------------------------------------------- arithmetic
-@primitive(lambda g, y, a, b: g, lambda g, y, a, b: g, linear=True, cases=_pairs)
+@primitive(lambda g, y, a, b: g, lambda g, y, a, b: g, linear=True, reads=False, cases=_pairs)
 def add(a: Array, b: Array) -> Array:
     """a + b."""
     return np.add(a, b)
 
 
-@primitive(lambda g, y, a, b: g, lambda g, y, a, b: -g, linear=True, cases=_pairs)
+@primitive(lambda g, y, a, b: g, lambda g, y, a, b: -g, linear=True, reads=False, cases=_pairs)
 def subtract(a: Array, b: Array) -> Array:
     """a - b."""
     return np.subtract(a, b)
@@ -71,13 +72,26 @@ def divide(a: Array, b: Array) -> Array:
     return np.divide(a, b)
 
 
+def _power_vjp_a(g, y, a, b):
+    # 0 a^0 instead of 0 a^-1, which is NaN at a = 0; only there where b is differentiated too: its slope is 1 / a.
+    one = _raw(b) != 0.0
+    if isinstance(b, Tensor):
+        one = one | (_raw(a) != 0.0)
+    return g * b * a ** (b - one)
+
+
+def _power_vjp_b(g, y, a, b):
+    # 0^b does not change with b >= 0: y log(a) would be 0 times -inf.
+    return g * y * log(where((_raw(a) == 0.0) & (_raw(b) >= 0.0), 1.0, a))
+
+
 @primitive(
-    lambda g, y, a, b: g * b * a ** (b - 1.0),
-    lambda g, y, a, b: g * y * log(a),
+    _power_vjp_a,
+    _power_vjp_b,
     cases=lambda a: [(a(3, 4, low=0.3), a(3, 4)), (a(3, 4, low=0.3), a(4))],
 )
 def power(a: Array, b: Array) -> Array:
-    """a ** b, element by element; for a gradient with respect to the exponent, a > 0."""
+    """a ** b, element by element; for a gradient with respect to the exponent, a > 0, or a = 0 with slope 0."""
     return np.power(a, b)
 
 
@@ -199,13 +213,18 @@ def elu(x: Array) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------------- reductions
+def _axes(axis, x):
+    """``axis`` (an int of any type, a tuple, or None for all) as axes of ``x``, each from 0 up; a number has none."""
+    if axis is None or x.ndim == 0:
+        return tuple(range(x.ndim))
+    return tuple([normalize_axis_index(i, x.ndim) for i in (axis if isinstance(axis, tuple) else (axis,))])
+
+
 def _expand(y, x, axis, keepdims):
     """A reduction's result (or its cotangent) with the reduced axes back, as size 1."""
     if keepdims:
         return y
-    if axis is None:
-        return y.reshape((1,) * x.ndim)
-    axes = [i % x.ndim for i in ((axis,) if isinstance(axis, int) else axis)]
+    axes = _axes(axis, x)
     return y.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
 
 
@@ -259,7 +278,7 @@ def _ties(x, y, axis):
 
 def _last(x, axis):
     """``x`` with the axes to reduce moved to the end and merged."""
-    axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis) % x.ndim)
+    axes = _axes(axis, x)
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     return np.transpose(x, rest + axes).reshape([x.shape[i] for i in rest] + [math.prod([x.shape[i] for i in axes])])
 
@@ -295,13 +314,17 @@ def log_softmax(x: Array) -> Array:
     return kernels.log_softmax(x)
 
 
+def _shaped(g, x):
+    return g if g.shape == x.shape else g.reshape(x.shape)
+
+
 @primitive(
-    lambda g, y, x, axis=-1, reverse=False: cumsum(g, axis=axis, reverse=not reverse),
+    lambda g, y, x, axis=-1, reverse=False: _shaped(cumsum(g, axis=axis, reverse=not reverse), x),
     linear=True,
     cases=lambda a: [(a(3, 4),), (a(3, 4), {"axis": 0, "reverse": True})],
 )
-def cumsum(x: Array, axis: int = -1, reverse: bool = False) -> Array:
-    """Cumulative sum along ``axis``, from its end with ``reverse``."""
+def cumsum(x: Array, axis: int | None = -1, reverse: bool = False) -> Array:
+    """Cumulative sum along ``axis`` (of all elements in order, if None), from its end with ``reverse``."""
     return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
 
 
@@ -393,9 +416,12 @@ def _few_ones(x):
     """The ones of ``x``, if it is a matrix of zeros and ones that is worth summing rows for, else None.
 
     Below 50 rows, or above a quarter of ones, the product is as fast (784 x 500 on AVX2). A look at the first number
-    and the first rows spares most other inputs the search.
+    and the first rows spares most other inputs the search, such as what a ReLU gives.
     """
-    if x.ndim != 2 or len(x) < 50 or x.size == 0 or x.item(0) not in (0.0, 1.0) or x[:8].sum() >= 0.25 * x[:8].size:
+    if x.ndim != 2 or len(x) < 50 or x.size == 0 or x.item(0) not in (0.0, 1.0):
+        return None
+    head = x[:8]
+    if head.sum() >= 0.25 * head.size or not kernels.is_binary(head):
         return None
     try:
         return kernels.Ones(x)
@@ -506,21 +532,24 @@ def _concatenate_vjp(g, y, *parts, axis=0):
 @primitive(
     joint=_concatenate_vjp,
     linear=True,
+    reads=False,
     cases=lambda a: [(a(3, 4), a(2, 4)), (a(3, 4), a(3, 1), a(3, 2), {"axis": -1}), (a(3, 4), a(3, 0), {"axis": 1})],
 )
 def _concatenate(*parts, axis=0):
     return np.concatenate(parts, axis)
 
 
-def concatenate(parts: Sequence[Array], axis: int = 0) -> Array:
-    """The arrays ``parts`` joined along ``axis``."""
+def concatenate(parts: Sequence[Array], axis: int | None = 0) -> Array:
+    """The arrays ``parts`` joined along ``axis``; the elements of all of them in a row, if it is None."""
+    if axis is None:
+        parts, axis = [reshape(part, shape=-1) for part in parts], 0
     return _concatenate(*parts, axis=axis)
 
 
 def stack(parts: Sequence[Array], axis: int = 0) -> Array:
     """The arrays ``parts``, of equal shapes, along a new ``axis``."""
     parts = list(parts)
-    axis = axis % (np.ndim(parts[0]) + 1)
+    axis = normalize_axis_index(axis, len(np.shape(parts[0])) + 1)
     return concatenate([reshape(p, (*np.shape(p)[:axis], 1, *np.shape(p)[axis:])) for p in parts], axis)
 
 
@@ -558,8 +587,20 @@ def getitem(x: Array, index: Any) -> Array:
     return x[index]
 
 
+def _inverse(order, n):
+    """The order that undoes ``order``, a permutation of ``n``, whose entries may count from the end."""
+    inverse = np.full(n, -1)
+    inverse[order] = np.arange(np.size(order))
+    if np.shape(order) != (n,) or (inverse < 0).any():
+        raise ValueError(
+            f"permute: an order of shape {np.shape(order)} is no permutation of {n}; for a choice with repetitions "
+            "use x[..., index]"
+        )
+    return inverse
+
+
 @primitive(
-    lambda g, y, x, order, axis=-1: permute(g, order=np.argsort(order), axis=axis),
+    lambda g, y, x, order, axis=-1: permute(g, order=_inverse(order, x.shape[axis]), axis=axis),
     linear=True,
     cases=lambda a: [
         (a(3, 4), {"order": np.array([2, 0, 3, 1])}),
@@ -591,13 +632,13 @@ def tril(x: Array, k: int = 0) -> Array:
 # ------------------------------------------------------------------------------------------------------- choices
 @primitive(
     None,
-    lambda g, y, mask, a, b: g * _raw(mask),
-    lambda g, y, mask, a, b: g * ~np.asarray(_raw(mask)),
+    lambda g, y, mask, a, b: g * np.asarray(_raw(mask), bool),
+    lambda g, y, mask, a, b: g * ~np.asarray(_raw(mask), bool),
     linear=True,
     cases=lambda a: [(a(3, 4) > 0, a(3, 4), a(4)), (a(4) > 0, a(3, 1), a(3, 4))],
 )
 def where(mask: Array, a: Array, b: Array) -> Array:
-    """``a`` where the boolean ``mask`` holds, else ``b``; the cotangent of what was not chosen is 0."""
+    """``a`` where ``mask`` holds (is true, or not 0), else ``b``; the cotangent of what was not chosen is 0."""
     return np.where(np.asarray(mask, bool), a, b)
 
 

@@ -15,6 +15,7 @@ makes the gradient itself differentiable. Gradients are returned, never stored.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import math
@@ -28,6 +29,8 @@ FLOATS = (np.dtype("float32"), np.dtype("float64"))
 _SINGLE, _DOUBLE = FLOATS
 PRIMITIVES: dict[str, Primitive] = {}
 
+_FIXED = {int, float, bool, str, slice, np.float32, np.float64, type(None), type(...)}  # what nobody can write into
+_SMALL = 16384  # bytes: copying so many takes as long as looking at a sample twice
 _births = itertools.count()
 _new = object.__new__
 
@@ -37,8 +40,16 @@ class _Mode(threading.local):
     checking = False
     usual = True  # recording and not checking: one look where two would be needed
 
-    def set(self, recording, checking):
+    def __init__(self):
+        self.before = []  # kept here, not by the blocks: one object may be entered twice, or by several threads
+
+    def enter(self, recording, checking):
+        self.before.append((self.recording, self.checking))
         self.recording, self.checking, self.usual = recording, checking, recording and not checking
+
+    def leave(self):
+        self.recording, self.checking = self.before.pop()
+        self.usual = self.recording and not self.checking
 
 
 _mode = _Mode()
@@ -47,16 +58,17 @@ _mode = _Mode()
 class Tensor:
     """A float32 or float64 array that :func:`grad` can differentiate with respect to.
 
+    A copy (``copy.copy``, ``copy.deepcopy``, unpickling) is a new leaf of its own: its values, without the graph.
+
     Args:
         data: anything that ``np.array`` takes, of floats; it is copied, so later writes into it do not reach the graph.
         dtype: "float32" or "float64"; by default that of ``data``.
 
     Raises:
-        TypeError: ``data`` is not of floats, or ``dtype`` is neither float32 nor float64.
+        TypeError: ``data`` is not of floats, or a list of Tensors, or ``dtype`` is neither float32 nor float64.
     """
 
-    __slots__ = ("__weakref__", "_arrays", "_birth", "_data", "_kwargs", "_op", "_parents", "_saved")
-    __array_ufunc__ = None  # array + tensor asks Tensor.__radd__ instead of adding element by element
+    __slots__ = ("__weakref__", "_arrays", "_birth", "_data", "_kwargs", "_marks", "_op", "_parents", "_saved")
     __hash__ = object.__hash__
 
     def __init__(self, data: Any, dtype: Any = None):
@@ -65,11 +77,12 @@ class Tensor:
                 dtype = np.dtype(dtype)
             except TypeError:
                 raise TypeError(f"Tensor: unknown dtype {dtype!r}; use 'float32' or 'float64'") from None
+        _refuse_lists_of_tensors(data)
         array = np.array(data, dtype, order="C")
         if array.dtype not in FLOATS:
             mend = "use 'float32' or 'float64'" if dtype is not None else "pass floats, e.g. np.asarray(x, 'float64')"
             raise TypeError(f"Tensor: dtype {array.dtype} (shape {array.shape}) carries no gradient; {mend}")
-        self._data = array.astype(array.dtype.type, copy=False)  # NumPy's own dtype object: compared by identity below
+        self._data = _interned(array)
         self._op = None
         self._parents = ()
         self._birth = next(_births)
@@ -81,10 +94,23 @@ class Tensor:
         view.flags.writeable = False
         return view
 
+    def __reduce__(self):
+        return type(self), (self._data,)
+
     def __array__(self, dtype=None, copy=None):
         if copy or (dtype is not None and dtype != self._data.dtype):
             return self._data.astype(dtype or self._data.dtype)
         return self.data
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        """Operators of an array and a Tensor are primitives; other NumPy functions must not lose the graph."""
+        if ufunc in _OPERATORS and method == "__call__" and not kwargs:  # array + tensor arrives here
+            return PRIMITIVES[ufunc.__name__](*inputs)
+        return _without_gradient(ufunc, getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        """What gives no floats, such as ``np.shape``, is computed; what would lose the graph is refused."""
+        return _without_gradient(function, function, args, kwargs)
 
     shape = property(lambda self: self._data.shape)
     ndim = property(lambda self: self._data.ndim)
@@ -140,8 +166,8 @@ class Parameter(Tensor):
         self._data[...] = value
         self._touch()
 
-    def __deepcopy__(self, memo):
-        return Parameter(self._data, self.name)  # with a birth of its own
+    def __reduce__(self):
+        return type(self), (self._data, self.name)
 
     def _touch(self) -> None:
         # A changed parameter is born again: graphs that hold the old value see an argument younger than its result.
@@ -151,7 +177,7 @@ class Parameter(Tensor):
 class Primitive:
     """A function of arrays with its vector-Jacobian products; made by :func:`primitive`."""
 
-    def __init__(self, function, vjps, joint, saves, linear, composed, cases):
+    def __init__(self, function, vjps, joint, saves, linear, composed, reads, cases):
         self.function = function
         self.name = function.__name__
         self.vjps = vjps
@@ -159,41 +185,44 @@ class Primitive:
         self.saves = saves
         self.linear = linear
         self.composed = composed
+        self.reads = reads
         self.cases = cases
         functools.update_wrapper(self, function)
         # Which arguments are variables (have a vjp); those without are constants, such as masks and indices.
         self.takes = itertools.repeat(True) if joint else [*(v is not None for v in vjps), *[False] * 4]
         PRIMITIVES[self.name] = self
 
+    def __reduce__(self):
+        return self.name  # copied and pickled by name, as functions are
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result: a Tensor if an argument that has a vjp is one, else an array."""
         arrays, parents = [], []
-        recorded, dtype, numbers, convert = False, None, False, False
+        recorded, dtype, numbers, convert, plain = False, None, False, False, False
         for a, takes in zip(args, self.takes, strict=False):
             parent = found = None
             if isinstance(a, Tensor):
                 if takes:
                     parent, recorded, found = a, True, a._data.dtype
                 a = a._data
-            elif takes:
-                if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
-                    found = a.dtype
-                elif type(a) is float:
-                    numbers = True
-                else:
-                    convert = True
+            elif type(a) is float:
+                numbers = numbers or takes
+            else:
+                plain = True
+                if takes:
+                    if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
+                        found = a.dtype
+                    else:
+                        convert = True
             if found is not None:
                 if dtype is None:
                     dtype = found
                 elif dtype is not found:
-                    raise TypeError(
-                        f"{self.name}: {dtype} and {found} do not mix (shapes {_shapes(args)}); "
-                        "make both one with np.asarray(x, 'float32') or Module.astype"
-                    )
+                    raise self._mixed(args, dtype, found)
             arrays.append(a)
             parents.append(parent)
         if convert or (numbers and dtype is None):
-            self._convert(arrays, dtype)
+            self._convert(args, arrays, dtype)
         elif numbers:
             arrays = [dtype.type(a) if type(a) is float else a for a in arrays]
         try:
@@ -212,7 +241,8 @@ class Primitive:
             if _mode.checking:
                 _check_finite(self.name, (out,), arrays)
             if recorded and not _mode.recording:
-                return _constant(out)
+                views = type(out) is np.ndarray and out.base is not None
+                return _constant(out.copy() if views and any(isinstance(a, Parameter) for a in parents) else out)
         if not recorded:
             return out
         result = _new(Tensor)
@@ -222,26 +252,41 @@ class Primitive:
         result._parents = parents
         result._kwargs = kwargs
         result._saved = saved
+        held = (plain and self.reads) or (kwargs and not _FIXED.issuperset(map(type, kwargs.values())))
+        result._marks = _guard(arrays, parents, kwargs) if held else ()
         result._birth = next(_births)
         return result
 
-    def _convert(self, arrays, dtype):
-        """Numbers, NumPy scalars and constant integer arrays take the floats' dtype; other arrays are refused."""
-        for i, (a, takes) in enumerate(zip(arrays, self.takes, strict=False)):
-            if not takes or (type(a) is np.ndarray and a.dtype in FLOATS):
-                continue
+    def _mixed(self, args, dtype, other):
+        return TypeError(
+            f"{self.name}: {dtype} and {other} do not mix (shapes {_shapes(args)}); "
+            "make both one with np.asarray(x, 'float32') or Module.astype"
+        )
+
+    def _convert(self, args, arrays, dtype):
+        """Numbers, lists and constant integer arrays take the dtype of the float arrays; other arrays are refused."""
+        variables = [i for i, takes in zip(range(len(arrays)), self.takes, strict=False) if takes]
+        for i in variables:
+            if isinstance(arrays[i], np.ndarray) and arrays[i].dtype in FLOATS:  # also of a subclass, or unpickled
+                arrays[i] = _interned(np.asarray(arrays[i]))
+                if dtype is not None and dtype is not arrays[i].dtype:
+                    raise self._mixed(args, dtype, arrays[i].dtype)
+                dtype = arrays[i].dtype
+        for i in variables:
+            a = arrays[i]
             if dtype is not None and isinstance(a, (int, float, np.generic)):
                 arrays[i] = dtype.type(a)
-                continue
-            a = np.asarray(a)
-            if a.dtype.kind in "biu" and dtype is not None:
-                a = a.astype(dtype)
-            if a.dtype not in FLOATS:
-                raise TypeError(
-                    f"{self.name}: argument {i} of dtype {a.dtype}, shape {a.shape}; only float32 and float64 carry "
-                    "gradients: convert it with np.asarray(x, 'float64')"
-                )
-            arrays[i] = a
+            elif not (isinstance(a, np.ndarray) and a.dtype in FLOATS):
+                _refuse_lists_of_tensors(a)
+                array = np.asarray(a)
+                if dtype is not None and (array.dtype.kind in "biu" or (array is not a and array.dtype in FLOATS)):
+                    array = array.astype(dtype)
+                if array.dtype not in FLOATS:
+                    raise TypeError(
+                        f"{self.name}: argument {i} of dtype {array.dtype}, shape {array.shape}; only float32 and "
+                        "float64 carry gradients: convert it with np.asarray(x, 'float64')"
+                    )
+                arrays[i] = array
 
     def pull(self, result, cotangent, needed, differentiable):
         """The cotangents of the arguments, given that of the ``result``; those of other arguments may be missing."""
@@ -260,6 +305,107 @@ class Primitive:
         return {i: self.vjps[i](cotangent, saved, *args, **kwargs) for i in needed}
 
 
+_OPERATORS = {np.add, np.subtract, np.multiply, np.divide, np.power, np.matmul}
+# Where a function of NumPy has another name here; np.r_ and np.c_ call np.ndim.
+_MENDS = {
+    "absolute": "ops.abs", "amax": "ops.max", "amin": "-ops.max(-x)", "append": "ops.concatenate",
+    "concatenate": "ops.concatenate", "diag": "ops.diagonal", "diagonal": "ops.diagonal", "dot": "ops.matmul",
+    "einsum": "ops.matmul, or ops.multiply and ops.sum", "expand_dims": "x[:, None]", "hstack": "ops.concatenate",
+    "inner": "ops.matmul", "logaddexp": "ops.log_sum_exp", "min": "-ops.max(-x)", "moveaxis": "ops.transpose",
+    "ndim": "x.ndim, ops.concatenate or ops.stack", "norm": "ops.sqrt(ops.sum(ops.square(x)))",
+    "outer": "x[:, None] * y", "ravel": "ops.reshape", "squeeze": "ops.reshape", "stack": "ops.stack",
+    "swapaxes": "ops.transpose", "take": "x[index]", "tensordot": "ops.matmul", "vdot": "ops.matmul",
+    "vstack": "ops.concatenate",
+}  # fmt: skip
+
+
+def _without_gradient(function, call, args, kwargs):
+    """The result of a NumPy function of Tensors, if it holds no floats."""
+    name = function.__name__
+    if name != "ndim" and kwargs.get("out") is None:
+        with np.errstate(all="ignore"):
+            result = call(*_detached(args), **_detached(kwargs))
+        if name.endswith("_like") or not _holds_floats(result):
+            return result
+    module = (getattr(function, "__module__", None) or "numpy").replace("numpy", "np")
+    mend = f"ops.{name}" if name in PRIMITIVES else _MENDS.get(name, "the functions of minivi.ops")
+    raise TypeError(
+        f"{module}.{name}: the graph of a Tensor would be lost; use {mend}, or np.asarray(x) to leave the graph"
+    )
+
+
+def _detached(x):
+    if isinstance(x, dict):
+        return {key: _detached(item) for key, item in x.items()}
+    if isinstance(x, (list, tuple)):
+        return type(x)([_detached(item) for item in x])
+    return x._data if isinstance(x, Tensor) else x
+
+
+def _holds_floats(x) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_holds_floats, x))
+    return isinstance(x, (float, np.generic, np.ndarray)) and np.asarray(x).dtype.kind not in "biuSU"
+
+
+def _guard(arrays, parents, kwargs) -> list[tuple]:
+    """Make the caller's arrays safe for the graph to keep: small ones are copied, of others a sample is noted.
+
+    The caller must not write into those before :func:`grad`, which looks at every step-th element again: 0.3 us for an
+    array of any size. Under :class:`detect_nonfinite` all elements are kept.
+
+    Returns:
+        (array, step, bytes of the sample) of each.
+    """
+    marks = []
+    for i, a in enumerate(arrays):
+        if parents[i] is None and type(a) not in _FIXED:
+            arrays[i] = _guarded(a, marks)
+    for name, value in kwargs.items():
+        if type(value) not in _FIXED:
+            kwargs[name] = _guarded(value, marks)
+    return marks
+
+
+def _guarded(a, marks):
+    if isinstance(a, np.ndarray):
+        if a.nbytes <= _SMALL:
+            return a.copy("K")
+        values = a
+    elif type(a) is tuple:  # an index of several arrays, or of none
+        return a if _FIXED.issuperset(map(type, a)) else tuple([_guarded(item, marks) for item in a])
+    elif type(a) is list:
+        return copy.deepcopy(a)
+    else:
+        values = getattr(a, "data", None)  # of a sparse matrix
+    if isinstance(values, np.ndarray):
+        step = 1 if _mode.checking else values.size // 64 + 1
+        marks.append((values, step, _sample(values, step)))
+    return a
+
+
+def _sample(array, step) -> bytes:
+    return (array.reshape(-1) if array.flags.c_contiguous else array.flat)[::step].tobytes()
+
+
+def _interned(array):
+    """``array`` with NumPy's own dtype object, which primitives compare by identity; unpickled arrays have others."""
+    return array if array.dtype is _SINGLE or array.dtype is _DOUBLE else array.view(array.dtype.type)
+
+
+def _refuse_lists_of_tensors(data):
+    if isinstance(data, Tensor):
+        return
+    if isinstance(data, (list, tuple)):
+        for item in data:
+            if isinstance(item, Tensor):
+                raise TypeError(
+                    f"a list of Tensors (the first of shape {item.shape}) would lose their graph; join them with "
+                    "ops.stack or ops.concatenate"
+                )
+            _refuse_lists_of_tensors(item)
+
+
 def _constant(array) -> Tensor:
     """A leaf that shares ``array``."""
     leaf = _new(Tensor)
@@ -276,6 +422,7 @@ def primitive(
     saves: bool = False,
     linear: bool = False,
     composed: Callable | None = None,
+    reads: bool = True,
     cases: Callable,
 ) -> Callable[[Callable], Primitive]:
     """Decorator: make a NumPy function differentiable.
@@ -289,10 +436,11 @@ def primitive(
         linear: linear in each argument by itself (the checks then demand a zero Taylor remainder).
         composed: the same function made of other primitives: what is differentiated when a fused primitive, whose
             vjps are kernels, is asked for a second derivative.
+        reads: the vjps read the values of the arguments, which must stay unchanged until then, not the shapes alone.
         cases: ``cases(a) -> [args, ...]`` for the tests; ``a(*shape)`` makes an array, ``a(.., low=, high=)`` in a
             range; a dict at the end of ``args`` holds keywords (see :func:`minivi.gradcheck.split_case`).
     """
-    return lambda function: Primitive(function, vjps, joint, saves, linear, composed, cases)
+    return lambda function: Primitive(function, vjps, joint, saves, linear, composed, reads, cases)
 
 
 def grad(
@@ -301,6 +449,7 @@ def grad(
     *,
     cotangent: Any = None,
     differentiable: bool = False,
+    unused: str | None = None,
 ) -> Any:
     """Gradients of a scalar ``output`` with respect to ``inputs``.
 
@@ -309,15 +458,17 @@ def grad(
         inputs: a Tensor, or a sequence of them.
         cotangent: array of ``output``'s shape; the result is then the vector-Jacobian product.
         differentiable: return Tensors that can be differentiated again, instead of arrays.
+        unused: what an input gets on which ``output`` does not depend: "zeros", or "none" for None. By default zeros
+            too, but an ``output`` that depends on none of its inputs raises: its graph was lost.
 
     Returns:
-        The gradient, shaped like its input; for a sequence a list in its order. Zeros for an input on which ``output``
-        does not depend. Calling ``grad`` again on the same output gives the same answer: nothing is stored.
+        The gradient, an array shaped like its input; for a sequence a list in its order. Calling ``grad`` again on the
+        same output gives the same answer: nothing is stored.
 
     Raises:
         ValueError: ``output`` is not a scalar and no ``cotangent`` is given, or its shape is wrong.
         TypeError: ``output`` or an input is not a Tensor.
-        RuntimeError: a parameter has changed since the forward pass.
+        RuntimeError: ``output`` depends on no input, or a parameter or an array has changed since the forward pass.
     """
     single = isinstance(inputs, (Tensor, np.ndarray))
     inputs = [inputs] if single else list(inputs)
@@ -329,6 +480,8 @@ def grad(
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
             raise TypeError(f"grad: input {i} is a {type(x).__name__}; wrap it as Tensor(x) before the computation")
+    if unused not in (None, "zeros", "none"):
+        raise ValueError(f"grad: unknown unused={unused!r}; use 'zeros' or 'none', or leave it out")
     if cotangent is None:
         if output.size != 1:
             raise ValueError(
@@ -338,13 +491,19 @@ def grad(
         cotangent = np.ones(output.shape, output.dtype)
     elif np.shape(cotangent) != output.shape:
         raise ValueError(f"grad: the cotangent has shape {np.shape(cotangent)}, the output{_by(output)} {output.shape}")
-    elif not isinstance(cotangent, Tensor):
+    elif not (differentiable and isinstance(cotangent, Tensor)):
         cotangent = np.asarray(cotangent, output.dtype)
     if differentiable and not isinstance(cotangent, Tensor):
         cotangent = _constant(cotangent)
 
     results = _results_between(inputs, output)
     wanted = {x._birth for x in inputs}
+    if inputs and not results and output._birth not in wanted and unused is None:
+        raise RuntimeError(
+            f"grad: the output{_by(output)} of shape {output.shape} depends on no input ({len(inputs)} given, the "
+            f"first of shape {inputs[0].shape}); compute it from them by ops, outside no_grad() and not through arrays, or "
+            "pass unused='zeros'"
+        )
     needed = wanted.union([result._birth for result in results])
     cotangents = {output._birth: cotangent}
     ours = set()  # births whose cotangent is an array made here, into which sums may be written
@@ -354,6 +513,12 @@ def grad(
             birth = result._birth
             g = cotangents[birth] if birth in wanted else cotangents.pop(birth)
             op, parents = result._op, result._parents
+            for array, step, sample in result._marks:
+                if _sample(array, step) != sample:
+                    raise RuntimeError(
+                        f"grad: an array of shape {array.shape} was written to after `{op.name}` used it; pass a copy "
+                        "(x.copy()), or call grad before writing"
+                    )
             pulled = None
             if op.joint or not plain:
                 which = [i for i, a in enumerate(parents) if a is not None and a._birth in needed]
@@ -371,21 +536,28 @@ def grad(
                     gi = _sum_to(gi, target._data.shape, op.name)
                 key = target._birth
                 before = cotangents.get(key)
-                if before is None:
-                    cotangents[key] = gi
-                elif key in ours:
+                if key in ours:
                     before += gi
-                else:
-                    cotangents[key] = before + gi
-                    if not differentiable and type(before) is np.ndarray:
+                    continue
+                if before is not None:
+                    gi = before + gi
+                    if not differentiable:
                         ours.add(key)
-    gradients = [_finish(cotangents.get(x._birth), x, differentiable) for x in inputs]
-    if not differentiable:  # the caller may write into what he gets: no two share memory, none is a view
-        seen = {id(cotangent)}
-        for i, g in enumerate(gradients):
-            if id(g) in seen or g.base is not None or not g.flags.writeable:
-                gradients[i] = g.copy()
-            seen.add(id(gradients[i]))
+                if not differentiable and type(gi) is not np.ndarray:
+                    gi = np.asarray(gi)  # NumPy makes scalars of 0-d arrays: += would change a local name only
+                cotangents[key] = gi
+    gradients = []
+    seen = {id(cotangent)}
+    for x in inputs:
+        g = cotangents.get(x._birth)
+        if g is None and unused != "none":
+            zeros = np.zeros(x.shape, x.dtype)
+            g = _constant(zeros) if differentiable else zeros
+        # The caller may write into an array that he gets: no two share memory, none is a view.
+        if type(g) is np.ndarray and (id(g) in seen or g.base is not None or not g.flags.writeable):
+            g = g.copy()
+        seen.add(id(g))
+        gradients.append(g)
     return gradients[0] if single else gradients
 
 
@@ -419,13 +591,6 @@ def _results_between(inputs, output) -> list[Tensor]:
                 results.append(result)
                 break
     return results
-
-
-def _finish(g, x, differentiable):
-    if g is None:
-        g = np.zeros(x.shape, x.dtype)
-        return _constant(g) if differentiable else g
-    return g if isinstance(g, Tensor) else np.asarray(g)
 
 
 def _sum_to(g, shape, name):
@@ -468,11 +633,10 @@ class _Recording:
         self.on = on
 
     def __enter__(self):
-        self.before = _mode.recording
-        _mode.set(self.on, _mode.checking)
+        _mode.enter(self.on, _mode.checking)
 
     def __exit__(self, *error):
-        _mode.set(self.before, _mode.checking)
+        _mode.leave()
 
 
 def no_grad() -> _Recording:
@@ -488,16 +652,16 @@ class detect_nonfinite:
     """
 
     def __enter__(self):
-        self.before = _mode.checking
-        _mode.set(_mode.recording, True)
+        _mode.enter(_mode.recording, True)
 
     def __exit__(self, *error):
-        _mode.set(_mode.recording, self.before)
+        _mode.leave()
 
 
 def stop_gradient(x: Tensor) -> Tensor:
     """The same values as a constant: no gradient flows through."""
-    return _constant(x._data if isinstance(x, Tensor) else x)
+    # What may be written to later is copied: a parameter, or a view of one, or the caller's array.
+    return _constant(x._data) if type(x) is Tensor and x._data.base is None else Tensor(x)
 
 
 def _check_finite(name, outputs, inputs):

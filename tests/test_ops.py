@@ -150,3 +150,200 @@ def test_empty_arrays():
     assert ops.sum(x).item() == 0.0
     np.testing.assert_array_equal(ops.log_sum_exp(x).shape, (0,))
     assert grad((ops.exp(x) @ np.ones((3, 2))).sum(), x).shape == (0, 3)
+
+
+def _derivatives(f, at, orders):
+    """f and its derivatives with respect to a number, by repeated grad."""
+    x = Tensor(at)
+    y, found = f(x), []
+    for _ in range(orders + 1):
+        found.append(y.item())
+        y = grad(y, x, differentiable=True, unused="zeros")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [
+        (lambda x: ops.exp(-(x**2)), [1.0, 0.0, -2.0, 0.0, 12.0, 0.0, -120.0]),
+        (lambda x: ops.exp(-(x**2.0)), [1.0, 0.0, -2.0, 0.0, 12.0, 0.0, -120.0]),
+        (lambda x: ops.exp(-ops.square(x)), [1.0, 0.0, -2.0, 0.0, 12.0, 0.0, -120.0]),
+        (lambda x: x**0, [1.0, 0.0, 0.0, 0.0]),
+        (lambda x: x**1, [0.0, 1.0, 0.0, 0.0]),
+        (lambda x: x**2, [0.0, 0.0, 2.0, 0.0, 0.0]),
+        (lambda x: x**3, [0.0, 0.0, 0.0, 6.0, 0.0, 0.0]),
+        (lambda x: (1.0 + x) ** 3, [1.0, 3.0, 6.0, 6.0, 0.0, 0.0]),
+        (lambda x: (x - 2.0) ** 3, [-8.0, 12.0, -12.0, 6.0, 0.0]),
+        (lambda x: (x - 2.0) ** 0, [1.0, 0.0, 0.0]),
+        (lambda x: x ** np.array([0.0, 1.0, 2.0, 3.0]) @ np.ones(4), [1.0, 1.0, 2.0, 6.0, 0.0]),
+    ],
+)
+def test_high_derivatives_of_powers_at_zero(f, expected):
+    np.testing.assert_allclose(_derivatives(f, 0.0, len(expected) - 1), expected, rtol=1e-13, atol=0.0)
+
+
+@pytest.mark.parametrize("at", [0.0, 2.0, np.inf, 1e-310])
+def test_x_to_the_zeroth_has_slope_zero(at):
+    x = Tensor([at])
+    np.testing.assert_array_equal(grad((x**0.0).sum(), x), [0.0])
+    b = Tensor([0.0])
+    np.testing.assert_array_equal(grad((x**b).sum(), x), [0.0])
+
+
+def test_powers_of_zero_in_both_arguments():
+    a, b = Tensor([0.0, 0.0, 0.0, 4.0]), Tensor([0.0, 1.0, 2.0, 0.0])
+    ga, gb = grad((a**b).sum(), [a, b])
+    np.testing.assert_array_equal(ga, [0.0, 1.0, 0.0, 0.0])
+    np.testing.assert_allclose(gb, [0.0, 0.0, 0.0, np.log(4.0)])
+    ga = grad((a**b).sum(), a, differentiable=True)  # d2 / da db = a^(b-1) (1 + b log a)
+    np.testing.assert_allclose(grad(ga[3], b), [0.0, 0.0, 0.0, 0.25])
+
+
+@pytest.mark.parametrize("kind", [bool, int, float, "float32", Tensor])
+def test_where_of_a_mask_of_numbers(kind):
+    """A mask that is not boolean chooses by being 0 or not, forwards and backwards."""
+    mask = np.array([0.0, 1.0, 0.0] if kind is bool else [0.0, 2.0, 0.0])
+    mask = Tensor(mask) if kind is Tensor else mask.astype(kind)
+    a, b = Tensor([1.0, 2.0, 3.0]), Tensor([4.0, 5.0, 6.0])
+    y = ops.where(mask, a, b)
+    np.testing.assert_array_equal(y.data, [4.0, 2.0, 6.0])
+    for differentiable in (False, True):
+        ga, gb = grad(y, [a, b], cotangent=np.array([1.0, 2.0, 3.0]), differentiable=differentiable)
+        np.testing.assert_array_equal(np.asarray(ga), [0.0, 2.0, 0.0])
+        np.testing.assert_array_equal(np.asarray(gb), [1.0, 0.0, 3.0])
+
+
+def test_second_derivatives_of_a_primitive_that_has_one_argument_twice():
+    """gaussian_kl(x, x) = (x^2 + exp(2x) - 1) / 2 - x; each place gets a Tensor of its own."""
+    x = Tensor([0.3, -0.7])
+    for repeated, hessian in [
+        (lambda x: ops.gaussian_kl(x, x), 1.0 + 2.0 * np.exp(2.0 * x.data)),
+        (lambda x: ops.gaussian_log_prob(x, x, x), np.zeros(2)),
+        (lambda x: ops.gaussian_sample(x, x, x).sum(), (2.0 + x.data) * np.exp(x.data)),
+        (lambda x: ops.bernoulli_log_prob(x, x), 2.0 - 2.0 * (s := 1 / (1 + np.exp(-x.data))) * (1 - s) / 2),
+    ]:
+        gradient = grad(repeated(x), x, differentiable=True)
+        rows = [grad(gradient[i], x, unused="zeros") for i in range(2)]
+        np.testing.assert_allclose(rows, np.diag(hessian), rtol=1e-12, atol=1e-13)
+
+
+REDUCTIONS = [ops.sum, ops.mean, ops.max, ops.log_sum_exp]
+
+
+@pytest.mark.parametrize("reduce", REDUCTIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("axis", [-1, 0, None, (), (0,), np.int64(-1)], ids=str)
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_reductions_of_a_number(reduce, axis, keepdims):
+    x = Tensor(1.5)
+    if axis == (0,):
+        axis = None if reduce is ops.log_sum_exp else 0
+    y = reduce(x, axis=axis, keepdims=keepdims)
+    assert y.shape == () and y.item() == 1.5
+    for differentiable in (False, True):
+        assert grad(y * y, x, differentiable=differentiable).item() == 3.0
+
+
+@pytest.mark.parametrize("reduce", REDUCTIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, -1, (0, 2), (-1, 0), ()])
+def test_an_axis_may_be_an_integer_of_any_type(reduce, axis, keepdims, rng):
+    x = Tensor(rng.standard_normal((2, 3, 4)))
+    other = tuple(map(np.int64, axis)) if isinstance(axis, tuple) else np.int64(axis)
+    y, z = (reduce(x, axis=a, keepdims=keepdims) for a in (axis, other))
+    np.testing.assert_array_equal(y.data, z.data)
+    u = rng.standard_normal(y.shape)
+    np.testing.assert_array_equal(grad(y, x, cotangent=u), grad(z, x, cotangent=u))
+    v = rng.standard_normal(x.shape)  # against a difference along v
+    moved = [reduce(Tensor(x.data + h * v), axis=axis, keepdims=keepdims).data for h in (1e-6, -1e-6)]
+    numeric = (u * (moved[0] - moved[1])).sum() / 2e-6
+    np.testing.assert_allclose((grad(z, x, cotangent=u) * v).sum(), numeric, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, i: ops.cumsum(x, axis=i),
+        lambda x, i: ops.cumsum(x, axis=i, reverse=True),
+        lambda x, i: ops.concatenate([x, 2.0 * x], axis=i),
+        lambda x, i: ops.stack([x, 2.0 * x], axis=i),
+        lambda x, i: ops.permute(x, order=np.array([1, 0]), axis=i),
+        lambda x, i: ops.transpose(x, axes=(1 - i, i)),
+        lambda x, i: ops.diagonal(x, offset=i),
+        lambda x, i: ops.tril(x, k=i),
+        lambda x, i: ops.reshape(x, shape=(i + 1, -1)),
+        lambda x, i: ops.broadcast_to(x, shape=(i + 1, *x.shape)),
+        lambda x, i: ops.getitem(x, i),
+        lambda x, i: ops.getitem(x, (slice(None), i)),
+        lambda x, i: ops.getitem(x, slice(i, None)),
+    ],
+)
+@pytest.mark.parametrize("i", [0, 1])
+def test_integers_of_numpy_are_integers(f, i, rng):
+    x = Tensor(rng.standard_normal((2, 2)))
+    y, z = f(x, i), f(x, np.int64(i))
+    np.testing.assert_array_equal(y.data, z.data)
+    u = rng.standard_normal(y.shape)
+    np.testing.assert_array_equal(grad(y, x, cotangent=u), grad(z, x, cotangent=u))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3), (), (4,)])
+def test_cumsum_of_all_elements(shape, reverse, rng):
+    x = Tensor(rng.standard_normal(shape))
+    y = ops.cumsum(x, axis=None, reverse=reverse)
+    flat = x.data.ravel()
+    np.testing.assert_allclose(y.data, np.cumsum(flat[::-1])[::-1] if reverse else np.cumsum(flat))
+    u = rng.standard_normal(y.shape)
+    back = np.cumsum(u) if reverse else np.cumsum(u[::-1])[::-1]
+    for differentiable in (False, True):
+        g = grad(y, x, cotangent=u, differentiable=differentiable)
+        np.testing.assert_allclose(np.asarray(g), back.reshape(shape))
+
+
+def test_concatenate_of_all_elements(rng):
+    x, y = Tensor(rng.standard_normal((2, 3))), Tensor(rng.standard_normal(2))
+    z = ops.concatenate([x, y, x, Tensor(1.0)], axis=None)
+    np.testing.assert_array_equal(z.data, np.concatenate([x.data, y.data, x.data, 1.0], axis=None))
+    u = rng.standard_normal(15)
+    gx, gy = grad(z, [x, y], cotangent=u)
+    np.testing.assert_allclose(gx, (u[:6] + u[8:14]).reshape(2, 3))
+    np.testing.assert_array_equal(gy, u[6:8])
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("order", [[2, 0, 1], [-1, 0, 1], [-1, -3, -2], np.array([-2, 0, -1])], ids=str)
+def test_permute_counts_from_the_end_too(order, axis, rng):
+    x = Tensor(rng.standard_normal((3, 3)))
+    y = ops.permute(x, order=order, axis=axis)
+    np.testing.assert_array_equal(y.data, np.take(x.data, order, axis))
+    u = rng.standard_normal((3, 3))
+    expected = np.zeros((3, 3))
+    expected[(np.asarray(order),) if axis == 0 else (slice(None), np.asarray(order))] = u
+    for differentiable in (False, True):
+        np.testing.assert_array_equal(np.asarray(grad(y, x, cotangent=u, differentiable=differentiable)), expected)
+
+
+@pytest.mark.parametrize("order", [[0, 0, 1], [0, -3, 1], [0, 1], [0, 1, 2, 0], [[0, 1, 2]]], ids=str)
+def test_what_is_no_permutation_has_no_gradient(order):
+    x = Tensor([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"order of shape .* is no permutation of 3; .* use x\[..., index\]"):
+        grad(ops.permute(x, order=order).sum(), x)
+
+
+def test_an_axis_that_is_not_there():
+    x = Tensor(np.ones((2, 3)))
+    for f in (*REDUCTIONS, ops.cumsum):
+        with pytest.raises(np.exceptions.AxisError):
+            f(x, axis=2)
+    for axis in (3, -4):
+        with pytest.raises(np.exceptions.AxisError):
+            ops.stack([x, x], axis=axis)
+
+
+def test_looking_for_few_ones_costs_little_where_there_are_others(monkeypatch):
+    """What a ReLU gives is dismissed by its first rows, without a search of the whole and its error message."""
+    x = 0.3 * np.maximum(np.random.default_rng(0).standard_normal((1000, 80)), 0.0)
+    x[0, 0] = 0.0
+    assert x[:8].mean() < 0.25  # neither the first number nor the sum dismisses it
+    monkeypatch.setattr(ops.kernels, "Ones", lambda x: pytest.fail("searched the whole matrix"))
+    assert ops._few_ones(x) is None

@@ -1,5 +1,9 @@
 """The engine: what grad returns, how graphs are walked, and errors that teach."""
 
+import contextlib
+import copy
+import pickle
+import threading
 import weakref
 
 import numpy as np
@@ -8,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minivi import ops
+from minivi import nn, ops
 from minivi.tensor import (
+    PRIMITIVES,
     Parameter,
     Tensor,
     detect_nonfinite,
@@ -26,6 +31,29 @@ def test_diamond_and_reuse():
     y = x * x  # both arguments are the same Tensor
     z = y * x + y  # y reached along two paths
     assert grad(z, x) == pytest.approx(3 * 9 + 2 * 3)
+
+
+@pytest.mark.parametrize(
+    ("f", "at", "gradient"),
+    [
+        (lambda x: x * x + x, 3.0, 7.0),
+        (lambda x: x * x + 2.0 * x + x, 3.0, 9.0),
+        (lambda x: x + x + x + x, 3.0, 4.0),
+        (lambda x: ops.tanh(x) + ops.sigmoid(x) + ops.softplus(x), 0.5, 1.643910780),
+        (lambda v: v.sum() * v.sum() + v.sum(), [1.0, 2.0], [7.0, 7.0]),
+        (lambda v: (lambda s: s * s + s)(v.sum()), [1.0, 2.0], [7.0, 7.0]),
+        (lambda v: (lambda n: (n - 1.0) ** 2 + n)(ops.sqrt(ops.square(v).sum())), [0.3, 0.4], [0.0, 0.0]),
+        (lambda v: (lambda n: (n - 1.0) ** 2 + n)(ops.sqrt(ops.square(v).sum())), [0.6, 0.8], [0.6, 0.8]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_scalar_gets_every_contribution(f, at, gradient, dtype):
+    """NumPy makes scalars of 0-d arrays, on which += changes a local name only."""
+    x = Tensor(at, dtype)
+    g = grad(f(x), x)
+    assert type(g) is np.ndarray and g.shape == x.shape and g.dtype == dtype
+    np.testing.assert_allclose(g, gradient, rtol=3e-7, atol=3e-7)
+    np.testing.assert_allclose(grad(f(x), x, differentiable=True).data, gradient, rtol=3e-7, atol=3e-7)
 
 
 def test_several_grads_on_one_forward_pass(rng):
@@ -58,7 +86,46 @@ def test_unconnected_input_gives_zeros():
     gx, gy = grad(x.sum(), [x, y])
     np.testing.assert_array_equal(gx, [1.0, 1.0])
     np.testing.assert_array_equal(gy, [[0.0]])
-    np.testing.assert_array_equal(grad(x.sum(), y, differentiable=True).data, [[0.0]])
+    gx, gy = grad(x.sum(), [x, y], differentiable=True)
+    np.testing.assert_array_equal(gy.data, [[0.0]])
+    gx, gy = grad(x.sum(), [x, y], unused="none")
+    assert gx.shape == (2,) and gy is None
+    np.testing.assert_array_equal(grad(x.sum(), y, unused="zeros"), [[0.0]])
+    assert grad(x.sum(), []) == []
+
+
+def _under_no_grad(p):
+    with no_grad():
+        return (p * p).sum()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        _under_no_grad,
+        lambda p: Tensor(3.0),
+        lambda p: Tensor(np.asarray(p)).sum(),
+        lambda p: Tensor([float(p[0]), float(p[1])]).sum(),
+        lambda p: (stop_gradient(p) * Tensor([1.0, 2.0])).sum(),
+    ],
+)
+def test_a_lost_graph_is_an_error(loss):
+    p = Parameter([1.0, 2.0])
+    with pytest.raises(
+        RuntimeError, match=r"of shape \(\) depends on no input \(1 given, the first of shape \(2,\)\); compute"
+    ):
+        grad(loss(p), p)
+    for differentiable in (False, True):
+        g = grad(loss(p), p, unused="zeros", differentiable=differentiable)
+        np.testing.assert_array_equal(np.asarray(g), [0.0, 0.0])
+        assert grad(loss(p), p, unused="none", differentiable=differentiable) is None
+
+
+def test_cotangent_may_be_a_tensor():
+    x = Tensor([1.0, 2.0])
+    g = grad(x * x, x, cotangent=Tensor([3.0, 5.0]))
+    assert type(g) is np.ndarray
+    np.testing.assert_array_equal(g, [6.0, 20.0])
 
 
 def test_gradient_of_an_intermediate_result():
@@ -91,8 +158,6 @@ def test_vjps_of_what_is_not_asked_for_do_not_run(rng):
     def spy(a, b):
         return a + b
 
-    from minivi.tensor import PRIMITIVES
-
     del PRIMITIVES["spy"]
     a, b = Tensor(1.0), Tensor(2.0)
     grad(spy(a, b), b)
@@ -109,8 +174,6 @@ def test_cotangents_are_freed_as_they_are_spent():
     @primitive(lambda g, y, x: watch(g), linear=True, cases=lambda a: [])
     def link(x):
         return x + 0.0
-
-    from minivi.tensor import PRIMITIVES
 
     del PRIMITIVES["link"]
 
@@ -150,7 +213,7 @@ def test_no_grad_and_stop_gradient(rng):
     with no_grad():
         y = (x * x).sum()
     assert isinstance(y, Tensor)
-    np.testing.assert_array_equal(grad(y, x), np.zeros(3))  # nothing recorded: y does not depend on x
+    np.testing.assert_array_equal(grad(y, x, unused="zeros"), np.zeros(3))  # nothing recorded
     z = (stop_gradient(x) * x).sum()
     np.testing.assert_array_equal(grad(z, x), x.data)
 
@@ -228,6 +291,8 @@ def test_tensor_owns_its_values():
         (lambda: grad(Tensor([1.0, 2.0]) * 2.0, Tensor([1.0])), ValueError, r"`multiply` has shape \(2,\).*\.sum\(\)"),
         (lambda: Tensor(np.arange(3)), TypeError, r"int64 \(shape \(3,\)\).*pass floats"),
         (lambda: Tensor(True), TypeError, "bool"),
+        (lambda: Tensor([Tensor(1.0), [Tensor(2.0)]]), TypeError, r"list of Tensors.*shape \(\).*ops.stack"),
+        (lambda: ops.exp(([1.0], Tensor([2.0]))), TypeError, r"list of Tensors.*shape \(1,\).*ops.stack"),
         (lambda: Tensor([1.0], dtype="float16"), TypeError, "float16.*use 'float32' or 'float64'"),
         (lambda: Tensor([1.0], dtype="flaot32"), TypeError, "unknown dtype 'flaot32'; use 'float32' or 'float64'"),
         (lambda: ops.exp(np.arange(3)), TypeError, r"exp: argument 0 of dtype int64, shape \(3,\)"),
@@ -243,6 +308,7 @@ def test_tensor_owns_its_values():
         (lambda: grad(np.ones(1), Tensor(1.0)), TypeError, "nothing was recorded"),
         (lambda: grad(Tensor(1.0), np.ones(1)), TypeError, "input 0 is a ndarray; wrap it as Tensor"),
         (lambda: grad(Tensor([1.0, 2.0]), [], cotangent=np.ones(3)), ValueError, r"cotangent has shape \(3,\)"),
+        (lambda: grad(Tensor(1.0), [], unused="None"), ValueError, "unknown unused='None'; use 'zeros' or 'none'"),
         (lambda: Parameter([1.0]).assign([1.0, 2.0]), ValueError, r"shape \(1,\), the value \(2,\)"),
     ],
 )  # fmt: skip
@@ -259,12 +325,59 @@ def test_array_iadd_tensor_is_refused():
     np.testing.assert_array_equal(a, np.ones(3))
 
 
+@pytest.mark.parametrize(
+    ("f", "match"),
+    [
+        (lambda x, v: np.exp(x), r"^np\.exp: .*use ops\.exp, or np\.asarray\(x\)"),
+        (lambda x, v: np.log(x * 0.0), r"^np\.log: .*use ops\.log,"),
+        (lambda x, v: np.abs(x), r"^np\.absolute: .*use ops\.abs,"),
+        (lambda x, v: np.floor(x), r"^np\.floor: .*use the functions of minivi\.ops,"),
+        (lambda x, v: np.dot(np.eye(2), x), r"^np\.dot: .*use ops\.matmul,"),
+        (lambda x, v: np.where(np.eye(2) > 0, x, 0.0), r"^np\.where: .*use ops\.where,"),
+        (lambda x, v: np.concatenate([np.eye(2), x]), r"^np\.concatenate: .*use ops\.concatenate,"),
+        (lambda x, v: np.stack([x, x]), r"^np\.stack: .*use ops\.stack,"),
+        (lambda x, v: np.clip(x, 0.0, 1.0), r"^np\.clip: .*use ops\.clip,"),
+        (lambda x, v: np.outer(v, v), r"^np\.outer: .*use x\[:, None\] \* y,"),
+        (lambda x, v: np.einsum("ij,j", x, v), r"^np\.einsum: .*use ops\.matmul,"),
+        (lambda x, v: np.reshape(x, 4), r"^np\.reshape: .*use ops\.reshape,"),
+        (lambda x, v: np.transpose(x), r"^np\.transpose: .*use ops\.transpose,"),
+        (lambda x, v: np.cumsum(v), r"^np\.cumsum: .*use ops\.cumsum,"),
+        (lambda x, v: np.linalg.norm(v), r"^np\.linalg\.norm: .*use ops\.sqrt\(ops\.sum\(ops\.square\(x\)\)\),"),
+        (lambda x, v: np.r_[v, v], r"^np\.ndim: .*ops\.concatenate or ops\.stack,"),
+        (lambda x, v: np.c_[v, v], r"^np\.ndim: .*ops\.concatenate or ops\.stack,"),
+        (lambda x, v: np.sum(x), r"^np\.sum: .*use ops\.sum,"),
+        (lambda x, v: np.mean(x, axis=0), r"^np\.mean: .*use ops\.mean,"),
+        (lambda x, v: np.max(x), r"^np\.max: .*use ops\.max,"),
+        (lambda x, v: np.add.reduce(x), r"^np\.add: "),
+        (lambda x, v: np.add(x, x, out=np.ones((2, 2))), r"^np\.add: "),
+        (lambda x, v: np.linalg.slogdet(x), r"^np\.linalg\.slogdet: "),
+    ],
+)
+def test_functions_of_numpy_that_would_lose_the_graph(f, match):
+    x, v = Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([1.0, 2.0])
+    with pytest.raises(TypeError, match=match) as caught:
+        f(x, v)
+    assert "\n" not in str(caught.value)
+
+
+def test_functions_of_numpy_that_lose_nothing():
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    x = Tensor(a)
+    assert np.shape(x) == (2, 2) and np.size(x) == 4 and np.argmax(x) == 3
+    assert np.array_equal(x, a) and np.allclose(x, a) and np.isfinite(x).all()
+    np.testing.assert_array_equal(np.zeros_like(x), np.zeros((2, 2)))
+    np.testing.assert_array_equal(np.asarray(x), a)
+    np.testing.assert_array_equal(np.array(x, "float32"), a.astype("float32"))
+    np.testing.assert_array_equal(a < 2.0 * x, [[True, True], [True, True]])
+    np.testing.assert_array_equal(np.float64(2.0) >= x, [[True, True], [False, False]])
+    for y in (a + x, a - x, a * x, a / x, a**x, a @ x, np.float64(2.0) ** x, np.arange(2) * x, np.multiply(a, x)):
+        assert type(y) is Tensor and y._parents
+
+
 def test_wrong_vjp_shape_is_named():
     @primitive(lambda g, y, x: g[:-1], cases=lambda a: [])
     def broken(x):
         return x * 2.0
-
-    from minivi.tensor import PRIMITIVES
 
     del PRIMITIVES["broken"]
     x = Tensor([1.0, 2.0, 3.0])
@@ -314,3 +427,243 @@ def test_broadcasting_against_numpy(pair, name, seed):
         extra = full.ndim - leaf.ndim
         axes = (*range(extra), *(i + extra for i, n in enumerate(leaf.shape) if n == 1))
         np.testing.assert_allclose(g, full.sum(axis=axes).reshape(leaf.shape), rtol=1e-12, atol=1e-12)
+
+
+def _unpickled(x):
+    return pickle.loads(pickle.dumps(x))
+
+
+@pytest.mark.parametrize("fresh", [copy.copy, copy.deepcopy, _unpickled])
+@pytest.mark.parametrize("kind", [Tensor, Parameter])
+def test_a_copy_is_a_leaf_of_its_own(fresh, kind):
+    a = kind([1.0, 2.0, 3.0])
+    b = fresh(a)
+    assert type(b) is kind
+    ga, gb = grad((a * a + 3.0 * b * b).sum(), [a, b])
+    np.testing.assert_array_equal(ga, [2.0, 4.0, 6.0])
+    np.testing.assert_array_equal(gb, [6.0, 12.0, 18.0])
+    c = fresh(a * a)  # of a result: its values, without the graph
+    np.testing.assert_array_equal(grad((c * c).sum(), c), [2.0, 8.0, 18.0])
+    np.testing.assert_array_equal(grad((c * c).sum(), a, unused="zeros"), np.zeros(3))
+
+
+def test_a_copied_parameter_has_values_of_its_own():
+    p = Parameter([1.0, 2.0], name="w")
+    for fresh in (copy.copy, copy.deepcopy, _unpickled):
+        q = fresh(p)
+        q.assign([3.0, 4.0])
+        assert q.name == "w"
+        np.testing.assert_array_equal(p.data, [1.0, 2.0])
+
+
+class _Shift(nn.Module):
+    def __init__(self):
+        self.weight, self.by = Parameter([1.0, 2.0]), Tensor([3.0, 5.0])
+        self.tied, self.act = self.weight, ops.square
+
+
+@pytest.mark.parametrize("fresh", [copy.deepcopy, _unpickled])
+def test_constants_of_a_copied_module_have_births_of_their_own(fresh):
+    a = _Shift()
+    b = fresh(a)
+    assert b.weight is b.tied and b.act is ops.square
+    y = (b.act(a.weight * a.by) + b.weight * b.by).sum()
+    ga, gb = grad(y, [a.by, b.by])
+    np.testing.assert_array_equal(ga, [6.0, 40.0])
+    np.testing.assert_array_equal(gb, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_was_unpickled_mixes_as_before(dtype):
+    """NumPy does not make unpickled arrays share its dtype objects."""
+    other = "float64" if dtype == "float32" else "float32"
+    array, t, p = (_unpickled(x) for x in (np.ones(3, dtype), Tensor(np.ones(3, dtype)), Parameter(np.ones(3, dtype))))
+    assert array.dtype is not np.dtype(dtype)
+    for x in (array, t, p, Tensor(array), [1.0, 1.0, 1.0], (1, 1, 1)):
+        y = ops.exp(Tensor(np.zeros(3, dtype)) * x + p) * 2.0
+        assert y.dtype is np.dtype(dtype)
+        assert grad(y, p, cotangent=array).dtype is np.dtype(dtype)
+    assert ops.add(2.0, array).dtype is np.dtype(dtype)
+    for x in (array, t, p):
+        for pair in ((Tensor(np.ones(3, other)), x), (x, _unpickled(np.ones(3, other)))):
+            with pytest.raises(TypeError, match="add: float.. and float.. do not mix"):
+                ops.add(*pair)
+
+
+def test_memory_maps_do_not_mix_either(tmp_path):
+    x = np.memmap(tmp_path / "x", "float32", "w+", shape=(2,))
+    assert (Tensor([1.0, 2.0], "float32") * x).dtype is np.dtype("float32")
+    with pytest.raises(TypeError, match="multiply: float64 and float32 do not mix"):
+        Tensor([1.0, 2.0]) * x
+
+
+def test_one_block_entered_twice():
+    x = Tensor([1.0, 2.0])
+    off = no_grad()
+    with off, off:
+        assert not (x * x)._parents
+    with off:
+        with off:
+            pass
+        assert not (x * x)._parents
+    assert (x * x)._parents
+    with pytest.raises(ZeroDivisionError), off, off:
+        1 / 0
+    assert (x * x)._parents
+    watch = detect_nonfinite()
+    with watch, watch:
+        pass
+    with np.errstate(all="ignore"):
+        assert ops.log(Tensor(0.0)).item() == -np.inf  # checking is off again
+
+
+def test_one_block_in_several_threads():
+    off, inside, done = no_grad(), threading.Event(), threading.Event()
+    seen = []
+
+    def other():
+        with no_grad(), off:
+            inside.set()
+            done.wait()
+        seen.append(bool((Tensor(1.0) * 2.0)._parents))
+
+    thread = threading.Thread(target=other)
+    with off:
+        thread.start()
+        inside.wait()
+    assert (Tensor(1.0) * 2.0)._parents
+    done.set()
+    thread.join()
+    assert seen == [True]
+
+
+def test_a_generator_left_open_inside_a_block():
+    def one_by_one():
+        with no_grad():
+            yield Tensor(1.0) * 2.0
+
+    lines = one_by_one()
+    next(lines)
+    with no_grad():
+        lines.close()
+        assert not (Tensor(1.0) * 2.0)._parents
+    assert (Tensor(1.0) * 2.0)._parents
+
+
+def _sparse(size):
+    from scipy.sparse import csr_array
+
+    return csr_array(np.eye(size) * 2.0)
+
+
+def _scale(array):
+    array *= 10.0
+
+
+def _swap_ends(array):
+    array[..., [0, -1]] = array[..., [-1, 0]]
+
+
+# size -> (f(p, array), the array, a write into it); the gradient with respect to p, of shape (size,), uses the array.
+READERS = {
+    "multiply": lambda n: (lambda p, c: p * c, np.arange(1.0, n + 1), _scale),
+    "right": lambda n: (lambda p, c: c / p, np.arange(1.0, n + 1), _scale),
+    "power": lambda n: (lambda p, c: p**c, np.full(n, 2.0), _scale),
+    "matmul": lambda n: (lambda p, c: c @ p, np.arange(2.0 * n).reshape(2, n), _scale),
+    "affine": lambda n: (lambda p, c: ops.affine(c, p.reshape(n, 1), np.zeros(1)), np.full((2, n), 0.5), _scale),
+    "strided": lambda n: (lambda p, c: p * c[::2], np.arange(1.0, 2 * n + 1), _scale),
+    "transposed": lambda n: (lambda p, c: p * c.T, np.arange(2.0 * n).reshape(n, 2), _scale),
+    "mask": lambda n: (lambda p, c: ops.where(c, p, 0.0), np.arange(n) < n // 2, _swap_ends),
+    "index": lambda n: (lambda p, c: p[c] * np.arange(n), np.arange(n), _swap_ends),
+    "indices": lambda n: (
+        lambda p, c: p.reshape(1, n)[np.zeros(n, int), c] * np.arange(n), np.arange(n), _swap_ends,
+    ),
+    "order": lambda n: (lambda p, c: ops.permute(p, order=c) * np.arange(n), np.arange(n), _swap_ends),
+    "density": lambda n: (lambda p, c: ops.gaussian_log_prob(c, p, np.zeros(n)), np.arange(1.0, n + 1), _scale),
+    "subclass": lambda n: (lambda p, c: p * c, np.arange(1.0, n + 1).view(type("Own", (np.ndarray,), {})), _scale),
+    "parameter": lambda n: (
+        lambda p, c: p * np.asarray(c), Parameter(np.arange(1.0, n + 1)), lambda c: c.assign(10.0 * c.data),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_write_into_a_small_array_changes_no_gradient(name):
+    f, array, write = READERS[name](9)
+    p = Tensor(np.arange(1.0, 10.0))
+    y = f(p, array)
+    expected = grad(y.sum(), p)
+    write(array)
+    np.testing.assert_array_equal(grad(y.sum(), p), expected)
+    assert (grad(f(p, array).sum(), p) != expected).any(), "the write must matter"
+
+
+@pytest.mark.parametrize("checking", [False, True])
+@pytest.mark.parametrize("name", READERS)
+def test_a_write_into_a_large_array_is_an_error(name, checking):
+    f, array, write = READERS[name](20_000)
+    p = Tensor(np.arange(1.0, 20_001.0))
+    with detect_nonfinite() if checking else contextlib.nullcontext():
+        y = f(p, array).sum()
+    grad(y, p)
+    write(array)
+    with pytest.raises(
+        RuntimeError, match=r"array of shape \([0-9, ]+\) was written to after `\w+` used it; pass a copy"
+    ):
+        grad(y, p)
+
+
+def test_a_reused_batch_buffer_is_noticed(rng):
+    buffer = np.empty((100, 784), "float32")
+    buffer[...] = rng.random(buffer.shape) < 0.1
+    w = Parameter(np.zeros((784, 2), "float32"))
+    y = ops.affine(buffer, w, np.zeros(2, "float32")).sum()
+    buffer[...] = rng.random(buffer.shape) < 0.1
+    with pytest.raises(RuntimeError, match=r"array of shape \(100, 784\) was written to after `affine` used it"):
+        grad(y, w)
+
+
+@pytest.mark.parametrize("size", [4, 300])
+def test_a_write_into_a_sparse_matrix_is_noticed(size):
+    x = _sparse(size)
+    w = Tensor(np.ones((size, 2)))
+    y = ops.sparse_matmul(w, x=x).sum()
+    grad(y, w)
+    x.data *= 2.0
+    with pytest.raises(RuntimeError, match=r"was written to after `sparse_matmul` used it"):
+        grad(y, w)
+
+
+def test_one_element_is_noticed_when_all_are_looked_at():
+    c, p = np.ones(10_000), Tensor(np.ones(10_000))
+    with detect_nonfinite():
+        y = (p * c).sum()
+    c[1234] = 2.0
+    with pytest.raises(RuntimeError, match="was written to"):
+        grad(y, p)
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(PRIMITIVES) if not PRIMITIVES[n].reads])
+def test_what_reads_no_values_lets_the_caller_write(name):
+    """Primitives that say so: with NaN in their other arguments, gradients are the same."""
+    for size in (3, 5000):
+        p, c = Tensor(np.arange(float(size))), np.ones(size)
+        for y in (PRIMITIVES[name](p, c), PRIMITIVES[name](c, p)):
+            expected = grad(y, p, cotangent=np.ones(y.shape))
+            c[:] = np.nan
+            np.testing.assert_array_equal(grad(y, p, cotangent=np.ones(y.shape)), expected)
+
+
+def test_constants_do_not_share_a_parameters_memory():
+    p, x = Parameter([1.0, 2.0]), Tensor([1.0, 1.0])
+    with no_grad():
+        views = [p.reshape(2, 1), p[:1], ops.transpose(p), p * 1.0]
+    constants = [stop_gradient(p), stop_gradient(p.reshape(1, 2)), *views]
+    before = [np.array(c.data) for c in constants]
+    array = np.ones(2)
+    kept = stop_gradient(array)
+    p.assign([5.0, 6.0])
+    array[:] = 9.0
+    for c, values in zip(constants, before, strict=True):
+        np.testing.assert_array_equal(c.data, values)
+    np.testing.assert_array_equal(grad((x * kept).sum(), x), [1.0, 1.0])
