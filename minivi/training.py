@@ -227,9 +227,7 @@ def _step(loss, prepare, optimizers, x, rng):
         if not math.isfinite(value.item()):
             rng.state = before
             cause = _cause(objective, optimizers)
-            raise TrainingError(
-                f"the loss became {value.item()}: {cause}; the last checkpoint is kept: try a smaller step size"
-            )
+            raise TrainingError(f"the loss became {value.item()}: {cause}; the last checkpoint is kept")
     gradients = [grad(value, o.parameters) for value, o in zip(losses, optimizers, strict=True)]
     for o, g in zip(optimizers, gradients, strict=True):
         o.step(g)
@@ -242,7 +240,7 @@ def _cause(objective, optimizers):
         with detect_nonfinite():
             for value, o in zip(objective(), optimizers, strict=True):
                 grad(value, o.parameters)
-        return "it did not happen again when the step was repeated"
+        return "it did not happen again when the step was repeated: is the loss random, or changed by its own calls?"
     except FloatingPointError as error:
         return str(error)
     except Exception as error:
