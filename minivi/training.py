@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi import kernels
+from minivi import kernels, validate
 from minivi.data import batches
 from minivi.tensor import Tensor, detect_nonfinite, grad
 
@@ -156,12 +156,36 @@ def fit(
         ValueError: settings that make no sense.
     """
     parts = train if isinstance(train, tuple) else (train,)
+    for part in parts:
+        validate.offers(part, "fit: train, an array or a tuple of such,", "shape", "dtype")
     count = parts[0].shape[0] if parts else 0
-    if epochs < 0 or batch_size < 1 or count == 0:
-        raise ValueError(f"fit: epochs={epochs}, batch_size={batch_size}, {count} data: nothing to train on")
+    validate.offers(model, "fit: model", "named_parameters", "state_dict", "load_state_dict")
+    validate.function(loss, "fit: loss", "loss(x, rng) -> mean loss of a minibatch, a scalar Tensor")
+    validate.count(epochs, "fit: epochs", 0)
+    validate.count(batch_size, "fit: batch_size")
+    validate.offers(rng, "fit: rng, a minivi.Generator,", "state", "permutation")
+    validate.number(checkpoint_seconds, "fit: checkpoint_seconds", 0)
+    if patience is not None:
+        validate.count(patience, "fit: patience")
+    if prepare is not None:
+        validate.function(prepare, "fit: prepare", "prepare(x, rng) -> minibatch")
+    if evaluate is not None:
+        validate.function(evaluate, "fit: evaluate", "evaluate(epoch) -> {metric: number}")
+    if len({part.shape[0] for part in parts}) != 1 or count == 0:
+        raise ValueError(f"fit: {[part.shape[0] for part in parts]} data; pass one or more, as many in each array")
+    for part in parts:
+        validate.finite(getattr(part, "data", part) if hasattr(part, "indptr") else part, "fit: train")
     if patience is not None and monitor is None:
         raise ValueError("fit: patience needs monitor=, the name of the metric to watch")
     optimizers = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    for o in optimizers:
+        validate.offers(o, "fit: optimizer", "step", "parameters", "state_dict")
+    held = {id(p) for o in optimizers for p in o.parameters}
+    if held.isdisjoint(id(p) for _, p in model.named_parameters()):
+        raise ValueError(
+            "fit: the optimizer has none of the model's parameters, so the model would not change; make it of "
+            "model.parameters(), after any astype or copy of the model"
+        )
     run = _Run(model, optimizers, rng, parts, batch_size, monitor, folder)
     if resume:
         run.load()
@@ -220,6 +244,10 @@ def _step(loss, prepare, optimizers, x, rng):
         losses = losses if isinstance(losses, (list, tuple)) else [losses]
         if len(losses) != len(optimizers):
             raise ValueError(f"fit: {len(losses)} losses for {len(optimizers)} optimizers; give one for each")
+        for value in losses:
+            if not isinstance(value, Tensor) or value.size != 1:
+                got = f"of shape {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise ValueError(f"fit: the loss is {got}; return a scalar Tensor, such as (...).mean()")
         return losses
 
     losses = objective()
