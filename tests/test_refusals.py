@@ -78,7 +78,7 @@ SIZE = "must be an integer"
 CASES = {
     # ------------------------------------------------------------------------------------------- constructors
     **{
-        f"{name}({argument}={value!r})": (lambda make=make, argument=argument, value=value: make(**{argument: value}), w)
+        f"{name}({argument}={value!r})": (lambda make=make, a=argument, v=value: make(**{a: v}), w)
         for name, make, rows in (
             ("VAE", make_vae, [("pixels", 0), ("pixels", "4"), ("latents", 0), ("latents", 1.5), ("latents", True),
                                ("context", -1)]),
@@ -281,7 +281,7 @@ CASES = {
     "linear": (lambda: optim.linear(1.0, 0.5, 0), "^linear: steps must be at least 1"),
     "linear(start)": (lambda: optim.linear(-1.0, 0.5, 3), "^linear: start must be positive"),
     "burda": (lambda: optim.burda(1.5), "^burda: steps_per_epoch must be an integer"),
-    # ------------------------------------------------------------------------------------------- Hamiltonian Monte Carlo
+    # ------------------------------------------------------------------------------- Hamiltonian Monte Carlo
     "leapfrog(steps)": (lambda: mcmc.leapfrog(ZERO, Z, Z, 0.1, 1.5), "^leapfrog: steps must be an integer"),
     "leapfrog(step_size)": (lambda: mcmc.leapfrog(ZERO, Z, Z, "0.1", 1), "^leapfrog: step_size must be a finite"),
     "leapfrog(log_prob)": (lambda: mcmc.leapfrog(1, Z, Z, 0.1, 1), "^leapfrog: log_prob must be a function"),
