@@ -34,7 +34,8 @@ def iwae(log_w: Any) -> Any:
     Raises:
         ValueError: no samples.
     """
-    return ops.log_sum_exp(log_w, axis=0) - float(np.log(_samples(log_w, "iwae")))
+    samples = _samples(log_w, "iwae")
+    return ops.log_sum_exp(log_w, axis=0) - float(np.log(samples))
 
 
 def miwae(log_w: Any, groups: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi import bounds, ops
+from minivi import bounds, ops, validate
 from minivi.distributions import LOG_2PI, Bernoulli
 from minivi.tensor import no_grad
 
@@ -43,12 +43,12 @@ def _estimate(values, variances):
     return Estimate(float(np.mean(values)), spread, float(np.sqrt(np.sum(variances)) / n), values)
 
 
-def _check(model, x, samples):
-    if np.ndim(x) != 2 or len(x) == 0:
-        raise ValueError(f"evaluation: x has shape {np.shape(x)}; pass at least one datum, as rows (N, D)")
-    if samples < 1:
-        raise ValueError(f"evaluation: {samples} samples; at least 1 is needed")
-    return model.dtype.type
+def _check(name, x, samples, model, *methods):
+    """What the functions of a model and data have in common; a model itself refuses pixels outside [0, 1]."""
+    validate.offers(model, f"{name}: model", *methods)
+    validate.rows(x, f"{name}: x", getattr(model, "pixels", None))
+    validate.finite(x, f"{name}: x")
+    validate.count(samples, f"{name}: samples")
 
 
 def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 1000) -> Estimate:
@@ -64,7 +64,9 @@ def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 100
     Raises:
         ValueError: no data, or no samples.
     """
-    _check(model, x, samples)
+    _check("elbo", x, samples, model, "elbo")
+    validate.generator(rng, "elbo: rng")
+    validate.count(batch, "elbo: batch")
     with no_grad():
         parts = [np.asarray(model.elbo(x[i : i + batch], rng, samples), np.float64) for i in range(0, len(x), batch)]
     values = np.concatenate(parts)
@@ -90,7 +92,8 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
     Raises:
         ValueError: no data, or no samples.
     """
-    _check(model, x, samples)
+    _check("log_likelihood", x, samples, model, "log_weights", "pixels")
+    validate.generator(rng, "log_likelihood: rng")
     batch = int(min(len(x), 100))
     chunk = int(min(samples, max(1, CHUNK // (batch * model.pixels))))
     values, variances = np.empty(len(x)), np.empty(len(x))
@@ -135,7 +138,9 @@ def bound(model: Any, x: np.ndarray, rng: Any, samples: int, function: Callable 
     Raises:
         ValueError: no data, or no samples.
     """
-    _check(model, x, samples)
+    _check("bound", x, samples, model, "log_weights", "pixels")
+    validate.generator(rng, "bound: rng")
+    validate.function(function, "bound: function", "of log-weights (K, B), such as bounds.iwae")
     batch = int(max(1, min(100, CHUNK // (samples * model.pixels))))
     with no_grad():
         parts = [function(model.log_weights(x[i : i + batch], rng, samples)) for i in range(0, len(x), batch)]
@@ -154,6 +159,8 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     Raises:
         ValueError: they have different numbers of data.
     """
+    validate.offers(a, "difference: a", "values", "noise")
+    validate.offers(b, "difference: b", "values", "noise")
     if len(a.values) != len(b.values):
         raise ValueError(f"difference: estimates of {len(a.values)} and {len(b.values)} data; pass the same data twice")
     found = _estimate(a.values - b.values, np.zeros(1))
@@ -179,7 +186,10 @@ def active_units(
     Raises:
         ValueError: fewer than two data, or no generator where it is needed.
     """
-    _check(model, x, samples)
+    _check("active_units", x, samples, model, "encode")
+    validate.number(threshold, "active_units: threshold", 0)
+    if rng is not None:
+        validate.generator(rng, "active_units: rng")
     known = level == 0 and hasattr(model.encode(x[:1]), "mu")
     if len(x) < 2 or (rng is None and not known):
         raise ValueError(
@@ -213,8 +223,15 @@ def ssim(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     Raises:
         ModuleNotFoundError: without scikit-image.
-        ValueError: different shapes.
+        ValueError: different shapes, images of another size than ``shape``, values outside [0, 1].
     """
+    validate.rows(x, "ssim: x", what="images")
+    validate.rows(y, "ssim: y", what="images")
+    validate.unit_interval(x, "ssim: x")
+    validate.unit_interval(y, "ssim: y")
+    validate.sizes(shape, "ssim: shape", 2)
+    if np.shape(x)[1] != np.prod(shape):
+        raise ValueError(f"ssim: images {np.shape(x)} are not of shape {tuple(shape)}, height times width must be D")
     try:
         from skimage.metrics import structural_similarity
     except ModuleNotFoundError:
@@ -233,7 +250,13 @@ def from_log_weights(log_w: np.ndarray) -> Estimate:
 
     Returns:
         An :class:`Estimate`; ``noise`` is the delta-method error.
+
+    Raises:
+        ValueError: log-weights of another shape, without samples or data, or NaN.
     """
+    validate.rows(log_w, "from_log_weights: log_w", what="log_w")
+    if np.shape(log_w)[1] == 0 or np.isnan(log_w).any():
+        raise ValueError(f"from_log_weights: log_w of shape {np.shape(log_w)} has no data or NaN; pass (K, N)")
     top = log_w.max(axis=0)
     w = np.exp(np.asarray(log_w, np.float64) - top)
     mean = w.mean(axis=0)
@@ -262,13 +285,13 @@ def log_likelihood_by_quadrature(
     Raises:
         ValueError: no data; more than three latents; a grid that makes no sense.
     """
-    _check(model, x, 1)
+    _check("log_likelihood_by_quadrature", x, 1, model, "decode", "latents", "dtype")
     if model.latents > 3:
         raise ValueError(
             f"quadrature: a grid over {model.latents} latents is too large; use log_likelihood or mcmc.ais"
         )
-    if points < 2 or not 0 < limit < np.inf:
-        raise ValueError(f"quadrature: {points} points within +-{limit}; pass at least 2 and a positive limit")
+    validate.count(points, "quadrature: points", 2)
+    validate.number(limit, "quadrature: limit", 0, ends="(]")
     x = np.ascontiguousarray(x, model.dtype)
     axis = np.linspace(-limit, limit, points)
     edge = np.zeros(points)
@@ -298,6 +321,7 @@ def _log_px_z(model, x, z):
     with no_grad():
         p = model.decode(z)
         if isinstance(p, Bernoulli):
+            validate.unit_interval(x, "quadrature: x")
             logits = np.asarray(p.logits)
             return ops.matmul(x, logits.T) + ops.bernoulli_log_prob(np.zeros_like(logits), logits)
         step = max(1, CHUNK // (4 * x.size))
@@ -334,6 +358,7 @@ class GradientMoments:
                 found here, which helps if its own mean is lost in the noise.
         """
         n, other = self.draws, noise or self
+        validate.count(other.draws, "squared_snr: draws", 4)
         freedom = (other.draws - 3) / (other.draws - 1)  # 1 / E[1 / sample variance], times the variance
         with np.errstate(divide="ignore", invalid="ignore"):
             if noise is None:
@@ -355,10 +380,10 @@ def gradient_moments(gradient: Callable[[], Sequence[np.ndarray]], draws: int) -
         draws: N, at least 2.
 
     Raises:
-        ValueError: fewer than two draws.
+        ValueError: fewer than two draws; ``gradient`` is no function.
     """
-    if draws < 2:
-        raise ValueError(f"gradient_moments: {draws} draws; a variance needs at least 2")
+    validate.function(gradient, "gradient_moments: gradient", "() -> one array for each parameter")
+    validate.count(draws, "gradient_moments: draws", 2)
     mean = squares = None
     for n in range(1, draws + 1):
         found = [np.asarray(g, np.float64) for g in gradient()]

@@ -239,7 +239,7 @@ class Primitive:
             out, saved = out
         if not _mode.usual:
             if _mode.checking:
-                _check_finite(self.name, (out,), arrays)
+                _check_finite(self.name, (out,), arrays, parents)
             if recorded and not _mode.recording:
                 views = type(out) is np.ndarray and out.base is not None
                 return _constant(out.copy() if views and any(isinstance(a, Parameter) for a in parents) else out)
@@ -524,7 +524,7 @@ def grad(
                 which = [i for i, a in enumerate(parents) if a is not None and a._birth in needed]
                 pulled = op.pull(result, g, which, differentiable)
                 if _mode.checking:
-                    _check_finite(f"the vjp of {op.name}", [pulled[i] for i in which], (g,))
+                    _check_finite(f"the vjp of {op.name}", [pulled[i] for i in which], (g, *result._arrays))
             for i, target in enumerate(parents):
                 if target is None or target._birth not in needed:
                     continue
@@ -645,10 +645,14 @@ def no_grad() -> _Recording:
 
 
 class detect_nonfinite:
-    """``with detect_nonfinite():`` the first primitive, or vjp, that makes a NaN or infinity raises.
+    """``with detect_nonfinite():`` the first thing that has or makes a NaN or infinity raises.
+
+    That is data (a constant argument of a primitive) or a parameter, then a primitive, then a vjp with all of its
+    arguments, in the order of the computation. An infinity that is passed in, such as a mask of -inf, is no fault
+    until something makes NaN of it.
 
     Raises:
-        FloatingPointError: naming the primitive, the value, its place and the shapes of the arguments.
+        FloatingPointError: naming it, the value, its place, the shapes of the arguments, and the mend.
     """
 
     def __enter__(self):
@@ -664,17 +668,34 @@ def stop_gradient(x: Tensor) -> Tensor:
     return _constant(x._data) if type(x) is Tensor and x._data.base is None else Tensor(x)
 
 
-def _check_finite(name, outputs, inputs):
-    inputs = [np.asarray(a) for a in inputs if _is_float(a)]
+def _check_finite(name, outputs, inputs, parents=None):
+    """Raise if something is wrong that was right before; ``parents`` are the Tensors among a primitive's ``inputs``."""
+    inputs = [(i, np.asarray(a)) for i, a in enumerate(inputs) if _is_float(a)]
+    outputs = [np.asarray(out) for out in outputs]
+    made_nan = any(np.isnan(out).any() for out in outputs)
+    for i, a in inputs if parents else ():
+        if np.isnan(a).any() or (made_nan and not np.isfinite(a).all()):
+            parent, what = parents[i], _first_bad(a)
+            if parent is None or parent._op is None:
+                who = f"parameter {parent.name or ''}".rstrip() if isinstance(parent, Parameter) else "a constant"
+                mend = "load weights from before it" if isinstance(parent, Parameter) else "clean the data"
+                raise FloatingPointError(f"argument {i} of {name}, {who}, has {what}: {mend}")
+    arguments = [a for _, a in inputs]
     for out in outputs:
-        out = np.asarray(out)
-        bad = ~np.isfinite(out)
-        if bad.any() and all(np.isfinite(a).all() for a in inputs):
-            place = tuple(int(i) for i in np.argwhere(bad)[0])
+        finite = all(np.isfinite(a).all() for a in arguments)
+        if (finite and not np.isfinite(out).all()) or (made_nan and not any(np.isnan(a).any() for a in arguments)):
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
+            at = "".join(f", there {a[place]}" for a in arguments if a.shape == out.shape)
             raise FloatingPointError(
-                f"{name} made the first non-finite value: {out[place]} at {place} of shape {out.shape} "
-                f"({bad.sum()} of {out.size}), from finite arguments of shapes {_shapes(inputs)}"
+                f"{name} made the first non-finite value: {_first_bad(out)}, from {'' if finite else 'in'}finite "
+                f"arguments of shapes {_shapes(arguments)}{at}: keep them away from there, or try a smaller step size"
             )
+
+
+def _first_bad(array):
+    bad = ~np.isfinite(array)
+    place = tuple(int(i) for i in np.argwhere(bad)[0])
+    return f"{array[place]} at {place} of shape {array.shape} ({bad.sum()} of {array.size})"
 
 
 def _is_float(a) -> bool:

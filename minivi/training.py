@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from minivi import validate
 from minivi.data import batches
 from minivi.identity import digest, facts, rounding
 from minivi.tensor import Tensor, detect_nonfinite, grad
@@ -237,12 +238,36 @@ def fit(
         ValueError: settings that make no sense, or ``evaluate`` returned what cannot be stored.
     """
     parts = train if isinstance(train, tuple) else (train,)
+    for part in parts:
+        validate.offers(part, "fit: train, an array or a tuple of such,", "shape", "dtype")
     count = parts[0].shape[0] if parts else 0
-    if epochs < 0 or batch_size < 1 or count == 0:
-        raise ValueError(f"fit: epochs={epochs}, batch_size={batch_size}, {count} data: nothing to train on")
+    validate.offers(model, "fit: model", "named_parameters", "state_dict", "load_state_dict")
+    validate.function(loss, "fit: loss", "loss(x, rng) -> mean loss of a minibatch, a scalar Tensor")
+    validate.count(epochs, "fit: epochs", 0)
+    validate.count(batch_size, "fit: batch_size")
+    validate.offers(rng, "fit: rng, a minivi.Generator,", "state", "permutation")
+    validate.number(checkpoint_seconds, "fit: checkpoint_seconds", 0)
+    if patience is not None:
+        validate.count(patience, "fit: patience")
+    if prepare is not None:
+        validate.function(prepare, "fit: prepare", "prepare(x, rng) -> minibatch")
+    if evaluate is not None:
+        validate.function(evaluate, "fit: evaluate", "evaluate(epoch) -> {metric: number}")
+    if len({part.shape[0] for part in parts}) != 1 or count == 0:
+        raise ValueError(f"fit: {[part.shape[0] for part in parts]} data; pass one or more, as many in each array")
+    for part in parts:
+        validate.finite(getattr(part, "data", part) if hasattr(part, "indptr") else part, "fit: train")
     if patience is not None and monitor is None:
         raise ValueError("fit: patience needs monitor=, the name of the metric to watch")
     optimizers = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    for o in optimizers:
+        validate.offers(o, "fit: optimizer", "step", "parameters", "state_dict")
+    held = {id(p) for o in optimizers for p in o.parameters}
+    if held.isdisjoint(id(p) for _, p in model.named_parameters()):
+        raise ValueError(
+            "fit: the optimizer has none of the model's parameters, so the model would not change; make it of "
+            "model.parameters(), after any astype or copy of the model"
+        )
     run = _Run(model, optimizers, rng, count, math.ceil(count / batch_size), monitor, patience)
     if folder is not None:
         settings = {"batch_size": batch_size, "monitor": monitor, "patience": patience, "loss": loss}
@@ -300,6 +325,10 @@ def _step(loss, prepare, optimizers, x, rng):
         losses = losses if isinstance(losses, (list, tuple)) else [losses]
         if len(losses) != len(optimizers):
             raise ValueError(f"fit: {len(losses)} losses for {len(optimizers)} optimizers; give one for each")
+        for value in losses:
+            if not isinstance(value, Tensor) or value.size != 1:
+                got = f"of shape {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise ValueError(f"fit: the loss is {got}; return a scalar Tensor, such as (...).mean()")
         return losses
 
     try:
@@ -313,7 +342,7 @@ def _step(loss, prepare, optimizers, x, rng):
     except FloatingPointError as error:
         rng.state = before
         cause = _cause(objective, optimizers)
-        raise TrainingError(f"{error}: {cause}; the last checkpoint is kept: try a smaller step size") from None
+        raise TrainingError(f"{error}: {cause}; the last checkpoint is kept") from None
     return losses[-1].item()
 
 
@@ -323,7 +352,7 @@ def _cause(objective, optimizers):
         with detect_nonfinite():
             for value, o in zip(objective(), optimizers, strict=True):
                 grad(value, o.parameters)
-        return "it did not happen again when the step was repeated"
+        return "it did not happen again when the step was repeated: is the loss random, or changed by its own calls?"
     except FloatingPointError as error:
         return str(error)
     except Exception as error:

@@ -112,7 +112,7 @@ def unit_interval(x: Any, name: str) -> None:
     low, high = array.min(), array.max()  # NaN if there is one
     if not (low >= 0 and high <= 1):
         if not low <= high:
-            raise ValueError(f"{name} {where_not_finite(array)}; values must lie in [0, 1]: clean the data")
+            raise ValueError(f"{name} {where_not_finite(array)}; clean the data")
         raise ValueError(f"{name} has values from {low} to {high}, they must lie in [0, 1]; divide 8-bit grey by 255")
 
 

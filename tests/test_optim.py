@@ -291,7 +291,7 @@ def test_bad_steps_change_nothing():
         with pytest.raises(ValueError, match=message):
             optimizer.step(wrong)
     optimizer.step_size = lambda step: 0.0
-    with pytest.raises(ValueError, match=r"step size 0.0 at step 0 is not positive"):
+    with pytest.raises(ValueError, match=r"the step size at step 0 must be positive; got 0.0"):
         optimizer.step(gradients[0])
     assert np.array_equal(flat(p._data for p in parameters), before) and optimizer.steps == 0
     assert [p._birth for p in parameters] == births

@@ -133,9 +133,9 @@ def test_sampling_estimators_agree():
     ("call", "match"),
     [
         (lambda: quadrature(tiny(4), PATTERNS), "a grid over 4 latents is too large; use log_likelihood or mcmc.ais"),
-        (lambda: quadrature(tiny(), PATTERNS[:0]), "at least one datum"),
-        (lambda: quadrature(tiny(), PATTERNS, 1), "1 points within"),
-        (lambda: quadrature(tiny(), PATTERNS, 10, -1.0), "a positive limit"),
+        (lambda: quadrature(tiny(), PATTERNS[:0]), "no data; pass at least one row"),
+        (lambda: quadrature(tiny(), PATTERNS, 1), "points must be an integer, at least 2; got 1"),
+        (lambda: quadrature(tiny(), PATTERNS, 10, -1.0), "limit must be positive"),
     ],
 )
 def test_errors(call, match):

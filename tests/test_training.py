@@ -628,7 +628,7 @@ def test_write_failure_leaves_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"epochs": -1}, "nothing to train on"),
+        ({"epochs": -1}, "epochs must be an integer, at least 0; got -1"),
         ({"patience": 2}, "patience needs monitor"),
         ({"monitor": "x"}, "not the monitored 'x'"),
     ],
