@@ -44,21 +44,24 @@ class Flow(Module):
         Raises:
             ValueError: ``z`` does not have D columns, or the context is missing or does not have H columns.
         """
-        self._check(z, context)
-        return self._forward(z, context)
+        return self._forward(self._check(z, context), context)
 
     def inverse(self, z: Any, context: Any = None) -> Any:
         """The point whose image is ``z``, (..., D); raises as :meth:`forward`."""
-        self._check(z, context)
-        return self._inverse(z, context)
+        return self._inverse(self._check(z, context), context)
 
     def _check(self, z, context):
+        """``z``, repeated along the leading axes that the context alone has."""
         name = type(self).__name__
         if self.size is not None and np.shape(z)[-1:] != (self.size,):
             raise ValueError(f"{name}: z has shape {np.shape(z)}; this flow takes (..., {self.size})")
         if self.context and (context is None or np.shape(context)[-1:] != (self.context,)):
             given = "none" if context is None else f"one of shape {np.shape(context)}"
             raise ValueError(f"{name}: needs a context of shape (..., {self.context}); got {given}")
+        rows, others = np.shape(z)[:-1], np.shape(context)[:-1]
+        if others and rows[-len(others) :] != others and (shape := np.broadcast_shapes(rows, others)) != rows:
+            return ops.broadcast_to(z, shape=(*shape, np.shape(z)[-1]))
+        return z
 
     def _forward(self, z, context):
         raise NotImplementedError
@@ -481,8 +484,10 @@ class FlowPosterior:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one draw: (..., J)."""
-        return self.base.shape
+        """Of one draw: (..., J), with the leading axes of the base's parameters and the context, broadcast."""
+        if self.context is None:
+            return self.base.shape
+        return *np.broadcast_shapes(self.base.shape[:-1], np.shape(self.context)[:-1]), self.base.shape[-1]
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
         """Algorithm 5: z of standard normal noise ``eps``, both (..., J), and log q(z | x) in nats, (...), in one pass.
@@ -504,7 +509,11 @@ class FlowPosterior:
     def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., J), constants for differentiation."""
         with no_grad():
-            return np.asarray(self.flow.forward(self.base.sample(rng, samples), self.context)[0])
+            if self.shape == self.base.shape:
+                z = self.base.sample(rng, samples)
+            else:  # each context gets noise of its own
+                z = self.base.rsample(rng.standard_normal((*samples, *self.shape), dtype=self.base.mu.dtype))
+            return np.asarray(self.flow.forward(z, self.context)[0])
 
     def log_prob(self, z: Any) -> Any:
         """log q(z | x) of any z (..., J), in nats, (...): costs the flow's inverse, for IAF J passes a step.
