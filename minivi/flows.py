@@ -375,16 +375,14 @@ class InverseAutoregressive(Flow):
         self.network, self.form, self.gate_bias = network, form, gate_bias
 
     def _shift_and_log_scale(self, z, context):
-        """t and log sigma of z' = sigma z + t."""
+        """t and log sigma of z' = sigma z + t; in the form "whitening" of z = sigma z' + t, its inverse."""
         outputs = self.network(z, context)
         m, s = outputs if isinstance(outputs, tuple) else (outputs[..., 0], outputs[..., 1])
         if m.shape != z.shape or s.shape != z.shape:
             raise ValueError(
                 f"InverseAutoregressive: for z {z.shape} the network gives m {m.shape} and s {s.shape}; make them alike"
             )
-        if self.form == "whitening":
-            return -m * ops.exp(-s), -s
-        if self.form == "affine":
+        if self.form in ("whitening", "affine"):
             return m, s
         if self.form == "location":
             return m, np.zeros(z.shape, z.dtype)
@@ -393,6 +391,8 @@ class InverseAutoregressive(Flow):
 
     def _forward(self, z, context):
         shift, log_scale = self._shift_and_log_scale(z, context)
+        if self.form == "whitening":
+            shift, log_scale = -shift * ops.exp(-log_scale), -log_scale
         return z * ops.exp(log_scale) + shift, ops.sum(log_scale, axis=-1)
 
     def _inverse(self, z, context):
@@ -402,7 +402,10 @@ class InverseAutoregressive(Flow):
         for _ in range(np.shape(y)[-1]):
             z = ops.where(np.abs(np.asarray(z)) < _FAR, z, 0.0)
             shift, log_scale = self._shift_and_log_scale(z, context)
-            z = (y - shift) * ops.exp(-log_scale)
+            if self.form == "whitening":
+                z = y * ops.exp(log_scale) + shift
+            else:
+                z = (y - shift) * ops.exp(-log_scale)
         return z
 
 
