@@ -47,8 +47,8 @@ def _broadcast(name, *shapes):
         return np.broadcast_shapes(*shapes)
     except ValueError:
         raise ValueError(
-            f"{name}: parameters of shapes {' and '.join(map(str, shapes))} do not broadcast; counted from the last "
-            "axis, sizes must be equal or 1"
+            f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast; counted from the last axis, sizes must "
+            "be equal or 1"
         ) from None
 
 
@@ -106,7 +106,7 @@ class Normal:
     def log_prob_of_noise(self, eps: Any) -> Any:
         """log-density of ``rsample(eps)`` = log N(eps; 0, I) - sum_d log sigma_d, shape (...) (eq. 2.43, 2.44)."""
         _check_last("log_prob_of_noise", eps, self.shape)
-        eps, log_sigma = eps if isinstance(eps, Tensor) else np.asarray(eps), self.log_sigma
+        eps, log_sigma = eps if isinstance(eps, Tensor) else np.atleast_1d(eps), self.log_sigma
         size = eps.shape[-1]
         if log_sigma.shape[-1] != size:
             log_sigma = ops.broadcast_to(log_sigma, shape=(*log_sigma.shape[:-1], size))
@@ -180,7 +180,7 @@ class MultivariateNormal(Normal):
                 f"MultivariateNormal: lower has shape {lower.shape}; a {size} x {size} L has {len(self._rows)} entries "
                 "below its diagonal"
             )
-        batch = _broadcast("MultivariateNormal", self.shape[:-1], lower.shape[:-1])
+        batch = _broadcast("MultivariateNormal, leading axes", self.shape[:-1], lower.shape[:-1])
         self.shape = (*batch, size)
         # Written out, since the methods take L apart: no entry may stand for several.
         self.mu, self.log_sigma, self.lower = (
@@ -207,7 +207,7 @@ class MultivariateNormal(Normal):
 
     def rsample(self, eps: Any) -> Any:
         """mu + L eps (eq. 2.47); ``eps`` of shape (..., D), standard normal."""
-        eps = eps if isinstance(eps, Tensor) else np.asarray(eps)
+        eps = eps if isinstance(eps, Tensor) else np.atleast_1d(eps)
         return super().rsample(eps) + self._sum_rows(self.lower * eps[..., self._columns])
 
     def log_prob(self, x: Any) -> Any:

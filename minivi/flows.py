@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops
-from minivi.distributions import Normal
+from minivi.distributions import Normal, _broadcast, _check_last
 from minivi.nn import MADE, MLP, Linear, Module, normal
 from minivi.tensor import Parameter, no_grad
 
@@ -59,9 +59,10 @@ class Flow(Module):
             given = "none" if context is None else f"one of shape {np.shape(context)}"
             raise ValueError(f"{name}: needs a context of shape (..., {self.context}); got {given}")
         rows, others = np.shape(z)[:-1], np.shape(context)[:-1]
-        if others and rows[-len(others) :] != others and (shape := np.broadcast_shapes(rows, others)) != rows:
-            return ops.broadcast_to(z, shape=(*shape, np.shape(z)[-1]))
-        return z
+        if not others or rows[-len(others) :] == others:
+            return z
+        rows = _broadcast(f"{name}, leading axes of z and context", rows, others)
+        return ops.broadcast_to(z, shape=(*rows, np.shape(z)[-1]))
 
     def _forward(self, z, context):
         raise NotImplementedError
@@ -490,7 +491,8 @@ class FlowPosterior:
         """Of one draw: (..., J), with the leading axes of the base's parameters and the context, broadcast."""
         if self.context is None:
             return self.base.shape
-        return *np.broadcast_shapes(self.base.shape[:-1], np.shape(self.context)[:-1]), self.base.shape[-1]
+        rows = _broadcast("FlowPosterior, leading axes", self.base.shape[:-1], np.shape(self.context)[:-1])
+        return *rows, self.base.shape[-1]
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
         """Algorithm 5: z of standard normal noise ``eps``, both (..., J), and log q(z | x) in nats, (...), in one pass.
@@ -523,7 +525,8 @@ class FlowPosterior:
 
         As for :class:`~minivi.distributions.Normal`, z is broadcast against the data: (K, 1, J) gives (K, B).
         """
-        shape = np.broadcast_shapes(np.shape(z), self.shape)
+        _check_last("log_prob", z, self.shape)
+        shape = _broadcast("log_prob", np.shape(z), self.shape)
         z = z if np.shape(z) == shape else ops.broadcast_to(z, shape=shape)
         start = self.flow.inverse(z, self.context)
         beyond = ~np.isfinite(np.asarray(start)).all(axis=-1)  # of any number: its density is 0, not NaN

@@ -285,12 +285,17 @@ def test_numbers_take_the_type_of_arrays():
         for found in (q.entropy(), q.kl(), q.log_prob(single), q.log_prob_of_noise(single), q.kl(q)):
             assert found.dtype == np.float32 and found.shape == (4,)
     assert Normal(0, 0).sample(Generator(0), (5,)).shape == (5, 1)
+    assert Normal(0, 0).log_prob(0.5) == Normal(0, 0).log_prob_of_noise(0.5) == pytest.approx(stats.norm.logpdf(0.5))
     assert Normal([0, 1], [0, 0]).log_prob([0.0, 1.0]) == pytest.approx(2 * stats.norm.logpdf(0))
     assert Bernoulli(single).entropy().dtype == Bernoulli(single).kl(Bernoulli(0.5 + single)).dtype == np.float32
     assert Categorical([0, 0]).entropy() == pytest.approx(np.log(2))
 
 
 ZERO = np.zeros((4, D))
+
+
+def posterior(context):
+    return FlowPosterior(Normal(ZERO, ZERO), AffineCoupling(D, (4,), Generator(0), context=2, dtype="float64"), context)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +317,10 @@ ZERO = np.zeros((4, D))
         (lambda: Bernoulli(ZERO).kl(Categorical(ZERO)), TypeError, "Bernoulli: no closed form with a Categorical"),
         (lambda: Categorical(ZERO).kl(Bernoulli(ZERO)), TypeError, "Categorical: no closed form with a Bernoulli"),
         (lambda: Categorical(ZERO).kl(Categorical(ZERO[:, :1])), ValueError, "Categorical.kl: 3 and 1 classes"),
+        (lambda: posterior(np.zeros((2, 2))).shape, ValueError, r"FlowPosterior.* \(4,\) and \(2,\) do not broadcast"),
+        (lambda: posterior(np.zeros(2)).log_prob(np.zeros((4, 1))), ValueError, r"log_prob: got shape \(4, 1\)"),
+        (lambda: posterior(np.zeros(2)).log_prob(np.zeros((2, D))), ValueError, r"log_prob: .* do not broadcast"),
+        (lambda: posterior(np.zeros((2, 2))).rsample(ZERO), ValueError, r"AffineCoupling, leading axes.* \(4,\) and"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(call, error, says):
