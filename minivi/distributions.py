@@ -106,11 +106,11 @@ class Normal:
     def log_prob_of_noise(self, eps: Any) -> Any:
         """log-density of ``rsample(eps)`` = log N(eps; 0, I) - sum_d log sigma_d, shape (...) (eq. 2.43, 2.44)."""
         _check_last("log_prob_of_noise", eps, self.shape)
-        eps, log_sigma = eps if isinstance(eps, Tensor) else np.atleast_1d(eps), self.log_sigma
-        size = eps.shape[-1]
+        eps, add = (eps, ops.sum) if isinstance(eps, Tensor) else (np.asarray(eps), np.sum)
+        log_sigma, size = self.log_sigma, eps.shape[-1] if eps.ndim else 1
         if log_sigma.shape[-1] != size:
             log_sigma = ops.broadcast_to(log_sigma, shape=(*log_sigma.shape[:-1], size))
-        log_q = -0.5 * ops.sum(eps * eps, axis=-1) - 0.5 * size * LOG_2PI - ops.sum(log_sigma, axis=-1)
+        log_q = -0.5 * add(eps * eps, axis=-1) - 0.5 * size * LOG_2PI - ops.sum(log_sigma, axis=-1)
         if log_sigma.shape == self.shape:
             return log_q
         return ops.broadcast_to(log_q, shape=np.broadcast_shapes(eps.shape, self.shape)[:-1])  # mu has more axes
