@@ -15,6 +15,7 @@ from minivi.tensor import no_grad
 # Floats that one chunk's largest array may hold: 16 MiB in float32, which caches still help; a pass keeps a handful of
 # such arrays. Four times as much takes twice the time.
 CHUNK = 4 * 1024 * 1024
+GROUPS = 1000  # of samples, for the jackknife
 
 
 @dataclass
@@ -24,7 +25,8 @@ class Estimate:
     Attributes:
         mean: the mean over the data.
         standard_error: of that mean, from the spread over data.
-        noise: the part of the error that comes from a finite number of samples, were the data kept fixed.
+        noise: the standard deviation of ``mean`` over repeated draws of the samples, were the data kept fixed; a bias,
+            as log p-hat has, is not part of it. 0 for :func:`elbo` and :func:`bound`, which do not estimate it.
         values: of each datum, (N,).
     """
 
@@ -39,7 +41,8 @@ class Estimate:
 
 def _estimate(values, variances):
     n = len(values)
-    spread = float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    with np.errstate(invalid="ignore"):  # of values of -inf
+        spread = float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     return Estimate(float(np.mean(values)), spread, float(np.sqrt(np.sum(variances)) / n), values)
 
 
@@ -49,6 +52,35 @@ def _check(name, x, samples, model, *methods):
     validate.rows(x, f"{name}: x", getattr(model, "pixels", None))
     validate.finite(x, f"{name}: x")
     validate.count(samples, f"{name}: samples")
+
+
+def _add(top, total, log_w):
+    """A running sum of weights, as its largest log-weight (N,) and the sum relative to that, with (K, N) more added."""
+    higher = np.maximum(top, log_w.max(axis=0))
+    shift = np.where(np.isneginf(higher), 0.0, higher)  # -inf less -inf is no number
+    return higher, total * np.exp(top - shift) + np.exp(log_w - shift).sum(axis=0)
+
+
+def _log(top, mean):
+    with np.errstate(divide="ignore"):  # where all weights are 0
+        return top + np.log(mean)
+
+
+def _jackknife(groups, samples):
+    """The variance of log mean w over draws of the samples, (N,), from log sums of w over G groups of them, (G, N).
+
+    (G - 1) times the variance of log mean w without one of the groups (Efron & Stein 1981). The delta method's
+    Var w / (K mean^2), which cannot exceed 1, is too small where few weights rule.
+    """
+    count, columns = len(groups), np.arange(groups.shape[1])
+    sizes = np.bincount(np.arange(samples) % count)[:, None]
+    largest, others = groups.argmax(axis=0), groups.copy()
+    others[largest, columns] = -np.inf
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = ops.log_sum_exp(groups, axis=0)
+        rest = total + np.log1p(-np.exp(groups - total))
+        rest[largest, columns] = ops.log_sum_exp(others, axis=0)  # a difference would lose it
+        return (count - 1) * np.var(rest - np.log(samples - sizes), axis=0)
 
 
 def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 1000) -> Estimate:
@@ -87,7 +119,9 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
         progress: show a progress bar.
 
     Returns:
-        An :class:`Estimate`; ``noise`` is the delta-method error of log mean w.
+        An :class:`Estimate`; ``noise`` by the jackknife, over groups of samples if K > 1000. NaN of one sample, or
+        where one weight alone is not 0. With few samples the bias is larger: about half of the variance a datum, which
+        averaging over data does not reduce.
 
     Raises:
         ValueError: no data, or no samples.
@@ -104,22 +138,20 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
         starts = tqdm(starts, desc="log p(x)", unit="batch", leave=False)
     for start in starts:
         data = x[start : start + batch]
-        top = np.full(len(data), -np.inf)  # running maximum, and the sums of w and w^2 relative to it
-        first, second = np.zeros(len(data)), np.zeros(len(data))
-        done = 0
+        top, total, done = np.full(len(data), -np.inf), np.zeros(len(data)), 0
+        groups = np.full((min(samples, GROUPS), len(data)), -np.inf)
         while done < samples:
             k = min(chunk, samples - done)
             with no_grad():
                 log_w = np.asarray(model.log_weights(data, rng, k), np.float64)
-            higher = np.maximum(top, log_w.max(axis=0))
-            shrink = np.exp(top - higher)
-            w = np.exp(log_w - higher)
-            first = first * shrink + w.sum(axis=0)
-            second = second * shrink**2 + (w * w).sum(axis=0)
-            top, done = higher, done + k
-        mean = first / samples
-        values[start : start + batch] = top + np.log(mean)
-        variances[start : start + batch] = np.maximum(second / samples - mean**2, 0.0) / (mean**2 * samples)
+            top, total = _add(top, total, log_w)
+            for i in range(0, k, len(groups)):
+                part = log_w[i : i + len(groups)]
+                rows = np.arange(done + i, done + i + len(part)) % len(groups)
+                groups[rows] = np.logaddexp(groups[rows], part)
+            done += k
+        values[start : start + batch] = _log(top, total / samples)
+        variances[start : start + batch] = _jackknife(groups, samples)
     return _estimate(values, variances)
 
 
@@ -249,7 +281,7 @@ def from_log_weights(log_w: np.ndarray) -> Estimate:
         log_w: (K, N), in nats.
 
     Returns:
-        An :class:`Estimate`; ``noise`` is the delta-method error.
+        An :class:`Estimate`; ``noise`` as of :func:`log_likelihood`.
 
     Raises:
         ValueError: log-weights of another shape, without samples or data, or NaN.
@@ -257,10 +289,9 @@ def from_log_weights(log_w: np.ndarray) -> Estimate:
     validate.rows(log_w, "from_log_weights: log_w", what="log_w")
     if np.shape(log_w)[1] == 0 or np.isnan(log_w).any():
         raise ValueError(f"from_log_weights: log_w of shape {np.shape(log_w)} has no data or NaN; pass (K, N)")
-    top = log_w.max(axis=0)
-    w = np.exp(np.asarray(log_w, np.float64) - top)
-    mean = w.mean(axis=0)
-    return _estimate(top + np.log(mean), w.var(axis=0) / (mean**2 * len(log_w)))
+    log_w = np.asarray(log_w, np.float64)
+    top, total = _add(-np.inf, 0.0, log_w)
+    return _estimate(_log(top, total / len(log_w)), _jackknife(log_w, len(log_w)))
 
 
 def log_likelihood_by_quadrature(
@@ -297,23 +328,20 @@ def log_likelihood_by_quadrature(
     edge = np.zeros(points)
     edge[[0, -1]] = np.log(0.5)
     log_weight = edge + np.log(axis[1] - axis[0]) - 0.5 * (axis**2 + LOG_2PI)
-    total = points**model.latents
+    count = points**model.latents
     chunk = int(max(1, CHUNK // (4 * max(x.shape))))
-    starts = range(0, total, chunk)
+    starts = range(0, count, chunk)
     if progress:
         from tqdm import tqdm
 
         starts = tqdm(starts, desc="quadrature", unit="chunk", leave=False)
-    top, sums = np.full(len(x), -np.inf), np.zeros(len(x))  # running maximum, and the sum relative to it
+    top, total = np.full(len(x), -np.inf), np.zeros(len(x))
     for start in starts:
-        index = np.unravel_index(np.arange(start, min(start + chunk, total)), (points,) * model.latents)
+        index = np.unravel_index(np.arange(start, min(start + chunk, count)), (points,) * model.latents)
         z = np.stack([axis[i] for i in index], axis=1).astype(model.dtype)
         joint = _log_px_z(model, x, z) + sum(log_weight[i] for i in index).astype(model.dtype)
-        part = np.asarray(ops.log_sum_exp(joint), np.float64)
-        higher = np.maximum(top, part)
-        sums = sums * np.exp(top - higher) + np.exp(part - higher)
-        top = higher
-    return _estimate(top + np.log(sums), np.zeros(1))
+        top, total = _add(top, total, np.asarray(ops.log_sum_exp(joint), np.float64)[None])
+    return _estimate(_log(top, total), np.zeros(1))
 
 
 def _log_px_z(model, x, z):

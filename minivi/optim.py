@@ -10,6 +10,9 @@ schedule, a function of the 0-based number of the step: ``lambda step: 1e-3 * 0.
 ``weight_decay`` adds ``weight_decay * p`` to the gradient of each parameter p, before anything else is done with it.
 That is a Gaussian prior on the weights: if the loss is a mean over N data, the log-density of N(0, s^2), counted once
 for the whole data set, amounts to ``weight_decay = 1 / (N s^2)``.
+
+Optimizers that square gradients take what is beyond 2^63 (9e18) in float32, 2^511 in float64, for that much, so that
+one huge gradient makes one step of the usual size. Infinite ones and NaN show in the parameters.
 """
 
 import math
@@ -344,8 +347,8 @@ class Adam(Optimizer):
 class AdaMax(Optimizer):
     """AdaMax (thesis, algorithm 7): p -= step_size / (1 - beta1^t) * m / u.
 
-    m is the running average of d and u = max(beta2 * u, |d|) (eq. 7.11). Where u = 0, no gradient has come yet and
-    p stays.
+    m is the running average of d and u = max(beta2 * u, |d|) (eq. 7.11). Where u = 0, p stays: no gradient has come
+    yet, or none is remembered (beta2 = 0).
 
     Args:
         parameters, step_size, weight_decay: see :class:`Optimizer`.

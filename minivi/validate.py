@@ -17,8 +17,8 @@ from minivi import kernels
 
 def brief(value: Any) -> str:
     """``value`` in a few words, for a message of one line."""
-    if hasattr(value, "shape") and np.ndim(value):
-        return f"{type(value).__name__} of shape {np.shape(value)}"
+    if getattr(value, "shape", ()):
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
     text = repr(value)
     return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 

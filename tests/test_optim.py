@@ -236,6 +236,52 @@ def test_a_large_gradient_that_is_not_finite_reaches_nothing(case, dtype):
         assert 0 < np.count_nonzero(p._data == 1) <= 4096
 
 
+ADAPTIVE = [case for case in CASES if CASES[case][1] is not sgd]
+
+
+@pytest.mark.parametrize("case", ADAPTIVE)
+@pytest.mark.parametrize("huge", [1e19, 1e20, 1e30, 3.4e38])
+def test_a_gradient_whose_square_overflows_is_one_step(case, huge):
+    """As in float64 for the largest gradient that float32 can square; before, its state was NaN for ever."""
+    cls, transcription, settings = CASES[case]
+    largest = 2.0 ** (126 if cls is optim.AdaMax else 63)
+    p = Parameter(np.float32([1.0, -1.0, 0.5]))
+    gradients = np.random.default_rng(1).standard_normal((12, 3)).astype(np.float32)
+    gradients[3], gradients[4, 1] = [huge, -huge, huge], huge
+    optimizer = cls([p], A, weight_decay=WD, **settings)
+    expected = transcription(
+        p.data.astype(np.float64), np.clip(gradients.astype(np.float64), -largest, largest), **settings
+    )
+    for g, theta in zip(gradients, expected, strict=True):
+        optimizer.step([g])
+        np.testing.assert_allclose(p.data, theta, rtol=1e-5)
+    assert all(np.isfinite(array).all() for array in optimizer.state_dict().values())
+
+
+@pytest.mark.parametrize("case", ADAPTIVE)
+@dtypes
+def test_no_finite_gradients_make_a_state_infinite(case, dtype):
+    cls, _, settings = CASES[case]
+    p, top = Parameter(np.ones(4), dtype=dtype), np.finfo(dtype).max
+    optimizer = cls([p], A, **settings)
+    for t in range(30):  # of changing and of constant sign, and one alone
+        before = p.data.copy()
+        optimizer.step([np.array([top * (-1) ** t, top, top * (t == 5), np.sqrt(top) * (-1) ** t], dtype)])
+        assert np.abs(p.data - before).max() < 4.0  # centred RMSProp speeds up where the gradient is constant
+    optimizer.step([np.zeros(4, dtype)])
+    assert all(np.isfinite(array).all() for array in [p.data, *optimizer.state_dict().values()])
+    assert np.all(p.data != 1.0)
+
+
+def test_adamax_without_memory_stays_where_the_gradient_is_zero():
+    p = Parameter([1.0])
+    optimizer = optim.AdaMax([p], 0.1, beta2=0.0)
+    optimizer.step([np.ones(1)])
+    assert p.item() == pytest.approx(0.9)
+    optimizer.step([np.zeros(1)])  # m is 0.09, u is 0
+    assert p.item() == pytest.approx(0.9)
+
+
 @cases
 @dtypes
 def test_resuming_gives_the_same_bits(case, dtype):
