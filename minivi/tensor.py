@@ -501,8 +501,8 @@ def grad(
     if inputs and not results and output._birth not in wanted and unused is None:
         raise RuntimeError(
             f"grad: the output{_by(output)} of shape {output.shape} depends on no input ({len(inputs)} given, the "
-            f"first of shape {inputs[0].shape}); compute it from them by ops, outside no_grad() and not through arrays, or "
-            "pass unused='zeros'"
+            f"first of shape {inputs[0].shape}); compute it from them by ops, outside no_grad() and not through "
+            "arrays, or pass unused='zeros'"
         )
     needed = wanted.union([result._birth for result in results])
     cotangents = {output._birth: cotangent}
