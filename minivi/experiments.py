@@ -137,7 +137,8 @@ class Run:
 
         def folder(digest):
             path = self.folder / f"{name}-{digest}"
-            if self.resume and not (path / CHECKPOINT).exists() and any(self.folder.glob(f"{name}-{'?' * 12}")):
+            found = [file.parent for file in self.folder.glob(f"{name}-{'?' * 12}/{CHECKPOINT}")]
+            if self.resume and found and path not in found:
                 self.report(f"{name}: no checkpoint of these settings, only of others; trained from the start")
             return path
 

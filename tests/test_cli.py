@@ -116,6 +116,9 @@ def test_runs_of_other_seeds_and_budgets_stay_apart(chapter, capsys, tmp_path):
         status, text, _ = run(capsys, *words, "--resume", "--out", str(out))
         assert status == 0 and "as before" in text and "from the start" not in text
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    for path in out.rglob("checkpoint.safetensors"):
+        path.unlink()  # as after an interruption, or a divergence, before the first checkpoint
+    assert "from the start" not in run(capsys, *words, "--resume", "--out", str(out))[1]
 
 
 def test_pictures_and_numbers_of_another_data_set_stay(chapter, capsys, tmp_path):
