@@ -212,7 +212,7 @@ class _Cache(FunctionCache):
     def _place(self, sig, codegen):
         """The path of a signature's file, and the sum of what its code depends on."""
         place = repr((sig, codegen.magic_tuple(), SETTINGS, self._setting)).encode()
-        name = f"{self._impl.filename_base}.{hashlib.sha256(place).hexdigest()[:16]}.kernel"
+        name = f"{self._impl.filename_base}.{hashlib.sha256(place).hexdigest()[:16]}.nbc"
         rest = repr((name, self._index_key(sig, codegen), self._impl.locator.get_source_stamp(), SOURCES)).encode()
         return os.path.join(self.cache_path, name), hashlib.sha256(place + rest).digest()
 
