@@ -218,7 +218,7 @@ def active_units(
     Raises:
         ValueError: fewer than two data, or no generator where it is needed.
     """
-    _check("active_units", x, samples, model, "encode")
+    _check("active_units", x, samples, model, "encode" if level == 0 else "terms")
     validate.number(threshold, "active_units: threshold", 0)
     if rng is not None:
         validate.generator(rng, "active_units: rng")

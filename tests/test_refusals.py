@@ -85,7 +85,7 @@ CASES = {
             ("LayeredVAE", make_layered, [("pixels", 0), ("latents", [0]), ("latents", [1.5])]),
             ("layers", make_layers, [("pixels", -1), ("latents", [0]), ("hidden", [(0,)])]),
             ("auxiliary", make_auxiliary, [("pixels", 0), ("latents", 0), ("auxiliaries", 0), ("hidden", (0,))]),
-            ("Classifier", make_classifier, [("inputs", 0), ("classes", 1), ("hidden", (2.0,))]),
+            ("Classifier", make_classifier, [("inputs", 0), ("classes", 0), ("hidden", (2.0,))]),
             ("MADE", make_made, [("dims", 0), ("outputs", 0), ("masks", 1.5), ("context", -1), ("hidden", (0,))]),
             ("Arrow", make_arrow, [("inputs", [0]), ("sizes", [0])]),
         )

@@ -31,7 +31,7 @@ class Classifier(Module):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: a size below 1, fewer than two classes, an unknown activation, a share outside [0, 1), no generator.
+        ValueError: a size below 1, an unknown activation, a share outside [0, 1), no generator.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Classifier(Module):
     ):
         validate.count(inputs, "Classifier: inputs")
         validate.sizes(hidden, "Classifier: hidden")
-        validate.count(classes, "Classifier: classes", 2)
+        validate.count(classes, "Classifier: classes")
         validate.one_of(activation, "Classifier: activation", ACTIVATIONS)
         validate.number(input_dropout, "Classifier: input_dropout", 0, 1, "[)")
         validate.number(hidden_dropout, "Classifier: hidden_dropout", 0, 1, "[)")
