@@ -18,6 +18,7 @@ and checked under a temporary name and renamed last: the folder holds whole, rig
 unpickled here (scikit-learn keeps the decoded faces of ``lfw`` in a joblib cache of its own, in ``lfw_home``).
 """
 
+import difflib
 import gzip
 import hashlib
 import io
@@ -291,9 +292,16 @@ def parse_reviews(file: io.BufferedIOBase, where: str | Path = "content") -> dic
     return {key: [reviews[i] for i in sorted(reviews)] for key, reviews in found.items()}
 
 
+def _short(value: object) -> str:
+    """The start of what a message shows of a name or of file content."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
 def _reason(error: Exception) -> str:
-    """The first line of what a reader has to say."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of what a reader has to say, or its start."""
+    line = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return line if len(line) <= 160 else f"{line[:156]} ..."
 
 
 # -- sets --------------------------------------------------------------------------------------------------------------
@@ -703,7 +711,7 @@ def describe(name: str) -> dict[str, object]:
     Raises:
         DataError: no such set.
     """
-    source = _source("describe", name)
+    source = _source(name)
     shown = ("name", "what", "kind", "shape", "splits", "addresses", "megabytes")
     return {key: getattr(source, key) for key in shown} | {
         "folder": source.folder if source.files or source.place else None,
@@ -723,7 +731,7 @@ def fetch(name: str, progress: bool = True) -> None:
         DataError: no such set; a file that is there is wrong (it is left alone); no address gave a right one, or the
             folder cannot be written.
     """
-    source = _source("fetch", name)
+    source = _source(name)
     for file in source.files:
         _array(source, file, progress)
     if source.place:
@@ -742,7 +750,7 @@ def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
     Raises:
         DataError: no such set or split, or what :func:`fetch` raises.
     """
-    source = _source("load", name)
+    source = _source(name)
     split = split or source.splits[0]
     if split not in source.splits:
         raise DataError(f"load: {name} has no split {split!r}; there are {', '.join(source.splits)}")
@@ -762,9 +770,11 @@ def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
     )
 
 
-def _source(function: str, name: str) -> Source:
+def _source(name: str) -> Source:
     if name not in SOURCES:
-        raise DataError(f"{function}: no data set {name!r}; there are {', '.join(SOURCES)}")
+        near = difflib.get_close_matches(str(name), SOURCES, 1)
+        meant = f"did you mean {near[0]}; " if near else ""
+        raise DataError(f"no data set {_short(name)}; {meant}there are {', '.join(SOURCES)}")
     return SOURCES[name]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from minivi import bounds, ops, validate
 from minivi.distributions import LOG_2PI, Bernoulli
+from minivi.progress import bar
 from minivi.tensor import no_grad
 
 # Floats that one chunk's largest array may hold: 16 MiB in float32, which caches still help; a pass keeps a handful of
@@ -131,11 +132,7 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
     batch = int(min(len(x), 100))
     chunk = int(min(samples, max(1, CHUNK // (batch * model.pixels))))
     values, variances = np.empty(len(x)), np.empty(len(x))
-    starts = range(0, len(x), batch)
-    if progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, desc="log p(x)", unit="batch", leave=False)
+    starts = bar(range(0, len(x), batch), progress=progress, label="log p(x)", unit="batch", leave=False)
     for start in starts:
         data = x[start : start + batch]
         top, total, done = np.full(len(data), -np.inf), np.zeros(len(data)), 0
@@ -267,7 +264,7 @@ def ssim(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     try:
         from skimage.metrics import structural_similarity
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("SSIM needs scikit-image: pip install 'minivi[chapters]'") from None
+        raise ModuleNotFoundError("SSIM needs scikit-image: pip install scikit-image") from None
     if np.shape(x) != np.shape(y):
         raise ValueError(f"ssim: images {np.shape(x)} and reconstructions {np.shape(y)}; pass as many of one size")
     pairs = zip(np.asarray(x, np.float64), np.asarray(y, np.float64), strict=True)
@@ -330,11 +327,7 @@ def log_likelihood_by_quadrature(
     log_weight = edge + np.log(axis[1] - axis[0]) - 0.5 * (axis**2 + LOG_2PI)
     count = points**model.latents
     chunk = int(max(1, CHUNK // (4 * max(x.shape))))
-    starts = range(0, count, chunk)
-    if progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, desc="quadrature", unit="chunk", leave=False)
+    starts = bar(range(0, count, chunk), progress=progress, label="quadrature", unit="chunk", leave=False)
     top, total = np.full(len(x), -np.inf), np.zeros(len(x))
     for start in starts:
         index = np.unravel_index(np.arange(start, min(start + chunk, count)), (points,) * model.latents)

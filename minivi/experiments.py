@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import itertools
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -119,7 +122,7 @@ class Run:
         splits = data.describe(name)["splits"]  # of another set by --data, the first
         key = "images", name, split if split in splits else splits[0]
         if key not in self.shared:
-            self.shared[key] = data.load(*key[1:])
+            self.shared[key] = data.load(*key[1:], self.progress)
         images = self.shared[key]
         if not isinstance(images.train, np.ndarray):
             raise ExperimentError(f"{name} holds texts, not images; run with --data digits or mnist")
@@ -194,19 +197,23 @@ def run_experiments(
     Results of another budget, data set or seed that are there already stay: these then get a name that says their own.
 
     Raises:
-        ExperimentError: no such experiment.
+        DataError: no data set ``data``.
+        ExperimentError: no such experiment, or one that would ignore ``data``.
         FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
         TrainingError: ``out`` cannot be written.
     """
     from minivi.training import prepare_folder
 
     entries, out = list(find(key)), Path(out)
+    _accepts(entries, budget, data)
     prepare_folder(out)
-    shared: dict[str, Any] = {}
+    shared: dict[str, dict[str, Any]] = {entry.chapter: {} for entry in entries}
     results, failures = [], []
     for entry in entries:
-        report(f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {entry.minutes[budget]:g} min)")
-        run = Run(entry, budget, data, seed, out, resume, progress, shared, report)
+        report(
+            f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {duration(entry.minutes[budget])})"
+        )
+        run = Run(entry, budget, data, seed, out, resume, progress, shared[entry.chapter], report)
         try:
             results.append(_run_one(entry, run, out, report))
         except Exception as error:
@@ -218,6 +225,19 @@ def run_experiments(
         told = "; ".join(text for text, _ in failures)
         raise FailedExperiments(f"{len(failures)} of {len(entries)} experiments failed: {told}") from failures[0][1]
     return results
+
+
+def _accepts(entries, budget, data):
+    """Refuse a data set that does not exist, or that not all of the experiments would use."""
+    if data is None:
+        return
+    from minivi.data import describe
+
+    describe(data)
+    deaf = [entry.key for entry in entries if "data" not in entry.budgets[budget]]
+    if deaf:
+        mend = "leave it out" if len(deaf) == len(entries) else "give it with the chapter's other experiments"
+        raise ExperimentError(f"{', '.join(deaf)} would ignore --data {data}; {mend}")
 
 
 def _run_one(entry, run, out, report):
@@ -336,18 +356,48 @@ def table_text(rows: list[Row]) -> str:
         published = "-" if row.published is None else f"{row.published:.2f}"
         difference = "-" if row.published is None else f"{row.ours - row.published:+.2f}"
         lines.append([row.what, f"{row.ours:.2f}", published, difference, row.unit, row.note])
-    return text_table(lines, right=(1, 2, 3))
+    return text_table(lines, (1, 2, 3), terminal_width())
 
 
-def text_table(lines: list[list[str]], right: tuple[int, ...] = ()) -> str:
-    """Rows of cells as aligned text, the first row a heading."""
+def text_table(lines: list[list[str]], right: tuple[int, ...] = (), width: int | None = None) -> str:
+    """Rows of cells as aligned text, the first row a heading.
+
+    With a ``width``, cells that are too long for it go on below; where even that leaves no room for the columns, a row
+    becomes one line a cell.
+    """
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    texts = [i for i in range(1, len(widths)) if i not in right]  # the first names the row, and stays whole
+    gaps = 2 * (len(widths) - 1)
+    while width and sum(widths) + gaps > width and widths[widest := max(texts, key=widths.__getitem__)] > 12:
+        widths[widest] -= 1
+    if width and sum(widths) + gaps > width:
+        rows = ([f"{name}: {cell}".removeprefix(": ") for name, cell in zip(lines[0], line, strict=True) if cell]
+                for line in lines[1:])  # fmt: skip
+        return "\n\n".join(
+            "\n".join(textwrap.fill(cell, width, subsequent_indent="  ") for cell in row) for row in rows
+        )
     out = []
     for line in lines:
-        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-        out.append("  ".join(cells).rstrip())
-    out.insert(1, "  ".join("-" * w for w in widths))
+        parts = [textwrap.wrap(c, w) if len(c) > w else [c] for c, w in zip(line, widths, strict=True)]
+        for cells in itertools.zip_longest(*parts, fillvalue=""):
+            both = enumerate(zip(cells, widths, strict=True))
+            out.append("  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in both).rstrip())
+        if line is lines[0]:
+            out.append("  ".join("-" * w for w in widths))
     return "\n".join(out)
+
+
+def terminal_width() -> int | None:
+    """Columns that a table may take: those of the terminal, any number (None) in a file or pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def duration(minutes: float) -> str:
+    """A time to plan by: seconds, minutes, hours or days."""
+    for limit, unit, name in ((1, 1 / 60, "s"), (100, 1, "min"), (48 * 60, 60, "h")):
+        if minutes < limit:
+            return f"{minutes / unit:.0f} {name}"
+    return f"{minutes / 1440:.0f} days"
 
 
 def environment() -> dict[str, Any]:
@@ -520,13 +570,13 @@ def load_chapters() -> None:
 
 
 def find(key: str) -> Iterator[Experiment]:
-    """The experiments of a chapter, or the one of ``chapter.name``.
+    """The experiments of a chapter (``ch02_aevb``), of several (``ch02``), or the one of ``chapter.name``.
 
     Raises:
         ExperimentError: none; names the nearest.
     """
     load_chapters()
-    found = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter)]
+    found = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter) or e.chapter.startswith(f"{key}_")]
     if not found:
         names = sorted({e.chapter for e in EXPERIMENTS.values()} | set(EXPERIMENTS))
         near = difflib.get_close_matches(key, names, 3, 0.4)

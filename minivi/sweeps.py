@@ -28,6 +28,7 @@ from typing import Any
 
 from minivi import kernels
 from minivi.identity import digest, rounding
+from minivi.progress import bar
 from minivi.training import prepare_folder, to_json, write_atomically
 
 
@@ -82,13 +83,8 @@ def sweep(
     futures = {}
     try:
         futures |= {pool.submit(_call if executor else workers.call, where, cells[i]): i for i in missing}
-        done = as_completed(futures)
-        if progress:
-            from tqdm import tqdm
-
-            done = tqdm(done, desc=progress if isinstance(progress, str) else "sweep", unit="cell", total=len(cells),
-                        initial=len(cells) - len(missing), dynamic_ncols=True)  # fmt: skip
-        for future in done:
+        for future in bar(as_completed(futures), progress=progress, label="sweep", unit="cell", total=len(cells),
+                          initial=len(cells) - len(missing)):  # fmt: skip
             i = futures[future]
             try:
                 result, failure, trace = future.result()

@@ -26,6 +26,8 @@ import numpy as np
 from minivi import validate
 from minivi.data import batches
 from minivi.identity import digest, facts, rounding
+from minivi.progress import Compiling
+from minivi.progress import bar as progress_bar
 from minivi.tensor import Tensor, detect_nonfinite, grad
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -226,7 +228,7 @@ def fit(
         resume: go on from the checkpoint in ``folder``, if there is one. It must be of the same run: all arguments,
             initial weights and data but for ``epochs``, which may grow; functions count with what they capture.
         checkpoint_seconds: how much work a kill may cost: checkpoints come that often, and at the end.
-        progress: a progress bar, with this label if it is a string.
+        progress: a progress bar where somebody can see it, with this label if it is a string.
 
     Returns:
         The :class:`History`, from the first epoch on, also when resumed.
@@ -274,19 +276,16 @@ def fit(
         settings |= {"prepare": prepare, "evaluate": evaluate}
         run.identity = _identity(model, rng, {"optimizer": optimizers, "data": parts}, settings)
         run.open(Path(folder(digest([run.identity, epochs])) if callable(folder) else folder), resume, epochs)
-    from tqdm import tqdm
-
-    bar = tqdm(
+    bar = progress_bar(
+        progress=progress,
+        label="training",
+        unit="step",
         total=run.steps * epochs,
         initial=run.steps * run.epoch + run.step,
-        desc=progress if isinstance(progress, str) else "training",
-        unit="step",
         mininterval=0.2,
-        dynamic_ncols=True,
-        disable=not progress,
     )
     last_save = time.monotonic()
-    with bar:
+    with bar, Compiling(bar) as compiling:
         while run.epoch < epochs and not run.stopped:
             begun = time.monotonic()
             here, done = rng.state, run.step
@@ -299,6 +298,7 @@ def fit(
                 value = _step(loss, prepare, optimizers, x, rng)
                 run.total += value * min(batch_size, count - step * batch_size)
                 run.step += 1
+                compiling.step_done()
                 if step % 20 == 0:
                     bar.set_postfix_str(f"epoch {run.epoch + 1}, loss {value:.1f}", refresh=False)
                 bar.update(1)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -122,11 +123,13 @@ def test_runs_of_other_seeds_and_budgets_stay_apart(chapter, capsys, tmp_path):
 
 
 def test_pictures_and_numbers_of_another_data_set_stay(chapter, capsys, tmp_path):
+    experiments.load_chapters()
+    experiments.EXPERIMENTS["ch99_toy.sum"].budgets["quick"]["data"] = "digits"
     words = ["run", "ch99_toy", "--out", str(tmp_path)]
     assert run(capsys, *words)[0] == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert before.keys() == {"ch99_toy_sum.json", "ch99_toy_sum.png"}
-    for more, end in (["--data", "mnist"], "_quick_mnist_seed0"), (["--seed", "2"], "_quick_seed2"):
+    for more, end in (["--data", "mnist"], "_quick_mnist_seed0"), (["--seed", "2"], "_quick_digits_seed2"):
         assert run(capsys, *words, *more)[0] == 0
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name in before} == before
         assert (tmp_path / f"ch99_toy_sum{end}.png").exists() and (tmp_path / f"ch99_toy_sum{end}.json").exists()
@@ -220,7 +223,7 @@ def test_images_refuse_what_an_experiment_cannot_use(chapter, monkeypatch):
         "frey": SimpleNamespace(train=np.zeros((2, 3)), train_labels=None, test_labels=None),
         "polarity": SimpleNamespace(train=csr_array((2, 3)), train_labels=np.zeros(2), test_labels=np.zeros(2)),
     }
-    monkeypatch.setattr(data, "load", lambda name, split: sets[name])
+    monkeypatch.setattr(data, "load", lambda name, split, progress: sets[name])
 
     def images(name, **options):
         return experiments.Run(entry, "quick", name, 0, "out", False, False, {}).images(**options)
@@ -314,6 +317,87 @@ def test_slow_checks_only_with_all(chapter, capsys):
     experiments.CHECKS[-1].chapter = "ch99_toy"
     assert "2 of 2 checks hold, 1 slow ones skipped" in run(capsys, "check", "ch99")[1]
     assert "3 of 3 checks hold (" in run(capsys, "check", "ch99", "--all")[1]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"),
+    [
+        (0.3, "18 s"),
+        (1, "1 min"),
+        (99, "99 min"),
+        (100, "2 h"),
+        (47 * 60, "47 h"),
+        (2880, "2 days"),
+        (172800, "120 days"),
+    ],
+)
+def test_durations_are_in_the_unit_to_plan_by(minutes, text):
+    assert experiments.duration(minutes) == text
+
+
+def test_tables_fit_the_terminal_and_are_whole_in_a_pipe():
+    """Every word stays, in columns where these have room, else one cell a line; no line is too long."""
+    lines = [["experiment", "what", "time"], ["ch99_toy.sum", "adds one number to another one, slowly", "6 s"]]
+    assert experiments.text_table(lines, (2,)).splitlines()[2] == (
+        "ch99_toy.sum  adds one number to another one, slowly   6 s"
+    )
+    wrapped = experiments.text_table(lines, (2,), 40).splitlines()
+    assert wrapped[2:4] == ["ch99_toy.sum  adds one number to     6 s", "              another one, slowly"]
+    for width in (60, 40, 33, 20):
+        text = experiments.text_table(lines, (2,), width)
+        assert max(map(len, text.splitlines())) <= width, text
+        for word in " ".join(lines[1]).split():
+            assert word in text, (width, word)
+    assert experiments.text_table(lines, (2,), 20).splitlines()[-1] == "time: 6 s"
+
+
+def shell(*words, **variables):
+    """A command as a new process, its output read by a pipe."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("LC_ALL", "LANG", "PYTHONUTF8", "MPLBACKEND")}
+    return subprocess.run([sys.executable, "-m", "minivi", *words], capture_output=True, env=environment | variables)
+
+
+def test_version_is_that_of_the_package():
+    done = shell("--version")
+    assert done.returncode == 0 and done.stdout.decode() == f"minivi {cli.minivi.__version__}\n"
+
+
+@pytest.mark.parametrize("backend", ["inline", "module://matplotlib_inline.backend_inline"])
+def test_a_notebooks_backend_stops_nothing_and_a_bar_fills_no_pipe(chapter, tmp_path, backend):
+    (chapter / "ch98_trains.py").write_text(TRAINS.replace("import numpy as np", "import numpy as np, minivi.plots"))
+    done = shell("run", "ch98_trains", "--out", str(tmp_path / "out"), MPLBACKEND=backend)
+    assert done.returncode == 0 and done.stderr == b"", done.stderr
+    assert numbers(tmp_path / "out")["seed"] == 0
+
+
+def test_greek_letters_end_no_command_in_an_ascii_locale(chapter):
+    file = chapter / "ch99_toy.py"
+    file.write_text(file.read_text().replace("title='adds'", "title='adds σ → ∞'"), encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = shell("list", **ascii_only)
+    assert done.returncode == 0 and rb"adds \u03c3 \u2192 \u221e" in done.stdout, done.stderr
+
+
+def test_data_that_would_be_ignored_are_refused_before_the_run(chapter, capsys, tmp_path):
+    words = ["run", "ch99_toy", "--out", str(tmp_path / "out"), "--data"]
+    status, out, err = run(capsys, *words, "digits")
+    assert status == 2 and out == "" and err == "minivi: ch99_toy.sum would ignore --data digits; leave it out\n"
+    status, out, err = run(capsys, *words, "mnits")
+    assert status == 1 and out == "" and "no data set 'mnits'; did you mean mnist; there are digits, " in err
+    toy = experiments.EXPERIMENTS["ch99_toy.sum"]
+    experiments.EXPERIMENTS["ch99_toy.other"] = replace(toy, name="other", budgets={"quick": {"data": "digits"}})
+    status, out, err = run(capsys, *words, "mnist")
+    assert status == 2 and err.startswith("minivi: ch99_toy.sum would ignore --data mnist; give it with the chapter's")
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_takes_the_start_of_chapters_names_and_shares_nothing_between_them(chapter, capsys, tmp_path, monkeypatch):
+    (chapter / "ch99_more.py").write_text((chapter / "ch99_toy.py").read_text())
+    seen = []
+    monkeypatch.setattr(experiments, "_run_one", lambda entry, run, out, report: seen.append((entry.key, run.shared)))
+    assert run(capsys, "run", "ch99", "--out", str(tmp_path))[0] == 0
+    assert [key for key, _ in seen] == ["ch99_more.sum", "ch99_toy.sum"] and seen[0][1] is not seen[1][1]
+    assert run(capsys, "run", "ch9", "--out", str(tmp_path))[0] == 2
 
 
 def test_no_chapters(tmp_path, monkeypatch, capsys):

@@ -322,7 +322,7 @@ def test_a_users_own_file_is_named_and_left_alone(bad, name, tiny, server, tmp_p
 
 def test_unknown_names_list_the_known_ones():
     for use in (load, data.fetch, data.describe):
-        with refused("no data set 'mnits'; there are digits, mnist, mnist_static, frey, lfw"):
+        with refused("no data set .mnits.; did you mean mnist; there are digits, mnist, mnist_static, frey, lfw"):
             use("mnits")
     with refused("digits has no split '1/2'; there are 1500/297, 1200/300/297"):
         load("digits", "1/2")

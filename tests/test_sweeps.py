@@ -270,7 +270,7 @@ def test_killed_half_way_goes_on_and_leaves_no_process(tmp_path):
 
 
 def test_dask_runs_it_without_a_line_of_ours(tmp_path, monkeypatch):
-    distributed = pytest.importorskip("dask.distributed", reason="needs the extra: pip install 'minivi[cluster]'")
+    distributed = pytest.importorskip("dask.distributed", reason="needs dask: pip install distributed")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
