@@ -262,6 +262,7 @@ def gaps_figure(bars, s):
     gap, price = np.array(list(bars.values())).T
     axes.barh(places, gap - price, color="#bbbbbb", edgecolor="black", label="KL(q(z | x) || p(z | x))")
     axes.barh(places, price, left=gap - price, color="#444444", edgecolor="black", label="price of u")
+    axes.set_xlim(0, 1.05 * gap.max())
     axes.set_yticks(places, bars.keys())
     axes.set_xlabel("log p-hat - bound, nats")
     axes.set_title(f"What the bound lacks after {s.epochs} epochs, {s.data}", fontsize=10)

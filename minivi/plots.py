@@ -122,7 +122,10 @@ def finish(fig: Figure) -> None:
             _log_ticks(axis)
     fig.draw_without_rendering()
     if sum(_whole_or_marked(axes) for axes in fig.axes):
-        fig.supxlabel("\n".join(filter(None, [fig.get_supxlabel(), OUTSIDE])), fontsize=8)
+        if fig.legends:  # which have the lower edge
+            fig.suptitle("\n".join(filter(None, [fig.get_suptitle(), OUTSIDE])), fontsize=10)
+        else:
+            fig.supxlabel("\n".join(filter(None, [fig.get_supxlabel(), OUTSIDE])), fontsize=8)
         fig.draw_without_rendering()
     for axes in fig.axes:
         legend = axes.get_legend()
@@ -209,16 +212,18 @@ def _whole_or_marked(axes):
                 *place[:, None], marker="<>v^"[edge], markersize=7, markerfacecolor="white", label="_",
                 transform=axes.transAxes, **style,
             )  # fmt: skip
+        if line.get_marker() in ("None", "", None):
+            continue
         every = line.get_markevery()
-        if line.get_marker() not in ("None", "", None):
-            start, step = every if isinstance(every, tuple) else (0, every or 1)
-            x, y = np.ma.filled(line.get_xydata().T, np.nan)
-            with np.errstate(all="ignore"):
-                shown = _inside(axes.transData.transform(np.stack([x, y], axis=1)), box, 0.5)
-            shown &= np.isin(np.arange(len(x)), np.arange(len(x))[start::step])
-            whole, cut = axes.plot(x[shown], y[shown], label="_"), line.get_markersize()
-            whole[0].update_from(line)
-            whole[0].set(linestyle="None", markevery=None, clip_on=False, markersize=cut, gid="mark", label="_")
+        start, step = every if isinstance(every, tuple) else (0, every or 1)
+        x, y = np.ma.filled(line.get_xydata().T, np.nan)
+        with np.errstate(all="ignore"):
+            shown = _inside(axes.transData.transform(np.stack([x, y], axis=1)), box, 0.5)
+        shown &= np.isin(np.arange(len(x)), np.arange(len(x))[start::step])
+        if shown.any():
+            (whole,) = axes.plot(x[shown], y[shown])
+            whole.update_from(line)
+            whole.set(linestyle="None", markevery=None, clip_on=False, gid="mark", label="_")
             line.set_marker("None")
     return leaving
 
