@@ -454,9 +454,7 @@ def dlvm(run):
         second.plot(later, [seconds[j] for j in later], label="extrapolated", **(plots.style(1) | {"marker": ""}))
     for name, value in PERIODS.items():
         second.axhline(value, color="#777777", linewidth=0.8)
-        second.text(
-            20, value / 40, name, fontsize=7, ha="right", bbox={"facecolor": "w", "edgecolor": "none", "pad": 0.5}
-        )
+        second.text(1.02, value, name, fontsize=7, va="center", transform=second.get_yaxis_transform())
     first.axhline(NATS, color="#777777", linewidth=0.8)
     first.set(xscale="log", yscale="log", xlabel="points on each axis", ylabel="mean |error| of log p(x), nats")
     first.set_title("a grid fine enough", fontsize=9)

@@ -142,12 +142,12 @@ def finish(fig: Figure) -> None:
 
 
 def _log_ticks(axis):
-    """Numbers between the powers of ten, written out, where fewer than three powers are in view."""
+    """Numbers between the powers of ten, written out, where few powers are in view: two, of large numbers one."""
     if not isinstance(axis.get_major_locator(), LogLocator):
         return
     low, high = sorted(axis.get_view_interval())
     places = lambda locator: [t for t in locator.tick_values(low, high) if low <= t <= high]
-    if len(places(LogLocator())) >= 3:
+    if len(places(LogLocator())) >= (3 if high < 1e5 else 2):
         return
     for locator in (*(LogLocator(subs=s) for s in ((1, 3), (1, 2, 5), (1, 2, 3, 5, 7), range(1, 10))), MaxNLocator(5)):
         if len(places(locator)) >= 3:
@@ -276,8 +276,8 @@ def _along(points, step=2.0):
 def problems(fig: Figure) -> list[str]:
     """What can be measured to be wrong with a figure, a line each; empty if nothing is.
 
-    Text outside the figure, text over text, a legend over curves, points, bars or text, a curve that is nowhere to be
-    seen or leaves its frame without a mark, and a marker cut by the frame.
+    Text outside the figure, text over text, a legend or a note over curves, a legend over points, bars or text, a curve
+    that is nowhere to be seen or leaves its frame without a mark, and a marker cut by the frame.
     """
     fig.draw_without_rendering()
     found = []
@@ -300,6 +300,9 @@ def problems(fig: Figure) -> list[str]:
         if legend is not None and _covered(axes, legend.get_window_extent()):
             found.append(f"{name}: the legend over {_covered(axes, legend.get_window_extent())}")
         for line, points in _data_lines(axes):
+            for text in axes.texts:
+                if _inside(_along(points), text.get_window_extent()).any():
+                    found.append(f"{name}: the note {text.get_text()} over a curve")
             points = points[np.isfinite(points).all(axis=1)]
             label = f"{name}: {line.get_label()}"
             if not len(points) and "diverges" not in line.get_label():
