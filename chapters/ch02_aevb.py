@@ -159,7 +159,7 @@ def trained(run, latents, seed=None, method="AEVB"):
         evaluate=evaluate,
     )  # fmt: skip
     about = {"model": "VAE", "pixels": vae.pixels, "hidden": s.hidden, "latents": latents, "step_size": step_size}
-    save_arrays(run.folder / name / "weights.safetensors", vae.state_dict(), about)
+    save_arrays(history.folder / "weights.safetensors", vae.state_dict(), about)
     run.shared[key] = vae, history, images, held_out, step_size
     return run.shared[key]
 

@@ -43,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         from minivi.bench import BenchError, WorkerError
         from minivi.data import DataError
-        from minivi.experiments import ExperimentError
+        from minivi.experiments import ExperimentError, FailedExperiments
         from minivi.training import TrainingError
 
         usage = isinstance(error, (UsageError, ExperimentError, BenchError))
-        known = usage or isinstance(error, (DataError, TrainingError, WorkerError))
+        known = usage or isinstance(error, (DataError, FailedExperiments, TrainingError, WorkerError))
         name = "" if known else f"{type(error).__name__}: "
         text = " ".join(str(error).split()) or "no further message"
         print(f"minivi: {name}{text}{'' if known else ' (--debug shows where)'}", file=sys.stderr)
@@ -147,8 +147,10 @@ def _run(args: Any) -> int:
 def _results(args: Any) -> int:
     from minivi import experiments
 
-    experiments.report_stored(args.folder)
-    return 0
+    failures = experiments.report_stored(args.folder)
+    for failure in failures:
+        print(f"minivi: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _check(args: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi import ops
+from minivi import ops, validate
 from minivi.tensor import Tensor
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -188,7 +188,12 @@ class Bernoulli:
         return (rng.random((*samples, *p.shape), dtype=p.dtype) < p).astype(p.dtype)
 
     def log_prob(self, x: Any) -> Any:
-        """sum_d log p(x_d) for x in {0, 1} (or a probability in [0, 1]), shape (...)."""
+        """sum_d log p(x_d) for x in {0, 1} (or a probability in [0, 1]), shape (...).
+
+        Raises:
+            ValueError: ``x`` has values outside [0, 1], or NaN.
+        """
+        validate.unit_interval(x, "Bernoulli.log_prob: x")
         return ops.bernoulli_log_prob(x, self.logits)
 
     def entropy(self) -> Any:

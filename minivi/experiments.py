@@ -35,6 +35,10 @@ class ExperimentError(RuntimeError):
     """An experiment cannot be found or run; the message says the mend."""
 
 
+class FailedExperiments(RuntimeError):
+    """Some of a chapter's experiments failed; the message lists them."""
+
+
 # ---------------------------------------------------------------------------------------------------- experiments
 @dataclass
 class Row:
@@ -85,20 +89,23 @@ class Run:
         settings: of the budget, e.g. ``run.settings.epochs``.
         budget: "quick", "laptop" or "paper".
         seed: of everything random.
-        folder: for weights and checkpoints, one for the chapter, so that experiments share trained models.
+        folder: for weights, checkpoints and cells of sweeps, one for the chapter, so that experiments share trained
+            models.
         resume: whether to go on from what is there.
         progress: whether to show progress bars.
         shared: a dict for this chapter's experiments, e.g. for models trained by an earlier one.
+        earlier: seconds, and CPU seconds, that had gone into the models before this run went on with them.
     """
 
-    def __init__(self, experiment, budget, data, seed, out, resume, progress, shared):
+    def __init__(self, experiment, budget, data, seed, out, resume, progress, shared, report=print):
         settings = dict(experiment.budgets[budget])
         if data is not None:
             settings["data"] = data
         self.settings = SimpleNamespace(**settings)
         self.experiment, self.budget, self.seed = experiment, budget, seed
         self.folder = Path(out) / experiment.chapter
-        self.resume, self.progress, self.shared = resume, progress, shared
+        self.resume, self.progress, self.shared, self.report = resume, progress, shared, report
+        self.earlier = np.zeros(2)
 
     def images(self, labels: bool = False) -> Any:
         """The data set that the settings name, in their split if it has that; read once for a chapter.
@@ -121,13 +128,24 @@ class Run:
         return images
 
     def fit(self, name: str, model: Any, loss: Callable, optimizer: Any, train: np.ndarray, **options: Any) -> Any:
-        """:func:`minivi.training.fit` with a checkpoint folder of this ``name``, resumed and shown as the run says."""
-        from minivi.training import fit
+        """:func:`minivi.training.fit`, resumed and shown as the run says.
 
-        folder = self.folder / name
-        return fit(
+        Its checkpoint goes into a folder of this ``name`` and of a digest of all that decides the numbers: a model of
+        another seed, budget or setting has another one, and neither is taken for the other nor removed by it.
+        """
+        from minivi.training import CHECKPOINT, fit
+
+        def folder(digest):
+            path = self.folder / f"{name}-{digest}"
+            if self.resume and not (path / CHECKPOINT).exists() and any(self.folder.glob(f"{name}-{'?' * 12}")):
+                self.report(f"{name}: no checkpoint of these settings, only of others; trained from the start")
+            return path
+
+        history = fit(
             model, loss, optimizer, train, folder=folder, resume=self.resume, progress=self.progress and name, **options
         )
+        self.earlier += history.earlier
+        return history
 
 
 EXPERIMENTS: dict[str, Experiment] = {}
@@ -172,48 +190,90 @@ def run_experiments(
 ) -> list[Result]:
     """Run one experiment, or all of a chapter; print tables, write figures and JSON into ``out``.
 
+    Results of another budget, data set or seed that are there already stay: these then get a name that says their own.
+
     Raises:
         ExperimentError: no such experiment.
+        FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
+        TrainingError: ``out`` cannot be written.
     """
+    from minivi.training import prepare_folder
+
+    entries, out = list(find(key)), Path(out)
+    prepare_folder(out)
+    shared: dict[str, Any] = {}
+    results, failures = [], []
+    for entry in entries:
+        report(f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {entry.minutes[budget]:g} min)")
+        run = Run(entry, budget, data, seed, out, resume, progress, shared, report)
+        try:
+            results.append(_run_one(entry, run, out, report))
+        except Exception as error:
+            if len(entries) == 1:
+                raise
+            failures.append((f"{entry.key}: {type(error).__name__}: {' '.join(str(error).split())}", error))
+            report(f"FAILED {failures[-1][0]}")
+    if failures:
+        told = "; ".join(text for text, _ in failures)
+        raise FailedExperiments(f"{len(failures)} of {len(entries)} experiments failed: {told}") from failures[0][1]
+    return results
+
+
+def _run_one(entry, run, out, report):
+    """The result of an experiment, after its tables, figures and JSON are out."""
     from minivi import plots
     from minivi.training import write_atomically
 
-    out = Path(out)
-    shared: dict[str, Any] = {}
-    results = []
-    for entry in find(key):
-        report(f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {entry.minutes[budget]:g} min)")
-        begun, cpu = time.monotonic(), sum(os.times()[:4])
-        run = Run(entry, budget, data, seed, out, resume, progress, shared)
-        result = entry.function(run)
-        seconds = time.monotonic() - begun
-        if result.rows:
-            report(table_text(result.rows))
-        report_claims(result.claims, report)
-        about = {
-            "experiment": entry.key,
-            "mirrors": entry.mirrors,
-            "budget": budget,
-            "settings": vars(run.settings),
-            "seed": seed,
-            "seconds": round(seconds, 1),
-            # Of all threads and of a sweep's processes, whatever else the machine did
-            "cpu_seconds": round(sum(os.times()[:4]) - cpu, 1),
-            **environment(),
-            "table": [vars(row) for row in result.rows],
-            "claims": [{**vars(claim), "holds": claim.ok} for claim in result.claims],
-        }
-        about = dict(**about, **result.numbers)  # unlike |, an error if numbers have one of these names
-        stem = f"{entry.chapter}_{entry.name}"
-        for name, fig in result.figures.items():
-            path = out / (f"{stem}_{name}.png" if name else f"{stem}.png")
-            plots.save(fig, path)
-            report(f"figure: {path}")
-        about = json.loads(json.dumps(about, default=_plain), parse_constant=lambda name: None)  # JSON has no NaN
-        write_atomically(out / f"{stem}.json", (json.dumps(about, indent=1) + "\n").encode())
-        report(f"numbers: {out / f'{stem}.json'} ({seconds:.0f} s)")
-        results.append(result)
-    return results
+    begun = time.monotonic(), sum(os.times()[:4])  # the CPUs' of all threads and of a sweep's processes
+    result = entry.function(run)
+    now = time.monotonic(), sum(os.times()[:4])
+    seconds, cpu = np.subtract(now, begun) + run.earlier
+    if result.rows:
+        report(table_text(result.rows))
+    report_claims(result.claims, report)
+    about = {
+        "experiment": entry.key,
+        "mirrors": entry.mirrors,
+        "budget": run.budget,
+        "settings": vars(run.settings),
+        "seed": run.seed,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        **environment(),
+        "table": [vars(row) for row in result.rows],
+        "claims": [{**vars(claim), "holds": claim.ok} for claim in result.claims],
+    }
+    about = dict(**about, **result.numbers)  # unlike |, an error if numbers have one of these names
+    about = json.loads(json.dumps(about, default=_plain), parse_constant=lambda name: None)  # JSON has no NaN
+    stem = f"{entry.chapter}_{entry.name}"
+    if _identity(_stored(out / f"{stem}.json")) not in (None, _identity(about)):
+        stem += "".join(f"_{part}" for part in (run.budget, about["settings"].get("data"), f"seed{run.seed}") if part)
+    path = out / f"{stem}.json"
+    for name, fig in result.figures.items():
+        picture = out / (f"{stem}_{name}.png" if name else f"{stem}.png")
+        plots.save(fig, picture)
+        report(f"figure: {picture}")
+    changing = {"seconds": None, "cpu_seconds": None, "commit": None}
+    if run.resume and (_stored(path) or {}) | changing == about | changing:
+        report(f"numbers: {path}, as before")
+    else:
+        write_atomically(path, (json.dumps(about, indent=1) + "\n").encode())
+        report(f"numbers: {path} ({seconds:.0f} s)")
+    return result
+
+
+def _stored(path):
+    """What a run has left in a JSON file; None if that is missing, damaged or something else."""
+    try:
+        about = json.loads(path.read_text())
+        return about if isinstance(about, dict) and "experiment" in about else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _identity(about):
+    """What keeps results of an experiment apart."""
+    return about and (about.get("budget"), (about.get("settings") or {}).get("data"), about.get("seed"))
 
 
 def report_claims(claims: list[Claim], report: Callable[[str], None]) -> None:
@@ -222,33 +282,39 @@ def report_claims(claims: list[Claim], report: Callable[[str], None]) -> None:
         report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
 
 
-def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = print) -> None:
+def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = print) -> list[str]:
     """Print the tables and claims that runs have left in ``folder`` (:func:`run_experiments` with ``out=folder``).
+
+    Returns:
+        A line for each file that cannot be read.
 
     Raises:
         ExperimentError: there are none.
     """
-    found = 0
+    found, failures = 0, []
     for path in sorted(Path(folder).glob("*.json")):
-        about = json.loads(path.read_text())
-        if not isinstance(about, dict) or "experiment" not in about:
-            continue  # such as a benchmark's
-        found += 1
         try:
-            heading = (
-                f"\n{about['experiment']}: {about['mirrors']} (budget {about['budget']}, seed {about['seed']}, "
+            about = json.loads(path.read_text())
+            if not isinstance(about, dict) or "experiment" not in about:
+                continue  # such as a benchmark's
+            found += 1
+            budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
+            lines = [
+                f"\n{about['experiment']}: {about['mirrors']} (budget {budget}, seed {about['seed']}, "
                 f"commit {about['commit']}, {about['seconds']:.0f} s)"
-            )
+            ]
             rows = [Row(**_numbers_back(row)) for row in about["table"]]
-            claims = [Claim(**_numbers_back(claim)) for claim in about["claims"]]
-        except (KeyError, TypeError):
-            raise ExperimentError(f"{path} was not written by this version; run {about['experiment']} again") from None
-        report(heading)
-        if rows:
-            report(table_text(rows))
-        report_claims(claims, report)
-    if not found:
+            lines += [table_text(rows)] if rows else []
+            report_claims([Claim(**_numbers_back(claim)) for claim in about["claims"]], lines.append)
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            failures.append(f"{path} cannot be read ({error}); remove it, and run its experiment again")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            failures.append(f"{path} was not written by this version; run {about['experiment']} again")
+        else:
+            report("\n".join(lines))
+    if not found and not failures:
         raise ExperimentError(f"no results in {folder}; minivi run EXPERIMENT --out {folder} puts some there")
+    return failures
 
 
 def _numbers_back(entry):
@@ -297,6 +363,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu(),
         "threads": kernels.get_threads(),
         "matmul": kernels.matmul_backend(),
+        "instruction_set": kernels.instruction_set(),
     }
 
 

@@ -97,12 +97,12 @@ def test_active_units_of_a_higher_layer():
     """A linear second encoder: E[mu_2 | x] = E[z_1 | x] W. The noise of z_1 alone makes no unit active."""
     layered = LayeredVAE(1, [(), ()], [2, 3], rng=Generator(0), dtype="float64")
     (first,), (second,) = layered.encoders[0].layers, layered.encoders[1].layers
-    # mu_1 = (x, 0), sigma_1 = 1; mu_2 = (0.12 z_11, 0.08 z_11, 0.5 z_12): variances 0.0144, 0.0064 and 0
-    first.weight.assign(np.array([[1.0, 0.0, 0.0, 0.0]]))
-    first.bias.assign(np.zeros(4))
+    # mu_1 = (2 x - 1, 0), sigma_1 = 1; mu_2 = (0.12 z_11, 0.08 z_11, 0.5 z_12): variances 0.0144, 0.0064 and 0
+    first.weight.assign(np.array([[2.0, 0.0, 0.0, 0.0]]))
+    first.bias.assign(np.array([-1.0, 0.0, 0.0, 0.0]))
     second.weight.assign(np.array([[0.12, 0.08, 0.0, 0, 0, 0], [0.0, 0.0, 0.5, 0, 0, 0]]))
     second.bias.assign(np.zeros(6))
-    x = np.where(np.arange(4000) % 2, 1.0, -1.0)[:, None]
+    x = np.where(np.arange(4000) % 2, 1.0, 0.0)[:, None]
     assert evaluation.active_units(layered, x) == 1
     assert evaluation.active_units(layered, x, level=1, rng=Generator(1)) == 1
     assert evaluation.active_units(layered, x, threshold=0.0055, level=1, rng=Generator(1)) == 2

@@ -120,7 +120,7 @@ def test_output_bias_and_mean_image():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: tiny(likelihood="poisson"), "unknown likelihood 'poisson'; 'bernoulli' or 'gaussian'"),
+        (lambda: tiny(likelihood="poisson"), "unknown likelihood 'poisson'; one of bernoulli, gaussian"),
         (lambda: tiny().elbo(PATTERNS, Generator(0), estimator="C"), "unknown estimator 'C'"),
         (lambda: tiny().encode(np.ones((2, 5))), r"x has shape \(2, 5\); this model takes \(..., 3\)"),
         (lambda: evaluation.elbo(tiny(), np.ones((0, 3)), Generator(0)), "at least one datum"),

@@ -1,5 +1,7 @@
 """Twins of the optimizer updates: the same formulas, one NumPy operation at a time, in place."""
 
+import functools
+
 import numpy as np
 
 __all__ = [
@@ -7,12 +9,31 @@ __all__ = [
     "adagrad_update",
     "adam_update",
     "adamax_update",
+    "all_finite",
     "average_update",
     "rmsprop_update",
     "sgd_update",
 ]
 
 
+def all_finite(x):
+    """Whether there is no NaN and no infinity in ``x``."""
+    return bool(np.isfinite(x).all())
+
+
+def guarded(update):
+    """Decorator: refuse a gradient that is not finite, whole where the kernels go block by block."""
+
+    @functools.wraps(update)
+    def refusing(p, g, *rest):
+        if not all_finite(g):
+            raise FloatingPointError("the gradient has a NaN or an infinity")
+        update(p, g, *rest)
+
+    return refusing
+
+
+@guarded
 def sgd_update(p, g, velocity, step_size, weight_decay, momentum, nesterov):
     """velocity = momentum * velocity + d; p -= step_size * velocity, or of d + momentum * velocity (Nesterov)."""
     d = g + weight_decay * p
@@ -22,6 +43,7 @@ def sgd_update(p, g, velocity, step_size, weight_decay, momentum, nesterov):
     p -= step_size * d
 
 
+@guarded
 def adagrad_update(p, g, total, step_size, eps, weight_decay):
     """total += d^2; p -= step_size * d / (sqrt(total) + eps)."""
     d = g + weight_decay * p
@@ -29,6 +51,7 @@ def adagrad_update(p, g, total, step_size, eps, weight_decay):
     p -= step_size * d / (np.sqrt(total) + eps)
 
 
+@guarded
 def adadelta_update(p, g, square, square_step, step_size, decay, eps, weight_decay):
     """Running averages of d^2 and change^2; change = sqrt(square_step + eps) / sqrt(square + eps) * d."""
     d = g + weight_decay * p
@@ -38,6 +61,7 @@ def adadelta_update(p, g, square, square_step, step_size, decay, eps, weight_dec
     p -= step_size * change
 
 
+@guarded
 def rmsprop_update(p, g, square, mean, velocity, step_size, decay, eps, momentum, weight_decay):
     """Running averages of d^2 and d; p -= step_size * d / sqrt(square - mean^2 + eps), with momentum."""
     d = g + weight_decay * p
@@ -53,6 +77,7 @@ def rmsprop_update(p, g, square, mean, velocity, step_size, decay, eps, momentum
     p -= step_size * d
 
 
+@guarded
 def adam_update(p, g, m, v, step_size, beta1, beta2, unbias, eps, weight_decay):
     """Running averages m of d and v of d^2; p -= step_size * m / (sqrt(unbias * v) + eps)."""
     d = g + weight_decay * p
@@ -61,6 +86,7 @@ def adam_update(p, g, m, v, step_size, beta1, beta2, unbias, eps, weight_decay):
     p -= step_size * m / (np.sqrt(unbias * v) + eps)
 
 
+@guarded
 def adamax_update(p, g, m, u, step_size, beta1, beta2, weight_decay):
     """Running average m of d; u = max(beta2 * u, |d|); p -= step_size * m / u, where u = 0 by nothing."""
     d = g + weight_decay * p
