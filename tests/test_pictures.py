@@ -8,7 +8,7 @@ import pytest
 from test_chapters import CHAPTERS, registry  # noqa: F401  (a fixture)
 
 from minivi import plots
-from minivi.experiments import Run
+from minivi.experiments import Claim, Result, Run, report_stored, run_experiments
 
 # Each takes about a second
 SOME = (
@@ -45,6 +45,19 @@ def test_pictures_of_all_experiments(chapter, registry, tmp_path):  # noqa: F811
     found, count = measured([e for e in registry[0].values() if e.chapter == chapter], tmp_path)
     assert found == {}
     assert count > 0
+
+
+@pytest.mark.parametrize("budget", ["quick", "laptop"])
+def test_claims_about_toy_digits_say_so_once(budget, registry, tmp_path, monkeypatch):  # noqa: F811
+    """At `quick`, when they are made and when they are read again; not of the document's own data."""
+    entry = registry[0]["ch02_aevb.manifold"]
+    monkeypatch.setattr(entry, "function", lambda run: Result([], claims=[Claim(1.0, "=", 1.0, 0.0, "one")] * 2))
+    made, read = [], []
+    run_experiments(entry.key, budget=budget, out=tmp_path, report=made.append)
+    report_stored(tmp_path, read.append)
+    for said in ("\n".join(made), "\n".join(read)):
+        assert said.count("a toy, not about the document's data") == (budget == "quick")
+        assert said.count("holds: one") == 2
 
 
 def test_committed_pictures_are_small():
