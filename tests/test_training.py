@@ -155,13 +155,14 @@ print("done", flush=True)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's; the interruption test covers other systems")
-def test_killed_ten_times_ends_in_the_same_bits(tmp_path):
+@pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_several_times_ends_in_the_same_bits(tmp_path, times):
     """A child process is killed at random instants, also in the middle of writing, and started again each time."""
     epochs = 40
     vae, optimizer, loss = setup()
     whole = fit(vae, loss, optimizer, DATA, epochs=epochs, batch_size=5, rng=Generator(9), progress=False)
     code = CHILD.format(tests=os.path.dirname(__file__), epochs=epochs, folder=str(tmp_path))
-    delays = np.random.default_rng(3).uniform(0.02, 0.35, 10)
+    delays = np.random.default_rng(3).uniform(0.02, 0.35, times)
     kills = 0
     for delay in [*delays, None]:
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -175,7 +176,7 @@ def test_killed_ten_times_ends_in_the_same_bits(tmp_path):
             child.wait()
             child.stdout.close()
             kills += child.returncode == -signal.SIGKILL
-    assert kills == 10, "the run was over before the last kill: make it longer"
+    assert kills == times, "the run was over before the last kill: make it longer"
     arrays, about = load_arrays(tmp_path / CHECKPOINT)
     assert same({k[6:]: v for k, v in arrays.items() if k.startswith("model.")}, vae.state_dict())
     assert [r["loss"] for r in about["records"]] == [r["loss"] for r in whole.records]
