@@ -372,10 +372,15 @@ def text_table(lines: list[list[str]], right: tuple[int, ...] = (), width: int |
     becomes one line a cell.
     """
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    texts = [i for i in range(1, len(widths)) if i not in right]  # the first names the row, and stays whole
     gaps = 2 * (len(widths) - 1)
-    while width and sum(widths) + gaps > width and widths[widest := max(texts, key=widths.__getitem__)] > 12:
+    spare = [
+        0 if i in right else w - max([12, *(len(word) for line in lines for word in line[i].split())])
+        for i, w in enumerate(widths)
+    ]
+    while width and sum(widths) + gaps > width and max(spare) > 0:  # no word is broken
+        widest = max((i for i, s in enumerate(spare) if s > 0), key=widths.__getitem__)
         widths[widest] -= 1
+        spare[widest] -= 1
     if width and sum(widths) + gaps > width:
         rows = ([f"{name}: {cell}".removeprefix(": ") for name, cell in zip(lines[0], line, strict=True) if cell]
                 for line in lines[1:])  # fmt: skip

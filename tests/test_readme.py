@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from minivi import experiments
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -39,6 +41,16 @@ def test_example_runs():
     assert done.returncode == 0, done.stderr
     bound = float(re.search(r"bound on the last minibatch: (-\d+\.\d+)", done.stdout).group(1))
     assert -35 < bound < -20 and "verdict" in done.stdout
+
+
+def test_budgets_take_what_is_said_of_them():
+    """ "quick" and "paper" by the times that the experiments declare, as `minivi list` prints them."""
+    experiments.load_chapters()
+    entries = [e for e in experiments.EXPERIMENTS.values() if (ROOT / "chapters" / f"{e.chapter}.py").exists()]
+    long = sorted(e.minutes["paper"] for e in entries if e.minutes["paper"] > 24 * 60)
+    assert f"{len(long)} of {len(entries)} take more than a day on two cores, the longest four months" in README
+    assert long[-1] == 120 * 24 * 60
+    assert max(e.minutes["quick"] for e in entries) <= 1
 
 
 def test_pictures_exist():
