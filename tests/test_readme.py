@@ -56,3 +56,18 @@ def test_budgets_take_what_is_said_of_them():
 def test_pictures_exist():
     for path in re.findall(r"\]\((figures/[^)]*)\)", README):
         assert (ROOT / path).is_file(), path
+
+
+def test_a_whole_models_gradient_is_checked_as_the_readme_says():
+    """The line below the example; the loss must use the copy that is checked."""
+    import numpy as np
+
+    from minivi import Generator, gradcheck
+    from minivi.models import VAE
+
+    line = re.search(r'`(double = vae.astype\("float64"\))`, then `(gradcheck\(.*?, parameters=double\))`', README)
+    vae = VAE(pixels=6, hidden=(4,), latents=2, rng=Generator(0))
+    names = {"vae": vae, "gradcheck": gradcheck, "x": np.eye(6)[:3], "eps": np.ones((1, 3, 2))}
+    exec(line[1], names)
+    report = eval(line[2], names)
+    assert report.ok and len(report.worst()) == len(list(vae.named_parameters()))
