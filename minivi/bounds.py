@@ -65,7 +65,7 @@ def ciwae(log_w: Any, beta: Any) -> Any:
     Raises:
         ValueError: no samples, or beta outside [0, 1].
     """
-    validate.unit_interval(beta, "ciwae: beta")
+    validate.unit_interval(beta, "ciwae: beta", mend="")
     return beta * elbo(log_w) + (1.0 - beta) * iwae(log_w)
 
 

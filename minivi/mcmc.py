@@ -171,7 +171,7 @@ class DualAveraging:
             ValueError: it is not in [0, 1].
         """
         validate.count(np.size(acceptance), "DualAveraging.update: the number of chains")
-        validate.unit_interval(acceptance, "DualAveraging.update: acceptance")
+        validate.unit_interval(acceptance, "DualAveraging.update: acceptance", mend="")
         mean = float(np.mean(acceptance))
         self._count += 1.0
         m = self._count

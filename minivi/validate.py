@@ -98,8 +98,8 @@ def rows(x: Any, name: str, columns: int | None = None, what: str = "data") -> N
 _UP_TO_ONE = {np.dtype(f): (np.dtype(u), np.ones((), f).view(u)) for f, u in (("f4", "u4"), ("f8", "u8"))}
 
 
-def unit_interval(x: Any, name: str) -> None:
-    """Numbers in [0, 1] and no NaN: probabilities, binary or grey pixels. Costs 12 us for a (100, 784) minibatch."""
+def unit_interval(x: Any, name: str, mend: str = "; divide 8-bit grey by 255") -> None:
+    """Numbers in [0, 1] and no NaN: probabilities, binary or grey pixels. ``mend`` ends the message. Costs 12 us for a (100, 784) minibatch."""
     array = np.asarray(x)
     if array.size == 0:
         return
@@ -113,7 +113,7 @@ def unit_interval(x: Any, name: str) -> None:
     if not (low >= 0 and high <= 1):
         if not low <= high:
             raise ValueError(f"{name} {where_not_finite(array)}; clean the data")
-        raise ValueError(f"{name} has values from {low} to {high}, they must lie in [0, 1]; divide 8-bit grey by 255")
+        raise ValueError(f"{name} has values from {low} to {high}, they must lie in [0, 1]{mend}")
 
 
 def finite(x: Any, name: str) -> None:
