@@ -308,8 +308,8 @@ def manifold(run):
     axes.set_xticks(ticks, [f"{ndtri(t):.1f}" for t in ticks])
     axes.set_yticks(ticks, [f"{ndtri(t):.1f}" for t in ticks])
     names = ["$z_1$", "$z_2$"] if of == "prior" else [f"codes' principal axis {i}, standard deviations" for i in (1, 2)]
-    axes.set_xlabel(f"{names[0]} (equal steps of {of} probability)")
-    axes.set_ylabel(names[1])
+    axes.set_xlabel(f"{names[0]} (equal steps of {of} probability)", fontsize=9)
+    axes.set_ylabel(names[1], fontsize=9)
     axes.set_title(f"Mean images p(x | z) over a two-dimensional latent space, {s.data}", fontsize=10)
     rows = [Row("2 latents, test bound", history.records[-1]["test"], note="published as a picture only")]
     for i, (mean, spread) in enumerate(zip(means.mean(axis=0), means.std(axis=0), strict=True)):

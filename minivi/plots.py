@@ -183,7 +183,7 @@ def _crossings(points, box):
         first = np.where(step == 0, np.where(between, -np.inf, np.inf), t[0]).max(axis=1)
         last = np.where(step == 0, np.where(between, np.inf, -np.inf), t[1]).min(axis=1)
     # A little room, because a point may lie on the frame
-    seen, outside = (first - last < 1e-6) & (last > -1e-6) & (first < 1 + 1e-6), ~_inside(points, box, 0.5)
+    seen, outside = (first - last < 1e-6) & (last > -1e-6) & (first < 1 + 1e-6), ~_inside(points, box, 1e-6)
     enters, leaves = seen & outside[:-1], seen & outside[1:]
     return np.concatenate([a[i] + t[i, None] * step[i] for t, i in ((first, enters), (last, leaves))])
 
