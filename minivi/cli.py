@@ -278,12 +278,15 @@ def _shape(text: str) -> tuple[int, ...]:
 def _import(target: str) -> Callable:
     module, colon, name = target.partition(":")
     if not colon or not module or not name:
-        raise UsageError(f"{target!r}: write it as module:function, e.g. mypackage.losses:elbo")
-    sys.path.insert(0, os.getcwd())
+        raise UsageError(f"{target!r}: write it as module:function, e.g. mypackage.losses:elbo, or losses.py:elbo")
+    folder, module = os.path.split(module.removesuffix(".py"))  # a path to a file serves as well
+    sys.path.insert(0, os.path.abspath(folder))
     try:
         found = importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(f"cannot import {module}: {error}; run from the folder that holds it") from None
+        raise UsageError(
+            f"cannot import {module}: {error}; run from the folder that holds it, or name the file"
+        ) from None
     finally:
         sys.path.pop(0)
     for part in name.split("."):
