@@ -17,7 +17,7 @@ two numbers agree to ``tolerance``, and rounding is small beside them, that is a
       R(h)      R(4h)      ...                V(h) = R(h) - (R(4h) - R(h)) / 255            and of h^4 (Richardson)
         V(h)      ...
 
-The error of V(h) is |R(4h) - R(h)|, a sixteenth of it where the D fall as those of a smooth function do, and twice
+The error of V(h) is |R(4h) - R(h)|, a quarter of it where the D fall as those of a smooth function do, and twice
 the rounding of g over h. That rounding is measured: over the shortest steps every function is a straight line,
 and what the D differ by there is noise, multiplied by h. From short to long, the V with the smallest error is taken,
 as long as each agrees with the best so far (Lepski's rule): short steps are free of truncation, so a long one may only
@@ -218,9 +218,9 @@ def _rows(problem, k, unused, coordinates, directions, tolerance):
     for d in range(directions if x.size > coordinates else 0):
         moves.append((f"direction {d}", every, _direction(problem.noise, x, problem.slopes[k], d)))
     rows = [_compare(problem, k, *move, tolerance) for move in moves]
-    wrong = [move for move, row in zip(moves, rows, strict=True) if row.verdict == "WRONG"]
+    wrong = [(*move[1:], row.step) for move, row in zip(moves, rows, strict=True) if row.verdict == "WRONG"]
     if wrong and not any(row.verdict == "WRONG" and row.where.startswith("[") for row in rows):
-        rows.append(_locate(problem, k, *wrong[0][1:], tolerance))
+        rows.append(_locate(problem, k, *wrong[0], tolerance))
     return rows
 
 
@@ -491,7 +491,7 @@ def _estimate(line, steps):
 def _left(rate, measured):
     """How much of the last correction is left to come, where differences of slopes have fallen by ``rate``."""
     if rate <= 1.0 / 8.0:
-        return 1.0 / 16.0  # smooth: it is a sixteenth for h^2, and the correction has taken that away
+        return 1.0 / 4.0  # smooth: it is a sixteenth for h^2, and the correction has taken that away
     return max(1.0, 2.0 * rate / (1.0 - min(rate, 0.95))) if measured else 1.0  # a geometric series, e.g. of h^(1/2)
 
 
@@ -563,11 +563,12 @@ def _verdict(problem, line, found, tolerance):
     return allowed, found.step, verdict
 
 
-def _locate(problem, k, places, v, tolerance):
+def _locate(problem, k, places, v, h, tolerance):
     """The coordinate that is wrong when only random directions have shown it: halve the direction's support."""
     while places.size > 1:
         halves = list(zip(np.array_split(places, 2), np.array_split(v, 2), strict=True))
-        errors = [_compare(problem, k, "", *half, tolerance).error for half in halves]
+        lines = [_Line(problem, k, *half) for half in halves]
+        errors = [abs(line.analytic - (line.look(h)[0] - line.look(-h)[0]) / (2.0 * h)) for line in lines]
         places, v = halves[int(np.argmax(errors))]
     return _compare(problem, k, _place(problem.points[k], places[0]), places, np.ones(1), tolerance)
 

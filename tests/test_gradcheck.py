@@ -233,6 +233,7 @@ REFUSED = {  # right gradients that are not accepted: beyond float64, or a kink 
     "hypot 3e5",
     "relu(x-1) at 1+1e-12",
     "arcsin edge",
+    "erf-like exp(-x^2) 5",
     "brown scaled",
 }
 
