@@ -454,7 +454,7 @@ def _estimate(line, steps):
     if inside < 3:
         return None
     steps, plus, minus = steps[:inside], plus[:inside], minus[:inside]
-    floors = _EPS * np.fmax(terms, np.fmax(terms_plus, terms_minus)[:inside])
+    floors = 0.5 * _EPS * np.fmax(terms, np.fmax(terms_plus, terms_minus)[:inside])
     slopes, bends = (plus - minus) / (2.0 * steps), (plus - here) + (minus - here)
     floors = np.maximum(floors, _quantum(plus - here, minus - here, terms))
     # Over the shortest steps g is a straight line: what their slopes differ by is rounding.
@@ -463,13 +463,19 @@ def _estimate(line, steps):
     uneven = np.abs(bends[:-1] - bends[1:] / 16.0)[shortest]
     floors = np.maximum(floors, np.max(uneven, initial=0.0) / 2.0)
     extrapolated = slopes[:-1] - np.diff(slopes) / (first - 1.0)
+    # What the one-sided slopes differ by, extrapolated likewise: kinks that the steps have passed.
+    turns = bends / steps
+    turns = turns[:-1] - np.diff(turns) / 3.0
+    passed = np.abs(turns[:-1] - np.diff(turns) / 63.0) / 2.0  # half of it is in D
     best, at = None, 0
     for i in range(inside - 2):
         short, long = extrapolated[i : i + 2]
         value = short + (short - long) / (second - 1.0)
         noise = max(floors[i], apart[min(max(i - 2, 3), inside - 2)])
         near, far = np.abs(np.diff(slopes[i : i + 3]))
-        error = abs(short - long) * _left(near / far, near * steps[i] > 4.0 * noise) + 2.0 * noise / steps[i]
+        error = (
+            abs(short - long) * _left(near / far, near * steps[i] > 4.0 * noise) + 2.0 * noise / steps[i] + passed[i]
+        )
         if best and abs(value - best.value) > error + 2.0 * best.error:
             break
         if not best or error < best.error:
@@ -482,9 +488,9 @@ def _estimate(line, steps):
     bent = np.flatnonzero(np.abs(bends[: at + 1]) > 10.0 * best.noise)
     if two_sided and bent.size:
         i = bent[0]
-        turns = bends[i : i + 3] / steps[i : i + 3]
-        if np.all((0.5 < turns / turns[0]) & (turns / turns[0] < 2.0)):
-            best.sides = tuple(sorted(slopes[i] + s * turns[0] / 2.0 for s in (-1.0, 1.0)))
+        kept = bends[i : i + 3] / steps[i : i + 3]
+        if np.all((0.5 < kept / kept[0]) & (kept / kept[0] < 2.0)):
+            best.sides = best.value - passed[at], best.value + passed[at]
     return best
 
 
@@ -548,8 +554,9 @@ def _verdict(problem, line, found, tolerance):
     if found.nearby:
         residue = max(residue, min(found.error, 64.0 * _EPS * problem.terms / line.size))
     vanishes = abs(line.analytic) <= residue and abs(found.value) <= residue + found.error
-    if found.sides and found.sides[1] - found.sides[0] > RESOLUTION * scale:
-        room = found.error + 1e-3 * (found.sides[1] - found.sides[0])
+    gap = found.sides[1] - found.sides[0] if found.sides else 0.0
+    if gap > RESOLUTION * scale:
+        room = found.error - 0.499 * gap  # half of it is in the error
         between = found.sides[0] - room <= line.analytic <= found.sides[1] + room
         verdict = "kink" if between else "WRONG"
     elif found.error <= RESOLUTION * scale and found.value:  # 0 may be a g that does not move, which says little
