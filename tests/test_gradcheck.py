@@ -287,6 +287,13 @@ def test_the_bend_of_a_kink(bend, verdict):
     assert [row.verdict for row in report.rows] == [verdict], str(report)
 
 
+def test_a_kink_that_every_precise_step_has_passed():
+    """As in ReLU networks: one so near and small that shorter steps have more rounding than it bends."""
+    f = lambda x: np.sum(x) + 1e-6 * np.sum(np.abs(x - (1.0 + 1e-10)))
+    assert gradcheck(f, np.ones(1), gradient=lambda x: np.full(1, 1.0 - 1e-6))
+    assert not gradcheck(f, np.ones(1), gradient=lambda x: np.full(1, 1.0 - 1e-5))
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_kink_of_either_curvature(sign):
     report = gradcheck(lambda x: sign * ops.abs(x).sum(), np.array([0.0, 1.0]))
