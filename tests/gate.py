@@ -91,8 +91,8 @@ def fingerprint(tree, chapters):
                         found[f"{about['experiment']}/json:{key}"] = digest(lasting(about[key]))
             for path in folder.rglob("*.png"):
                 found[f"{chapter}.{path.stem.removeprefix(chapter + '_')}/picture"] = digest(path.read_bytes())
-            # Whatever the folders are called: the same sets of weights, each as often
-            found[f"{chapter}/weights"] = digest(sorted(map(weights, folder.rglob("*.safetensors"))))
+            # Whatever the folders are called, and in however many the same weights lie
+            found[f"{chapter}/weights"] = digest(sorted(set(map(weights, folder.rglob("*.safetensors")))))
             print(f"  {chapter}", file=sys.stderr, flush=True)
 
         list(pool.map(one, chapters))
