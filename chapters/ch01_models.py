@@ -20,7 +20,6 @@ import math
 import time
 
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 from scipy.integrate import quad
 from scipy.optimize import minimize
@@ -167,27 +166,21 @@ def classifier(run):
             axes.plot(mean["updates"], mean["test"], label=f"{method}, test", **style)
             axes.plot(mean["updates"], mean["train"], label=f"{method}, training", **(style | plots.THIN))
         axes.set(xscale="log", ylim=(0, top), xlabel="updates")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="x", labelsize=8)
         axes.set_title(f"{count} training images", fontsize=9)
         axes.grid(True, linewidth=0.3)
         if i == 0:
             axes.set_ylabel("-log p(y | x), nats per image")
-            handles = axes.get_legend_handles_labels()
+            first = axes
     axes = fig.add_subplot(1, len(s.counts) + 1, len(s.counts) + 1)
     for j, method in enumerate(METHODS):
         summary = [mean_and_error(errors[count, method]) for count in s.counts]
         style = plots.style(j, len(s.counts)) | ({"marker": "*", "markersize": 8} if j == 2 else {})
         axes.errorbar(s.counts, *zip(*summary, strict=True), capsize=2, **style)
     axes.set(xscale="log", yscale="log", xlabel="training images", ylabel="test errors, %")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title("errors at the end", fontsize=9)
     axes.grid(True, which="both", linewidth=0.3)
-    fig.legend(*handles, loc="outside lower center", ncols=5, fontsize=8)
+    plots.legend_below(fig, [first])
     fig.suptitle(f"A classifier of {s.data} on few images: learning by heart, and two remedies", fontsize=10)
 
     # A gain counts if it is more than twice its standard error over the seeds, which pair the methods
@@ -313,7 +306,7 @@ def minibatch(run):
         rows.append(Row(f"{stage}: noise equals signal at M", variance / signal, unit="images", note=note))
         numbers[stage] = stage_numbers
     panels[0].set_ylabel("variance / |mean gradient|$^2$")
-    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    plots.legend_below(fig, panels)
     fig.suptitle(f"Variance of the minibatch gradient, N = {n} images of {s.data}", fontsize=10)
     ratio, error = mean_and_error(ratios)
     rows.append(Row("measured / exact variance, mean over sizes", ratio, unit="", note=f"standard error {error:.3f}"))
@@ -461,9 +454,7 @@ def dlvm(run):
         second.plot(later, [seconds[j] for j in later], label="extrapolated", **(plots.style(1) | {"marker": ""}))
     for name, value in PERIODS.items():
         second.axhline(value, color="#777777", linewidth=0.8)
-        second.text(
-            20, 1.6 * value, name, fontsize=7, ha="right", bbox={"facecolor": "w", "edgecolor": "none", "pad": 0.5}
-        )
+        second.text(1.02, value, name, fontsize=7, va="center", transform=second.get_yaxis_transform())
     first.axhline(NATS, color="#777777", linewidth=0.8)
     first.set(xscale="log", yscale="log", xlabel="points on each axis", ylabel="mean |error| of log p(x), nats")
     first.set_title("a grid fine enough", fontsize=9)
@@ -705,13 +696,10 @@ def em(run):
     seeds = range(run.seed, run.seed + s.seeds)
     found = {m: [train_em(run, m, seed, train, held_out) for seed in seeds] for m in TRAINERS}
     rows, claims, curves, ends = [], [], {}, {}
-    fig = plots.figure(10.5, 3.6)
-    panels = [fig.add_subplot(1, 3, i + 1) for i in range(3)]
-    for i, (method, runs) in enumerate(found.items()):
+    for method, runs in found.items():
         mean = {name: np.mean([curve[name] for _, curve in runs], axis=0) for name in ("gradients", *held_out)}
         curves[method], ends[method] = mean, np.array([curve["train"][-1] for _, curve in runs])
-        for axes, name in zip(panels, held_out, strict=False):
-            axes.plot(mean["gradients"], mean[name], label=method, **plots.style(i, len(mean["gradients"])))
+        for name in held_out:
             note = f"{mean['gradients'][-1]:.0f} network gradients an image"
             note += f", {np.mean([c['seconds'] for _, c in runs]):.0f} s" + (
                 f", {len(seeds)} seeds" if s.seeds > 1 else ""
@@ -733,8 +721,6 @@ def em(run):
     rng, taken = Generator([run.seed, 46]), [1, 2, 4, 8, 16, 32, 64, 128]
     local = [divergence(vae, test, fine, *climb(vae, test, prior, prior, rng, steps)) for steps in taken]
     means, taken = np.mean(local, axis=1), E_SAMPLES * np.array(taken)
-    panels[2].plot(taken, means, label="local, from the prior", **plots.style(1, len(taken)))
-    panels[2].axhline(encoder.mean(), color="k", linewidth=1.3, label="encoder")
     rows.append(Row("new images, KL(q || p(z | x)), encoder", encoder.mean(), note="no gradient through the decoder"))
     for steps, value in list(zip(taken, means, strict=True))[3::4]:
         rows.append(Row("new images, KL(q || p(z | x)), local", value, note=f"{steps} decoder gradients an image"))
@@ -750,28 +736,38 @@ def em(run):
     kl = divergence(keeper.vae, seen, own, keeper.mu.data[: len(seen)], keeper.log_sigma.data[: len(seen)])
     note = "its training images, its own decoder"
     rows.append(Row("variational EM, KL(q || p(z | x)) at the end", kl.mean(), note=note))
-    for axes, name in zip(panels, ("training images", "test images"), strict=False):
-        axes.set(xscale="log", xlabel="network gradients an image", ylabel="exact log p(x), nats")
-        axes.set_title(name, fontsize=9)
-    panels[2].set(xscale="log", yscale="log", xlabel="decoder gradients an image", ylabel="KL(q(z) || p(z | x)), nats")
-    panels[2].set_title("new images, AEVB's decoder", fontsize=9)
-    panels[2].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    panels[2].yaxis.set_major_formatter("{x:g}")
-    panels[2].yaxis.set_minor_formatter(NullFormatter())
-    for axes in panels:
-        axes.grid(True, linewidth=0.3)
-        axes.legend(fontsize=8, loc="upper right" if axes is panels[2] else "upper left")
-    low = min(c[name][min(2, len(c[name]) - 1)] for c in curves.values() for name in held_out)
-    high = max(c[name].max() for c in curves.values() for name in held_out)
-    for axes in panels[:2]:
-        axes.set_ylim(low, high + 0.05 * (high - low))
-    fig.suptitle(f"One decoder with two latents, three ways to train it, on {s.count} images of {s.data}", fontsize=10)
     numbers = {
         "curves": curves,
         "log p(x) of training images by seed": ends,
         "E step": {"gradients": taken, "KL": means, "KL of the encoder": encoder.mean()},
     }
-    return Result(rows, {"": fig}, numbers, claims)
+    return Result(rows, {"": em_figure(curves, numbers["E step"], s)}, numbers, claims)
+
+
+def em_figure(curves, e_step, s):
+    """The exact likelihood while training by each method; what E steps reach for new images."""
+    fig = plots.figure(10.5, 3.6)
+    panels = [fig.add_subplot(1, 3, i + 1) for i in range(3)]
+    held_out = {"train": "training images", "test": "test images"}
+    for axes, (name, title) in zip(panels, held_out.items(), strict=False):
+        for i, (method, c) in enumerate(curves.items()):
+            axes.plot(c["gradients"], c[name], label=method, **plots.style(i, len(c["gradients"])))
+        axes.set(xscale="log", xlabel="network gradients an image", ylabel="exact log p(x), nats")
+        axes.set_title(title, fontsize=9)
+    taken = e_step["gradients"]
+    panels[2].plot(taken, e_step["KL"], label="local, from the prior", **plots.style(1, len(taken)))
+    panels[2].axhline(e_step["KL of the encoder"], color="k", linewidth=1.3, label="encoder")
+    panels[2].set(xscale="log", yscale="log", xlabel="decoder gradients an image", ylabel="KL(q(z) || p(z | x)), nats")
+    panels[2].set_title("new images, AEVB's decoder", fontsize=9)
+    for axes in panels:
+        axes.grid(True, linewidth=0.3)
+        axes.legend(fontsize=8)
+    low = min(c[name][min(2, len(c[name]) - 1)] for c in curves.values() for name in held_out)
+    high = max(max(c[name]) for c in curves.values() for name in held_out)
+    for axes in panels[:2]:
+        axes.set_ylim(low, high + 0.05 * (high - low))
+    fig.suptitle(f"One decoder with two latents, three ways to train it, on {s.count} images of {s.data}", fontsize=10)
+    return fig
 
 
 # %% [markdown]

@@ -211,7 +211,6 @@ def curves(found, settings, count):
     titles = {"train": "training images: bound on log p(X), per datum", "test": "test images: sampled weights"}
     point = [r["test"] for r in found[AEVB]]
     low, high = min(point[0], point[-1]), max(point)
-    lines = []
     for i, (key, title) in enumerate(titles.items()):
         axes = fig.add_subplot(1, 2, i + 1)
         for k, (variant, records) in enumerate(found.items()):
@@ -220,9 +219,7 @@ def curves(found, settings, count):
             look = {"color": "#999999", "linewidth": 3} if variant == AEVB else plots.style(k - 1, len(records))
             below = "diverges" if np.isnan(values[-1]) else f"ends at {values[-1]:.0f}"
             label = variant if values[-1] > low - 0.3 * (high - low) else f"{variant} ({below})"
-            (line,) = axes.plot(examples, values, label=label, **look)
-            if i == 1:
-                lines.append(line)
+            axes.plot(examples, values, label=label, **look)
         axes.set_ylim(low - 0.3 * (high - low), high + 0.05 * (high - low))
         axes.set_xlabel("training points evaluated, thousands")
         axes.set_title(title, fontsize=9)
@@ -230,7 +227,7 @@ def curves(found, settings, count):
         if i == 0:
             axes.set_ylabel("lower bound, nats per image")
     fig.suptitle(f"Full variational Bayes on {settings.data}: what trains", fontsize=10)
-    fig.legend(handles=lines, fontsize=8, loc="outside lower center", ncols=2)
+    plots.legend_below(fig, [axes], 2)
     return fig
 
 

@@ -273,7 +273,7 @@ def variance_figures(run, numbers, names):
             a.set_title(stage, fontsize=10)
             a.grid(True, linewidth=0.3)
     for figure, a, ncols in ((fig, shared, 4), (fig_ratio, shared_ratio, 3)):
-        figure.legend(*a.get_legend_handles_labels(), loc="outside lower center", ncols=ncols, fontsize=8)
+        plots.legend_below(figure, [a], ncols)
     data_name, samples = run.settings.data, run.settings.samples
     fig.suptitle(f"Variance of the encoder's gradient, summed over parameters ({data_name}, K = {samples})", size=10)
     fig_ratio.suptitle(f"How many times more samples the score function needs ({data_name}, K = {samples})", size=10)

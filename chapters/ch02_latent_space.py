@@ -46,8 +46,9 @@ def trained(run, images):
     afresh; trained once for all experiments of this chapter."""
     s = run.settings
     name = f"{s.data}_{images.kind}_{s.likelihood}_latents{s.latents}"
-    if name in run.shared:
-        return run.shared[name]
+    key = name, s.hidden, s.epochs, s.optimizer  # which differ from experiment to experiment
+    if key in run.shared:
+        return run.shared[key]
     init = nn.glorot if s.optimizer == "adam" else nn.normal(0.1)
     rng = Generator([run.seed, s.latents])
     vae = VAE(images.train.shape[1], (s.hidden,), s.latents, s.likelihood, rng=rng, init=init)
@@ -58,7 +59,7 @@ def trained(run, images):
         rng=Generator([run.seed, 1]),
         prepare=(lambda x, rng: data.binarize(x, "dynamic", rng)) if s.likelihood == "bernoulli" else None,
     )  # fmt: skip
-    run.shared[name] = vae
+    run.shared[key] = vae
     return vae
 
 

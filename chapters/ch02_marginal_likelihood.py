@@ -216,20 +216,14 @@ def convergence(run):
         "test": data.binarize(images.test, "dynamic", Generator(3)),
     }
     held_out = {name: x[: s.images] for name, x in pixels.items()}  # the first training images are in either size
-    fig = plots.figure(9.5, 7.0)
-    panels = fig.subplots(2, 2, sharey="col")
     rows, curves, claims = [], {}, []
     for column, (size, points, mcem_points) in enumerate(zip(s.sizes, s.points, s.mcem_points, strict=True)):
         size = min(size, len(pixels["train"]))  # of another set by --data
         found = {}
-        for i, method in enumerate(("AEVB", "wake-sleep", "MCEM")):
+        for method in METHODS:
             n = mcem_points if method == "MCEM" else points
             module, vae, curve = train_one(run, method, pixels["train"][:size], n, held_out)
             found[method] = curves[f"{method}, {size}"] = curve
-            for axes, x in ((panels[0, column], "points"), (panels[1, column], "seconds")):
-                style = plots.style(i, len(curve[x]))
-                axes.plot(curve[x], curve["test"], label=f"{method}, test", **style)
-                axes.plot(curve[x], curve["train"], **(style | {"marker": "", "linewidth": 0.7}))
             note = f"{curve['points'][-1]:,} points in {curve['seconds'][-1]:.0f} s; published as a picture only"
             rows += [Row(f"{method}, N = {size}, {n}", curve[n][-1], note=note) for n in ("train", "test")]
             if column == 0:
@@ -239,19 +233,37 @@ def convergence(run):
                 accepted = acceptance(module, pixels["train"][: min(size, 500)])
                 rows.append(Row(f"MCEM, N = {size}, acceptance", accepted, 0.9, "", "chains of up to 500 points"))
         claims += compare(found, size, large=column == 1)
-        top = max(c["train"].max() for c in found.values())
-        bottom = min(c["test"][len(c["test"]) // 3] for c in found.values())  # the first points fall below the picture
-        panels[0, column].set_ylim(bottom - 0.05 * (top - bottom), top + 0.1 * (top - bottom))
-        for row, x in enumerate(("training points evaluated", "seconds of training")):
-            axes = panels[row, column]
+    return Result(rows, {"": convergence_figure(curves, s)}, {"curves": curves}, claims)
+
+
+METHODS = "AEVB", "wake-sleep", "MCEM"
+
+
+def convergence_figure(curves, s):
+    """A column for each size of the data: log p(x) by points evaluated and by seconds."""
+    fig = plots.figure(9.5, 7.0)
+    sizes = list(dict.fromkeys(int(key.rpartition(" ")[2]) for key in curves))
+    for column, size in enumerate(sizes):
+        found = [curves[f"{method}, {size}"] for method in METHODS]
+        top = max(max(c["train"]) for c in found)
+        bottom = min(c["test"][len(c["test"]) // 3] for c in found)  # the first points fall below the picture
+        for row, (x, label) in enumerate(
+            {"points": "training points evaluated", "seconds": "seconds of training"}.items()
+        ):
+            axes = fig.add_subplot(2, len(sizes), row * len(sizes) + column + 1)
+            for i, (method, c) in enumerate(zip(METHODS, found, strict=True)):
+                style = plots.style(i, len(c[x]))
+                axes.plot(c[x], c["test"], label=f"{method}, test", **style)
+                axes.plot(c[x], c["train"], label=f"{method}, training", **(style | plots.THIN))
+            axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.1 * (top - bottom))
             axes.set_xscale("log")
-            axes.set_xlabel(x)
+            axes.set_xlabel(label)
             axes.set_ylabel("log p(x), nats per image")
+            axes.set_title(f"{size:,} training points", fontsize=10)
             axes.grid(True, which="both", linewidth=0.3)
-        panels[0, column].set_title(f"{size:,} training points (thin: training images)", fontsize=10)
-        panels[0, column].legend(fontsize=8, loc="lower right")
+    plots.legend_below(fig, [axes])
     fig.suptitle(f"Marginal likelihood while training on {s.data}, 3 latents, {s.hidden} hidden units", fontsize=10)
-    return Result(rows, {"": fig}, {"curves": curves}, claims)
+    return fig
 
 
 def acceptance(em, x):

@@ -214,7 +214,7 @@ def posterior_on_grid(vae, x, mu, scale, points=121, reach=6.0):
 
 def picture(models, x, name):
     """Rows of posteriors, columns of images."""
-    fig = plots.figure(10.0, 5.4)
+    fig = plots.figure(10.0, 6.0)
     for r, (posterior, vae) in enumerate(models.items()):
         q = vae.encode(x)
         for c in range(len(x)):
@@ -235,7 +235,7 @@ def picture(models, x, name):
                 panel.set_xlabel("$z_1$")
             if c == 0:
                 panel.set_ylabel("$z_2$")
-    fig.legend(loc="outside lower center", ncols=2, fontsize=9)
+    plots.legend_below(fig, [fig.axes[0]])
     fig.suptitle(f"True posterior p(z | x) (grey, by quadrature) and q(z | x), test images of {name}", fontsize=10)
     return fig
 

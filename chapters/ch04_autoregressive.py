@@ -211,8 +211,13 @@ def orderings(run):
     s, images = run.settings, static_images(run)
     kinds = {"raster scan": ("natural", 1), "one random ordering": ("random", 1)}
     kinds[f"{s.orderings} random orderings"] = "random", s.orderings
-    rows, claims, numbers, sheets = [], [], {}, {"test images": images.test[:49]}
-    fig, pictures = plots.figure(6.5, 4.2), plots.figure(9.0, 2.8)
+    rows, claims, numbers, sheets = (
+        [],
+        [],
+        {},
+        {"test images": images.test[:: len(images.test) // 49][:49]},
+    )  # static MNIST is in the digits' order
+    fig, pictures = plots.figure(6.5, 4.2), plots.figure(9.0, 3.0)
     axes = fig.add_subplot()
     for i, (name, (ordering, masks)) in enumerate(kinds.items()):
         model, history = ordered(run, ordering, masks)
@@ -252,6 +257,7 @@ def orderings(run):
     for i, (name, sheet) in enumerate(sheets.items()):
         plots.show(pictures.add_subplot(1, len(sheets), i + 1), plots.tile(sheet, images.shape, 7, gap), "")
         pictures.axes[-1].set_title(name if i == 0 else f"samples,\n{name}", fontsize=9)
+    pictures.suptitle(f"{s.data}: images drawn pixel by pixel, beside real ones", fontsize=10)
     return Result(rows, {"": fig, "samples": pictures}, numbers, claims)
 
 

@@ -23,6 +23,7 @@ upper layers in use?
 
 # %%
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import multivariate_normal, norm
 
 from minivi import bounds, data, evaluation, nn, optim, plots
@@ -185,7 +186,7 @@ SHADES = "#111111", "#777777", "#bbbbbb", "#e4e4e4", "#555555"
 
 
 def stack_figure(curves, columns, title):
-    """Nats to encode an image, by layer from the bottom: white is the reconstruction term (Figure 5.B.4)."""
+    """Nats to encode an image, by layer from the bottom: hatched is the reconstruction term (Figure 5.B.4)."""
     rows = -(-len(curves) // columns)
     fig = plots.figure(2.6 * columns + 1.2, 2.5 * rows + 0.7)
     panels = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -198,7 +199,9 @@ def stack_figure(curves, columns, title):
             epochs, c["reconstruction"], *np.maximum(c["kl"], 0.0).T, colors=["#ffffff", *SHADES],
             edgecolor="black", linewidth=0.4,
         )  # fmt: skip
+        parts[0].set(hatch="////", edgecolor="#777777")  # white above the stack is nothing
         axes.set_title(name, fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlim(1, len(epochs))
         axes.set_ylim(0.9 * ends[:, 0].min(), 1.02 * ends[:, 1].max())
         axes.tick_params(labelsize=8)
@@ -513,7 +516,8 @@ def free_bits_by_layer():
     model = layers(3, [(3,), (2,)], [2, 1], "shared", rng=Generator(3), init=nn.normal(0.8), dtype="float64")
     x = (Generator(4).random((7, 3)) < 0.5).astype(float)
     terms = model.terms(x, Generator(5), 20_000)
-    closed = np.stack([terms.q["z1"].kl(terms.values["p(z1)"]).mean(axis=0), terms.q["z2"].kl()], axis=1)
+    closed = [terms.q["z1"].kl(terms.values["p(z1)"]).mean(axis=0), terms.q["z2"].kl()]
+    closed = np.stack([np.asarray(kl) for kl in closed], axis=1)
     low, high = sorted(closed.mean(axis=0))
     minimum = (low + high) / 2
     value = bounds.free_bits(terms.reconstruction, terms.kl, minimum).item()

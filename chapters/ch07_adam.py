@@ -666,22 +666,16 @@ def averaging(run):
     """Last iterate and average on noisy quadratics, a VAE and a classifier."""
     s = run.settings
     run.images(labels=True)  # data without are refused now, not after minutes
-    fig = plots.figure(10.0, 7.2)
-    panels = fig.subplots(2, 2).ravel()
     rows, claims, numbers = [], [], {}
     makers = {
         "SGD, step size 0.05": lambda p: optim.SGD(p, 0.05),
         "Adam, step size 0.02": lambda p: optim.Adam(p, 0.02),
     }
-    for axes, (name, new) in zip(panels, makers.items(), strict=False):
+    for name, new in makers.items():
         found = quadratic_averages(new, s.draws, s.steps, run.seed)
-        t = np.arange(1, s.steps + 1)
-        for i, (kind, values) in enumerate(found.items()):
-            axes.loglog(t, values, label=kind, **plots.style(i) | {"marker": ""})
+        for kind, values in found.items():
             note = f"noisy quadratic, step {s.steps}, mean of {s.draws} runs; at step 100: {1000 * values[99]:.0f}"
             rows.append(Row(f"{name}, {kind}: excess loss x 1000", 1000 * values[-1], unit="", note=note))
-        axes.legend(fontsize=7)
-        panel(axes, f"Noisy quadratic, {name}", "step", "mean excess loss")
         ends = {kind: values[-200:].mean() for kind, values in found.items()}
         starts = {kind: values[99] for kind, values in found.items()}
         a, b, c = list(found)[:3]
@@ -689,38 +683,55 @@ def averaging(run):
             Claim(ends[b], "<=", 0.5 * ends[a], 0.0, f"{name}: the average at most half the last one's excess")
         )
         claims.append(Claim(starts[b], "<=", starts[c], 0.0, f"{name}: corrected better than not, step 100"))
-        numbers[name] = {
-            kind: values[np.unique(np.geomspace(1, s.steps, 60).astype(int)) - 1] for kind, values in found.items()
-        }
+        numbers[name] = {kind: values[some_steps(s) - 1] for kind, values in found.items()}
 
     trainers = {"VAE, test bound (nats)": averaged_vae, "classifier, test error (%)": averaged_classifier}
-    for axes, (name, train) in zip(panels[2:], trainers.items(), strict=True):
+    for name, train in trainers.items():
         histories = [train(run, run.seed + i) for i in range(s.seeds)]
         curves = {kind: np.array([h.column(kind) for h in histories]) for kind in ("last", "average")}
-        epochs = np.arange(1, s.epochs + 1)
-        for i, kind in enumerate(curves):
-            label = "last iterate" if kind == "last" else "average, corrected"
-            axes.plot(epochs, curves[kind].mean(axis=0), label=label, **plots.style(i, s.epochs))
+        for kind, label in AVERAGES.items():
             each = ", ".join(f"{v:.2f}" for v in curves[kind][:, -1])
             about = f"{s.data}, epoch {s.epochs}; seeds: {each}"
             rows.append(Row(f"{name}: {label}", curves[kind][:, -1].mean(), unit="", note=about))
-        low, high = np.quantile(np.concatenate(list(curves.values())), [0.0, 1.0])
-        if name.startswith("VAE"):
-            high_start = np.quantile(curves["last"].mean(axis=0), 0.15)
-            axes.set_ylim(high_start, high + 0.05 * (high - high_start))
-        else:
-            low_end = np.quantile(curves["last"].mean(axis=0), 0.85)
-            axes.set_ylim(max(0.0, low - 0.1 * (low_end - low)), low_end)
-        axes.legend(fontsize=7)
-        panel(axes, f"{name}, {s.data}, mean of {s.seeds} seeds", "epoch", "")
         gain = curves["average"][:, -1].mean() - curves["last"][:, -1].mean()
         gain = gain if name.startswith("VAE") else -gain
         claims.append(
             Claim(gain, ">=", 0.0, 0.0, f"{name}: the average generalises better than the last iterate: gain")
         )
         numbers[name] = {kind: values.tolist() for kind, values in curves.items()}
+    return Result(rows, {"": averaging_figure(numbers, s)}, numbers, claims)
+
+
+AVERAGES = {"last": "last iterate", "average": "average, corrected"}
+
+
+def some_steps(s):
+    """Steps of the quadratic that are kept, about evenly on a logarithmic axis."""
+    return np.unique(np.geomspace(1, s.steps, 60).astype(int))
+
+
+def averaging_figure(numbers, s):
+    """Two noisy quadratics, then the two networks; a frame leaves out the first epochs."""
+    fig = plots.figure(10.0, 7.2)
+    for axes, (name, found) in zip(fig.subplots(2, 2).ravel(), numbers.items(), strict=True):
+        if "last" not in found:
+            for i, (kind, values) in enumerate(found.items()):
+                axes.loglog(some_steps(s), values, label=kind, **plots.style(i) | {"marker": ""})
+            panel(axes, f"Noisy quadratic, {name}", "step", "mean excess loss")
+        else:
+            means = {kind: np.mean(values, axis=0) for kind, values in found.items()}
+            for i, (kind, label) in enumerate(AVERAGES.items()):
+                axes.plot(np.arange(1, s.epochs + 1), means[kind], label=label, **plots.style(i, s.epochs))
+            low, high = np.quantile(np.concatenate(list(means.values())), [0.0, 1.0])
+            if name.startswith("VAE"):
+                low = np.quantile(means["last"], 0.15)
+            else:
+                high = np.quantile(means["last"], 0.85)
+            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+            panel(axes, f"{name}, {s.data}, mean of {s.seeds} seeds", "epoch", name.partition(", ")[2])
+        axes.legend(fontsize=7)
     fig.suptitle(r"Temporal averaging, $\beta_2 = 0.999$", fontsize=10)
-    return Result(rows, {"": fig}, numbers, claims)
+    return fig
 
 
 def binarize(x, rng):
@@ -912,7 +923,7 @@ def choosing(run):
 
 def functions_figure(found):
     """Ways over the contours of each function, four optimizers in a panel."""
-    fig = plots.figure(8.0, 12.5)
+    fig = plots.figure(11.0, 12.0)
     panels = fig.subplots(len(FUNCTIONS), 2)
     for line, (title, function) in zip(panels, FUNCTIONS.items(), strict=True):
         left, right, low, high = function[5]
@@ -926,7 +937,7 @@ def functions_figure(found):
                 axes.plot(*path.T, label=label, **plots.style(i) | {"markersize": 3, "linewidth": 0.9, "markevery": 5})
             axes.set_xlim(left, right)
             axes.set_ylim(low, high)
-            axes.legend(fontsize=7, loc="upper left" if title.startswith("R") else "best")
+            axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
             panel(
                 axes, title + (f", to {function[3]:g}" if axes is line[0] else ""), r"$\theta_1$", r"$\theta_2$", False
             )
@@ -993,7 +1004,7 @@ def choose_for_vae(run):
         key = cell["optimizer"], cell["step_size"]
         ends[key], curves[key] = result["bound"] if result["loss"] else -math.inf, result["loss"]
         ends[key] = -math.inf if ends[key] is None or not math.isfinite(ends[key]) else ends[key]
-    best = {name: max(grid, key=lambda a, name=name: ends[name, a]) for name, grid in grids.items()}
+    best = best_of(ends)
     aim = curves["SGD", best["SGD"]][-1]
     # The best again from other seeds: the grid's own value, the best of several, is a little too good.
     again = [
@@ -1014,6 +1025,24 @@ def choose_for_vae(run):
         count = (reached[0] + 1) * s.window if len(reached) else math.nan
         rows.append(Row(f"VAE: {name}, to a loss of {aim:.1f}", count, unit="steps", note="SGD's at its end"))
 
+    other = max((name for name in grids if name != "Adam"), key=bounds_.get)
+    claims = [
+        Claim(bounds_["Adam"], ">=", bounds_[other] + 2 * math.sqrt(2) * error, 0.0,
+              f"VAE: Adam outperforms all others, by 2 standard errors; of these {other} is best"),
+        Claim(bounds_["Adam"], ">=", max(bounds_.values()), 1.0, "VAE: Adam is within 1 nat of the best"),
+    ]  # fmt: skip
+    fig = vae_choice_figure(ends, curves, s)
+    return fig, rows, claims, {f"{n}, {a:g}": [ends[n, a], curves[n, a]] for n, a in ends}
+
+
+def best_of(ends):
+    """The step size at which each optimizer's test bound is highest; ``ends`` of (optimizer, step size)."""
+    return {name: max((a for n, a in ends if n == name), key=lambda a: ends[name, a]) for name in OPTIMIZERS}
+
+
+def vae_choice_figure(ends, curves, s):
+    """Training losses at the best step sizes, and the test bound at all."""
+    best = best_of(ends)
     floor = 1.6 * max(ends.values())
     fig = plots.figure(10.0, 7.6)
     panels = fig.subplots(2, 2, sharey="row")
@@ -1023,8 +1052,9 @@ def choose_for_vae(run):
             curve = curves[name, best[name]]
             at = s.window * np.arange(1, len(curve) + 1)
             top.plot(at, curve, label=f"{name}, {best[name]:g}", **plots.style(i, len(curve)))
-            y = np.maximum([ends[name, a] for a in grids[name]], floor)
-            bottom.semilogx(grids[name], y, label=name, **plots.style(i) | {"markevery": 1})
+            sizes = [a for n, a in ends if n == name]
+            y = np.maximum([ends[name, a] for a in sizes], floor)
+            bottom.semilogx(sizes, y, label=name, **plots.style(i) | {"markevery": 1})
         panel(top, "each at its best step size", "step", "training loss, nats per image")
         panel(
             bottom,
@@ -1035,16 +1065,10 @@ def choose_for_vae(run):
         top.legend(fontsize=7)
         bottom.legend(fontsize=7)
     low = min(min(c) for c in curves.values() if c)
-    start = np.median([curves[n, best[n]][min(2, len(curves[n, best[n]]) - 1)] for n in grids])
+    start = np.median([curves[n, a][min(2, len(curves[n, a]) - 1)] for n, a in best.items()])
     panels[0, 0].set_ylim(low - 0.05 * (start - low), start + 0.3 * (start - low))
     fig.suptitle(f"The VAE of chapter 2 on {s.data}", fontsize=10)
-    other = max((name for name in grids if name != "Adam"), key=bounds_.get)
-    claims = [
-        Claim(bounds_["Adam"], ">=", bounds_[other] + 2 * math.sqrt(2) * error, 0.0,
-              f"VAE: Adam outperforms all others, by 2 standard errors; of these {other} is best"),
-        Claim(bounds_["Adam"], ">=", max(bounds_.values()), 1.0, "VAE: Adam is within 1 nat of the best"),
-    ]  # fmt: skip
-    return fig, rows, claims, {f"{n}, {a:g}": [ends[n, a], curves[n, a]] for n, a in ends}
+    return fig
 
 
 # %% [markdown]

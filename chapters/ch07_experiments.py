@@ -22,7 +22,6 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
-from matplotlib.ticker import LogLocator
 from scipy.sparse import csr_array
 
 from minivi import data, optim, plots
@@ -384,9 +383,6 @@ def draw_race(axes, found, title, against="steps"):
         across = np.array(b[against], np.float64)
         axes.plot(across, loss, label=NAMES.get(optimizer, optimizer), **plots.style(i, len(loss)))
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5, 7)))
-    axes.yaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="y", which="both", labelsize=7)
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("iterations" if against == "steps" else "seconds, one thread")
@@ -452,20 +448,26 @@ def logistic(run):
         ]
         for name, (momenta, sizes) in LOGISTIC.items()
     }
-    fig = plots.figure(10.0, 3.8)
     rows, claims, numbers = [], [], {"reviews": reviews}
-    for axes, (where, problem) in zip(fig.subplots(1, 3), problems.items(), strict=True):
+    for where, problem in problems.items():
         shared = problem | {"images": 10**6, "hidden": "", "hidden_dropout": 0.0, "weight_decay": 1e-4}
         numbers[where] = found = race(run, "logistic", shared, grid)
         rows += race_rows(where, found)
         dense = problem["source"] == s.data
         claims += as_fast(found, where, *("Nesterov", "AdaGrad") if dense else ("AdaGrad", "Nesterov"))
-        draw_race(axes, found, where)
-        if dense:
-            axes.set_ylabel("negative log-likelihood, nats")
-            axes.legend(fontsize=8)
+    return Result(rows, {"": logistic_figure({where: numbers[where] for where in problems})}, numbers, claims)
+
+
+def logistic_figure(found):
+    """A panel for each problem."""
+    fig = plots.figure(10.0, 3.8)
+    panels = fig.subplots(1, len(found))
+    for axes, (where, race) in zip(panels, found.items(), strict=True):
+        draw_race(axes, race, where)
+    panels[0].set_ylabel("negative log-likelihood, nats")
+    plots.legend_below(fig, panels)
     fig.suptitle("Logistic regression: training loss, each optimizer at its best of a grid", fontsize=10)
-    return Result(rows, {"": fig}, numbers, claims)
+    return fig
 
 
 # %% [markdown]
@@ -506,10 +508,8 @@ def mlp(run):
         name: [{"optimizer": name, "step_size": a, "momentum": 0.9, "annealed": 0} for a in sizes]
         for name, sizes in NETWORK.items()
     }
-    fig = plots.figure(9.0, 6.6)
-    panels = fig.subplots(2, 2, sharey="row")
     rows, claims, numbers = [], [], {}
-    for line, (where, rates) in zip(panels, {"dropout": (0.2, 0.5), "deterministic": (0.0, 0.0)}.items(), strict=True):
+    for where, rates in {"dropout": (0.2, 0.5), "deterministic": (0.0, 0.0)}.items():
         shared = {"source": s.data, "images": s.images, "hidden": s.hidden, "epochs": s.epochs, "weight_decay": 1e-4}
         shared |= {"input_dropout": rates[0], "hidden_dropout": rates[1]}
         numbers[where] = found = race(run, "mlp", shared, grid)
@@ -518,13 +518,21 @@ def mlp(run):
             for other in [name for name in found if name != "Adam"]:
                 label = f"dropout: Adam is faster than {NAMES.get(other, other)}"
                 claims.append(Claim(found["Adam"]["speed"], "<=", found[other]["speed"], 0.0, label))
-        draw_race(line[0], found, f"{where}, by iterations")
-        draw_race(line[1], found, f"{where}, by wall-clock", "seconds")
+    return Result(rows, {"": mlp_figure(numbers, s)}, numbers, claims)
+
+
+def mlp_figure(found, s):
+    """A row with and one without dropout, by iterations and by seconds."""
+    fig = plots.figure(9.0, 6.6)
+    panels = fig.subplots(2, 2, sharey="row")
+    for line, (where, race) in zip(panels, found.items(), strict=True):
+        draw_race(line[0], race, f"{where}, by iterations")
+        draw_race(line[1], race, f"{where}, by wall-clock", "seconds")
         line[0].set_ylabel("negative log-likelihood, nats")
-    panels[0, 0].legend(fontsize=8)
+    plots.legend_below(fig, panels.ravel())
     title = f"{s.data}, {s.hidden} hidden units: training loss, each optimizer at its best of a grid"
     fig.suptitle(title, fontsize=10)
-    return Result(rows, {"": fig}, numbers, claims)
+    return fig
 
 
 # %% [markdown]

@@ -83,7 +83,7 @@ def trained(run, hidden, latents, samples=1, seed=None):
     return run.shared[name, s.epochs]
 
 
-def curves_figure(run, title, curves):
+def curves_figure(s, title, curves):
     """Bounds on test images (thick) and training images (thin) against training points; ``curves`` label -> column."""
     fig = plots.figure(7.5, 5.0)
     axes = fig.add_subplot()
@@ -92,11 +92,11 @@ def curves_figure(run, title, curves):
         axes.plot(curve["examples"], curve["test"], label=label, **style)
         axes.plot(curve["examples"], curve["train"], **(style | plots.THIN))
     lowest = min(curve["test"][len(curve["test"]) // 10] for curve in curves.values())
-    top = max(max(curve["train"].max(), curve["test"].max()) for curve in curves.values())
+    top = max(max(*curve["train"], *curve["test"]) for curve in curves.values())
     axes.set_ylim(lowest - 0.05 * (top - lowest), top + 0.1 * (top - lowest))
     axes.set_xlabel("training points evaluated")
     axes.set_ylabel("lower bound on log p(x), nats per image")
-    axes.set_title(f"{title}, {run.settings.data} (thick: test images, thin: training images)", fontsize=10)
+    axes.set_title(f"{title}, {s.data} (thick: test images, thin: training images)", fontsize=10)
     axes.legend(fontsize=8, loc="lower right")
     axes.grid(True, linewidth=0.3)
     return fig
@@ -140,7 +140,7 @@ def hidden_units(run):
         history, final, _ = trained(run, hidden, s.latents)
         curves[f"{hidden} hidden units"] = columns([history])
         rows += rows_of(f"{hidden} hidden units", final, PICTURE)
-    fig = curves_figure(run, f"AEVB with {s.latents} latents: hidden units", curves)
+    fig = curves_figure(s, f"AEVB with {s.latents} latents: hidden units", curves)
     return Result(rows, {"": fig}, {"curves": curves})
 
 
@@ -174,7 +174,7 @@ def latent_variables(run):
         before = latents, final["test"]
         label = f"{latents} latents do not overfit: last test bound against its best epoch"
         claims.append(Claim(curve["test"][-1], ">=", curve["test"].max(), 2 * noise, label))
-    fig = curves_figure(run, f"AEVB with {s.hidden} hidden units: latents", curves)
+    fig = curves_figure(s, f"AEVB with {s.hidden} hidden units: latents", curves)
     return Result(rows, {"": fig}, {"curves": curves}, claims)
 
 
@@ -221,7 +221,7 @@ def samples_a_datum(run):
             rows.append(Row(what, gain, note=f"+- {errors[part]:.2f}"))
             if part != "train":
                 claims.append(Claim(gain, "=", 0.0, 2 * errors[part], what))
-    fig = curves_figure(run, f"AEVB with {s.latents} latents: samples a datum", curves)
+    fig = curves_figure(s, f"AEVB with {s.latents} latents: samples a datum", curves)
     return Result(rows, {"": fig}, {"curves": curves}, claims)
 
 

@@ -262,6 +262,7 @@ def curve(run, s, method):
 def finish(axes, title, last, unit):
     """Epochs on a logarithmic axis, up to the ``last``."""
     axes.set_xscale("log")
+    axes.set_xlim(last**-0.05, last**1.05)
     axes.set_xticks([t for t in (1, 2, 4, 10, 20, 40, 100, 400, 1000, 3000) if t <= last])
     axes.minorticks_off()
     axes.xaxis.set_major_formatter("{x:g}")
@@ -283,7 +284,7 @@ def curves_figure(s, title, curves):
     names = f"IWAE-{s.total}", f"log p-hat, {s.samples} samples"
     for axes, name in zip(panels, names, strict=True):
         finish(axes, name, last, "nats per test image")
-    panels[0].legend(fontsize=8, loc="lower right")
+    plots.legend_below(fig, panels)
     fig.suptitle(title, fontsize=10)
     return fig
 
@@ -534,16 +535,21 @@ def layers(run):
     gap = evaluation.difference(found[1, "AEVB", many], found[1, "AEVB", few])
     label = f"plain AEVB: {many} samples of the ELBO and 1 are within 0.5 nats, a line's width of Figure 4"
     claims.append(Claim(gap.mean, "=", 0.0, 0.5, label))
+    return Result(rows, {"": layers_figure(curves, run.settings)}, {"curves": curves}, claims)
+
+
+def layers_figure(curves, s):
+    """A panel for each number of stochastic layers."""
     fig = plots.figure(9.0, 4.2)
     panels = fig.subplots(1, 2, sharey=True)
     for axes, (count, lines) in zip(panels, curves.items(), strict=True):
         for i, (label, c) in enumerate(lines.items()):
             axes.plot(c["epochs"], c["log_p"], label=label, **plots.style(i))
         last = max(c["epochs"][-1] for c in lines.values())
-        finish(axes, f"{count} stochastic layer{'s'[: count - 1]}", last, "log p-hat, nats per test image")
-        axes.legend(fontsize=8)
-    fig.suptitle(f"{run.settings.data}: k samples in training", fontsize=10)
-    return Result(rows, {"": fig}, {"curves": curves}, claims)
+        finish(axes, f"stochastic layers: {count}", last, "log p-hat, nats per test image")
+    plots.legend_below(fig, panels)
+    fig.suptitle(f"{s.data}: k samples in training", fontsize=10)
+    return fig
 
 
 # %% [markdown]

@@ -415,12 +415,6 @@ def exponent(found, theory, error, label):
     return Claim(found, "=", theory, max(2 * error, 0.02), f"exponent, {label}")
 
 
-def shared_legend(fig, panels, columns):
-    """One legend below all panels."""
-    pairs = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
-    fig.legend(*zip(*pairs, strict=True), loc="outside lower center", ncols=columns, fontsize=8)
-
-
 def tractable_figure(s, over_k, over_m):
     """Ratios against K for both networks, and against M."""
     fig = plots.figure(10.5, 4.0)
@@ -453,7 +447,7 @@ def tractable_figure(s, over_k, over_m):
         axes.set_title(title, fontsize=9)
         axes.grid(True, linewidth=0.3)
     panels[0].set_ylabel("|mean| / standard deviation")
-    shared_legend(fig, panels, 4)
+    plots.legend_below(fig, panels, 4)
     fig.suptitle("Signal-to-noise ratio of a gradient, linear-Gaussian model", fontsize=10)
     return fig
 
@@ -475,7 +469,7 @@ def network_figure(s, squares):
         axes.set_title(title, fontsize=9)
         axes.grid(True, linewidth=0.3)
     panels[0].set_ylabel("mean / standard deviation, root mean square")
-    shared_legend(fig, panels, 3)
+    plots.legend_below(fig, panels, 3)
     fig.suptitle(f"Signal-to-noise ratio of a gradient, network trained on {s.data}", fontsize=10)
     return fig
 

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from minivi import ops
+from minivi import ops, validate
+
+
+def _samples(log_w, name):
+    """K, at least 1."""
+    shape = np.shape(log_w)
+    if not shape or shape[0] == 0:
+        raise ValueError(f"{name}: log-weights of shape {shape}; pass (K, B) with at least one sample, K >= 1")
+    return shape[0]
 
 
 def elbo(log_w: Any) -> Any:
-    """The mean over K samples (thesis eq. 2.10, 2.29)."""
+    """The mean over K samples (thesis eq. 2.10, 2.29).
+
+    Raises:
+        ValueError: no samples.
+    """
+    _samples(log_w, "elbo")
     return ops.mean(log_w, axis=0)
 
 
 def iwae(log_w: Any) -> Any:
-    """log mean_k w_k: the importance-weighted bound (thesis eq. 2.57); K = 1 is the ELBO."""
-    return ops.log_sum_exp(log_w, axis=0) - float(np.log(log_w.shape[0]))
+    """log mean_k w_k: the importance-weighted bound (thesis eq. 2.57); K = 1 is the ELBO.
+
+    Raises:
+        ValueError: no samples.
+    """
+    samples = _samples(log_w, "iwae")
+    return ops.log_sum_exp(log_w, axis=0) - float(np.log(samples))
 
 
 def miwae(log_w: Any, groups: int) -> Any:
@@ -27,10 +46,10 @@ def miwae(log_w: Any, groups: int) -> Any:
         groups: M; 1 is :func:`iwae`, and M = len(log_w) is :func:`elbo`.
 
     Raises:
-        ValueError: M does not divide the number of samples.
+        ValueError: no samples, or M does not divide their number.
     """
-    total, *rest = np.shape(log_w)
-    if groups < 1 or total % groups:
+    total, rest = _samples(log_w, "miwae"), np.shape(log_w)[1:]
+    if not isinstance(groups, Integral) or groups < 1 or total % groups:
         raise ValueError(f"miwae: {total} samples do not make {groups} groups; draw M * K of them")
     in_groups = ops.reshape(log_w, (groups, total // groups, *rest))
     return ops.mean(ops.log_sum_exp(in_groups, axis=1), axis=0) - float(np.log(total // groups))
@@ -42,7 +61,11 @@ def ciwae(log_w: Any, beta: Any) -> Any:
     Args:
         log_w: (K, B).
         beta: in [0, 1]; a number, or a Tensor that is kept there by construction (a sigmoid).
+
+    Raises:
+        ValueError: no samples, or beta outside [0, 1].
     """
+    validate.unit_interval(beta, "ciwae: beta", mend="")
     return beta * elbo(log_w) + (1.0 - beta) * iwae(log_w)
 
 
@@ -73,14 +96,19 @@ def free_bits(reconstruction: Any, kl: Any, minimum: Any) -> Any:
         raise ValueError(
             f"free_bits: reconstruction {np.shape(reconstruction)} and kl {np.shape(kl)}; pass (B,) and (B, groups)"
         )
-    if np.min(minimum) < 0:
-        raise ValueError(f"free_bits: minimum {minimum}; a number of nats, at least 0")
+    if np.shape(minimum) not in ((), np.shape(kl)[1:]) or not np.min(minimum) >= 0:
+        raise ValueError(f"free_bits: minimum {minimum}; a number of nats, at least 0, or one for each group")
     return ops.mean(reconstruction) - ops.sum(ops.maximum(ops.mean(kl, axis=0), np.asarray(minimum, kl.dtype)))
 
 
 def warm_up(step: int, steps: int) -> float:
     """The weight of the KL term that is annealed from 0 to 1 in a straight line over ``steps`` (thesis 2.9.1).
 
-    The annealed bound is ``reconstruction - warm_up(step, steps) * kl``.
+    The annealed bound is ``reconstruction - warm_up(step, steps) * kl``. With 0 ``steps`` the weight is 1.
+
+    Raises:
+        ValueError: a negative ``step`` or ``steps``.
     """
+    validate.number(step, "warm_up: step", 0)
+    validate.number(steps, "warm_up: steps", 0)
     return min(1.0, step / steps) if steps > 0 else 1.0

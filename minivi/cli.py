@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+import minivi
+
 
 class UsageError(ValueError):
     """The command's words are off; exit status 2."""
@@ -24,6 +26,10 @@ class UsageError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    os.environ["MPLBACKEND"] = "agg"  # Matplotlib does not start with a notebook's backend that is not installed
+    for stream in (sys.stdout, sys.stderr):  # a locale without Greek letters must not end a command
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     parser = _parser()
     args = parser.parse_args(argv)
     if not args.command:
@@ -43,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         from minivi.bench import BenchError, WorkerError
         from minivi.data import DataError
-        from minivi.experiments import ExperimentError
+        from minivi.experiments import ExperimentError, FailedExperiments
         from minivi.training import TrainingError
 
         usage = isinstance(error, (UsageError, ExperimentError, BenchError))
-        known = usage or isinstance(error, (DataError, TrainingError, WorkerError))
+        known = usage or isinstance(error, (DataError, FailedExperiments, TrainingError, WorkerError))
         name = "" if known else f"{type(error).__name__}: "
         text = " ".join(str(error).split()) or "no further message"
         print(f"minivi: {name}{text}{'' if known else ' (--debug shows where)'}", file=sys.stderr)
@@ -59,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="minivi", description="Variational inference from scratch, chapter by chapter."
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--version", action="version", version=f"minivi {minivi.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, function: Callable, text: str) -> argparse.ArgumentParser:
@@ -69,10 +76,16 @@ def _parser() -> argparse.ArgumentParser:
 
     add("list", _list, "the experiments: what each mirrors, and its time at each budget")
     run = add("run", _run, "run an experiment (ch02_aevb.manifold), or all of a chapter (ch02_aevb)")
-    run.add_argument("experiment")
-    run.add_argument("--budget", choices=("quick", "laptop", "paper"), default="quick")
-    run.add_argument("--data", help="another data set than the budget's, e.g. digits or mnist")
-    run.add_argument("--seed", type=_seed, default=0)
+    run.add_argument("experiment", help="ch02_aevb.manifold, ch02_aevb or ch02; `minivi list` has them all")
+    run.add_argument(
+        "--budget",
+        choices=("quick", "laptop", "paper"),
+        default="quick",
+        help="quick (default): small digits, at most a minute each; laptop: MNIST and Frey faces, minutes each; paper: "
+        "as published, from minutes to months (`minivi list` says how long)",
+    )
+    run.add_argument("--data", help="another data set than the budget's, e.g. digits or mnist (`minivi data list`)")
+    run.add_argument("--seed", type=_seed, default=0, help="of everything random (default: 0)")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out, where there are any")
     run.add_argument("--out", default="runs", help="folder for figures, tables and weights (default: runs)")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -117,16 +130,10 @@ def _list(args: Any) -> int:
     experiments.load_chapters()
     lines = [["experiment", "mirrors", "what", "quick", "laptop", "paper"]]
     for e in experiments.EXPERIMENTS.values():
-        lines.append([e.key, e.mirrors, e.title, *(_time(e.minutes[b]) for b in experiments.BUDGETS)])
-    print(experiments.text_table(lines, right=(3, 4, 5)))
+        lines.append([e.key, e.mirrors, e.title, *(experiments.duration(e.minutes[b]) for b in experiments.BUDGETS)])
+    print(experiments.text_table(lines, (3, 4, 5), experiments.terminal_width()))
     print("\nminivi run EXPERIMENT [--budget quick|laptop|paper]; times are for two cores")
     return 0
-
-
-def _time(minutes: float) -> str:
-    return (
-        f"{minutes * 60:.0f} s" if minutes < 1 else f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
-    )
 
 
 def _run(args: Any) -> int:
@@ -147,8 +154,10 @@ def _run(args: Any) -> int:
 def _results(args: Any) -> int:
     from minivi import experiments
 
-    experiments.report_stored(args.folder)
-    return 0
+    failures = experiments.report_stored(args.folder)
+    for failure in failures:
+        print(f"minivi: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _check(args: Any) -> int:
@@ -166,7 +175,7 @@ def _check(args: Any) -> int:
             ["equation", "claim", "checked at"],
             *([c.equation, c.claim, f"{c.chapter} {c.place}"] for c in checks),
         ]
-        print(experiments.text_table(lines))
+        print(experiments.text_table(lines, width=experiments.terminal_width()))
         return 0
     if args.what in (None, "primitives"):
         lines = [["primitive", "checks", "worst", "at", "error", "allowed", "order", "verdict"]]
@@ -188,7 +197,7 @@ def _check(args: Any) -> int:
                 failed += not report.ok
                 total += 1
         print("Derivatives of every primitive: finite differences and Taylor remainders, float64")
-        print(experiments.text_table(lines, right=(1, 4, 5)), end="\n\n")
+        print(experiments.text_table(lines, (1, 4, 5), experiments.terminal_width()), end="\n\n")
     skipped = 0
     lines = [["equation", "claim", "left", "", "right", "error", "tolerance", "verdict"]]
     for entry in checks:
@@ -212,7 +221,7 @@ def _check(args: Any) -> int:
             total += 1
     if len(lines) > 1:
         print("Equations: a claim of the text against something computed another way")
-        print(experiments.text_table(lines, right=(2, 4, 5, 6)))
+        print(experiments.text_table(lines, (2, 4, 5, 6), experiments.terminal_width()))
     if total == 0:
         raise UsageError(f"no check matches {args.what!r}; `minivi check --index` lists them, or say primitives")
     note = f", {skipped} slow ones skipped (--all runs them)" if skipped else ""
@@ -291,7 +300,7 @@ def _import(target: str) -> Callable:
 
 def _data(args: Any) -> int:
     from minivi import data
-    from minivi.experiments import text_table
+    from minivi.experiments import terminal_width, text_table
 
     if args.action == "list":
         lines = [["data set", "what", "splits", "here", "size"]]
@@ -299,11 +308,13 @@ def _data(args: Any) -> int:
             about = data.describe(name)
             here = "yes" if about["cached"] else "no"
             lines.append([name, about["what"], ", ".join(about["splits"]), here, f"{about['megabytes']:g} MB"])
-        print(text_table(lines, right=(4,)))
+        print(text_table(lines, (4,), terminal_width()))
         print(f"\nfolder: {data.folder()} (MINIVI_DATA chooses another); minivi data fetch NAME downloads one")
         return 0
     if not args.names:
         raise UsageError(f"data fetch: which? one or more of {', '.join(data.available())}")
+    for name in args.names:  # all of them, before the first is fetched
+        data.describe(name)
     for name in args.names:
         data.fetch(name)
         print(f"{name}: complete and checked in {data.folder()}")

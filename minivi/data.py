@@ -18,13 +18,17 @@ and checked under a temporary name and renamed last: the folder holds whole, rig
 unpickled here (scikit-learn keeps the decoded faces of ``lfw`` in a joblib cache of its own, in ``lfw_home``).
 """
 
+import contextlib
+import difflib
 import gzip
 import hashlib
 import io
 import math
 import os
 import re
+import stat
 import tarfile
+import time
 import warnings
 import zipfile
 import zlib
@@ -34,6 +38,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from minivi.progress import visible
 
 __all__ = [
     "SOURCES",
@@ -60,6 +66,8 @@ __all__ = [
 
 # No file of any set is larger unpacked; a stream that unpacks to more is damaged or hostile.
 LIMIT = 2**28
+SMALL = 2**24  # nor is a zip of drawings or a file of snippets, whose parts cost more memory than bytes
+SECONDS = 3600  # for one download
 WORDS = 10_000  # of the bags of words (thesis, section 7.5.1)
 
 
@@ -104,15 +112,22 @@ def read_bytes(path: str | Path) -> bytes:
         DataError: the file cannot be read, its gzip stream is truncated or damaged, or it holds over 256 MiB.
     """
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             packed = file.read(2) == b"\x1f\x8b"
-        with (gzip.open if packed else open)(path, "rb") as file:
-            content = file.read(LIMIT + 1)
+            file.seek(0)
+            content = (gzip.open(file) if packed else file).read(LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is truncated, damaged or unreadable ({error})") from error
     if len(content) > LIMIT:
         raise DataError(f"{path} unpacks to more than {LIMIT} bytes, which no data set here does")
     return content
+
+
+def _open(path: str | Path) -> io.BufferedReader:
+    """Open a file to read; a pipe or device, which may never end, is an ``OSError``."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("no regular file")
+    return open(path, "rb")
 
 
 def parse_idx(content: bytes, where: str | Path = "content") -> np.ndarray:
@@ -166,11 +181,18 @@ def parse_amat(content: bytes, where: str | Path = "content") -> np.ndarray:
         digits, spaces, ends = pairs[..., 0], pairs[:, :-1, 1], pairs[:, -1, 1]
         if ((digits | 1) == ord("1")).all() and (spaces == ord(" ")).all() and (ends == ord("\n")).all():
             return digits & 1
-    rows = content[:-1].split(b"\n")
-    bad = next(i for i, row in enumerate(rows) if len(row) != stride - 1 or not re.fullmatch(rb"[01]( [01])*", row))
+    rows, start, number = (
+        content.count(b"\n"),
+        0,
+        1,
+    )  # row by row: a list of them all may take many times the memory of the content
+    while (end := content.index(b"\n", start)) - start == stride - 1 <= 2**16:
+        if not re.fullmatch(rb"[01]( [01])*", content[start:end]):
+            break
+        start, number = end + 1, number + 1
     raise DataError(
-        f"{where} is no table of single-spaced 0s and 1s with rows of one length: row {bad + 1} of {len(rows)} has "
-        f"{len(rows[bad])} bytes and starts with {rows[bad][:16]!r}"
+        f"{where} is no table of single-spaced 0s and 1s with rows of one length: row {number} of "
+        f"{rows} has {end - start} bytes and starts with {content[start : min(end, start + 16)]!r}"
     )
 
 
@@ -181,23 +203,90 @@ def parse_mat(content: bytes, where: str | Path = "content") -> np.ndarray:
         DataError: it is no such file, or holds none or several arrays.
     """
     arrays = parse_mats(content, where)
-    if len(arrays) != 1 or next(iter(arrays.values())).dtype.kind not in "iuf":
-        raise DataError(f"{where} holds {sorted(arrays) or 'nothing'}, not one array of numbers; remove it")
-    return next(iter(arrays.values()))
+    values = list(arrays.values())
+    if len(arrays) != 1 or values[0] is None:
+        held = _short(sorted(arrays)) if arrays else "nothing"
+        raise DataError(f"{where} holds {held}, not one array of numbers; remove it")
+    return values[0]
 
 
-def parse_mats(content: bytes, where: str | Path = "content") -> dict[str, np.ndarray]:
-    """Decode a MATLAB 5 file: its arrays by name.
+def parse_mats(content: bytes, where: str | Path = "content") -> dict[str, np.ndarray | None]:
+    """Decode a MATLAB 5 file ("MAT-File Format", The MathWorks): its arrays by name.
+
+    After a header of 128 bytes come elements: type and number of bytes as uint32, then these bytes, filled up to a
+    multiple of 8 (up to 4 bytes may stand in the second half of the tag itself). An array is an element of flags,
+    dimensions, name and numbers; it may be compressed as a whole. Only arrays of real numbers are decoded, and nothing
+    is nested in those, so that no file can lead deeper than this function.
+
+    Returns:
+        Arrays of the type in which their numbers are stored; None in the place of text, cells, structures, complex
+        numbers and whatever else there is.
 
     Raises:
-        DataError: it is no such file.
+        DataError: it is no such file, is truncated, unpacks to over 256 MiB or holds over 100 arrays.
     """
-    from scipy.io import loadmat
-
+    order = {b"\0\1IM": "<", b"\1\0MI": ">"}.get(content[124:128])
+    found, left = {}, LIMIT
     try:
-        return {k: v for k, v in loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
-    except Exception as error:  # the reader raises whatever the damage leads to
+        if order is None:
+            raise ValueError(f"it starts with {content[:16]!r}")
+        rest = memoryview(content)[128:]
+        while rest:
+            kind, data, rest = _mat_element(rest, order, padded=False)
+            if kind == COMPRESSED:
+                inflate = zlib.decompressobj()
+                data = inflate.decompress(data, left + 1)
+                if len(data) > left or not inflate.eof:
+                    raise ValueError("an array is truncated or too large")
+                left -= len(data)
+                kind, data, _ = _mat_element(memoryview(data), order, padded=False)
+            if kind != MATRIX or len(found) == 100:
+                raise ValueError(f"an element of type {kind} where an array should begin, or over 100 arrays")
+            name, array = _mat_array(data, order)
+            found[name] = array
+    except (ValueError, zlib.error) as error:
         raise DataError(f"{where} is no MATLAB 5 file ({_reason(error)}); remove it to fetch it again") from None
+    return found
+
+
+MATRIX, COMPRESSED = 14, 15
+# The types of numbers, and the classes of arrays that hold them (double to uint64).
+NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+NUMERIC = range(6, 16)
+
+
+def _mat_element(content, order, padded=True):
+    """The type and bytes of the first element of a MATLAB file, and what comes after it."""
+    if len(content) < 8:
+        raise ValueError("it is truncated")
+    kind, size = np.frombuffer(content, f"{order}u4", 2).tolist()
+    start = 8
+    if kind >> 16:  # a small element
+        kind, size, start = kind & 0xFFFF, kind >> 16, 4
+    end = start + size
+    if end > (8 if start == 4 else len(content)):
+        raise ValueError(f"it is truncated: an element announces {size} bytes, {len(content) - start} are left")
+    return kind, content[start:end], content[-(-end // 8) * 8 if padded else end :]
+
+
+def _mat_array(content, order):
+    """The name of an array in a MATLAB file, and the array; None if it is not one of real numbers."""
+    parts = []
+    for _ in range(3):
+        kind, data, content = _mat_element(content, order)
+        parts.append((kind, data))
+    (_, flags), (_, dimensions), (_, name) = parts
+    if len(flags) != 8 or not 8 <= len(dimensions) <= 128 or len(dimensions) % 4 or len(name) > 63:
+        raise ValueError("an array has no flags, no dimensions or no name")
+    flags, name = int(np.frombuffer(flags, f"{order}u4", 1)[0]), bytes(name).decode("latin-1")
+    if flags & 0xFF not in NUMERIC or flags & 0x800:  # the bit that says complex
+        return name, None
+    shape = np.frombuffer(dimensions, f"{order}i4").tolist()
+    kind, data, _ = _mat_element(content, order)
+    if kind not in NUMBERS or min(shape) < 0 or math.prod(shape) * int(NUMBERS[kind][1]) != len(data):
+        raise ValueError(f"{_short(name)} announces {_short(shape)} numbers and has {len(data)} bytes of type {kind}")
+    array = np.frombuffer(data, order + NUMBERS[kind]).reshape(shape, order="F")
+    return name, array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def parse_omniglot(content: bytes, where: str | Path = "content") -> dict[str, np.ndarray]:
@@ -222,6 +311,7 @@ def parse_omniglot(content: bytes, where: str | Path = "content") -> dict[str, n
     inside = np.clip(np.minimum(left + 1, cell + 3.75) - np.maximum(left, cell), 0.0, None) / 3.75
     inside = inside.astype(np.float32)  # (28, 105); rows sum to 1
     drawings: dict[str, dict[int, np.ndarray]] = {}
+    _check_small(content, where)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for entry in archive.infolist():
@@ -230,7 +320,13 @@ def parse_omniglot(content: bytes, where: str | Path = "content") -> dict[str, n
                     continue
                 if entry.file_size > 100_000:
                     raise ValueError(f"{entry.filename} is {entry.file_size} bytes long")
-                with Image.open(io.BytesIO(archive.read(entry)), formats=["PNG"]) as image:
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # those unpack piece by piece
+                    raise ValueError(f"{entry.filename} is compressed in another way than Omniglot's drawings")
+                if len(drawings) > 1000:
+                    raise ValueError("it has over 1,000 characters")
+                with archive.open(entry) as packed:
+                    drawing = packed.read(entry.file_size + 1)  # what is declared may be a lie
+                with Image.open(io.BytesIO(drawing), formats=["PNG"]) as image:
                     if image.size != (105, 105):  # known before any pixel is decoded
                         raise ValueError(f"{entry.filename} has {image.size[0]}x{image.size[1]} pixels, not 105x105")
                     ink = np.asarray(image.convert("L")) < 128
@@ -253,6 +349,7 @@ def parse_snippets(content: bytes, where: str | Path = "content") -> list[str]:
     Raises:
         DataError: no such text, an empty line, or one of over 1,000 characters.
     """
+    _check_small(content, where)
     try:
         lines = content.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:  # Cornell's own archive is in Windows-1252
@@ -276,8 +373,10 @@ def parse_reviews(file: io.BufferedIOBase, where: str | Path = "content") -> dic
     """
     found: dict[str, dict[int, str]] = {}
     try:
-        with tarfile.open(fileobj=file, mode="r|gz") as archive:
-            for member in archive:
+        with _Stream(fileobj=file) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            for count, member in enumerate(archive):
+                if count == 200_000 or member.offset_data + member.size > 2**30:
+                    raise ValueError("it has over 200,000 members, or 1 GiB of them")
                 place = re.fullmatch(r"aclImdb/((?:train|test)/(?:neg|pos))/(\d{1,9})_\d{1,2}\.txt", member.name)
                 if place is None or not member.isreg():
                     continue
@@ -291,9 +390,30 @@ def parse_reviews(file: io.BufferedIOBase, where: str | Path = "content") -> dic
     return {key: [reviews[i] for i in sorted(reviews)] for key, reviews in found.items()}
 
 
+class _Stream(gzip.GzipFile):
+    """A gzip'd tar of small members: a header that asks for more than 1 MiB at once is damaged or hostile."""
+
+    def read(self, size=-1):
+        if not 0 <= size <= 2**20:
+            raise ValueError(f"a header or member announces {size} bytes")
+        return super().read(size)
+
+
+def _check_small(content: bytes, where: str | Path) -> None:
+    if len(content) > SMALL:
+        raise DataError(f"{where} has {len(content)} bytes, more than any file of its kind here ({SMALL})")
+
+
+def _short(value: object) -> str:
+    """The start of what a message shows of a name or of file content."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
 def _reason(error: Exception) -> str:
-    """The first line of what a reader has to say."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of what a reader has to say, or its start."""
+    line = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return line if len(line) <= 160 else f"{line[:156]} ..."
 
 
 # -- sets --------------------------------------------------------------------------------------------------------------
@@ -333,6 +453,10 @@ class Source:
     megabytes: float = 0
     home: str = ""
     place: str = ""
+
+    def __post_init__(self):
+        if any(a.startswith("http:") for a in self.addresses) and not all(self.files.values()):
+            raise ValueError(f"{self.name}: an address without encryption needs the checksum of each file")
 
     @property
     def folder(self) -> Path:
@@ -490,9 +614,9 @@ def _imdb():
     if not path.exists():
         import pooch
 
-        get = pooch.HTTPDownloader(progressbar=True)
+        _remove_leftovers(path.parent)
         try:
-            pooch.retrieve(address, f"md5:{IMDB_MD5}", IMDB, path.parent, downloader=get)
+            pooch.retrieve(address, f"md5:{IMDB_MD5}", IMDB, path.parent, downloader=_Downloader(True))
         except Exception as error:  # no network, another file there, a full disk, ...
             raise DataError(
                 f"imdb: cannot fetch {address} ({_reason(error)}); fetch it by hand and put it at {path}"
@@ -500,7 +624,7 @@ def _imdb():
     mend = "move it away, then run `minivi data fetch imdb`"
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             for part in iter(lambda: file.read(2**20), b""):
                 digest.update(part)
             if digest.hexdigest() != IMDB_MD5:
@@ -703,7 +827,7 @@ def describe(name: str) -> dict[str, object]:
     Raises:
         DataError: no such set.
     """
-    source = _source("describe", name)
+    source = _source(name)
     shown = ("name", "what", "kind", "shape", "splits", "addresses", "megabytes")
     return {key: getattr(source, key) for key in shown} | {
         "folder": source.folder if source.files or source.place else None,
@@ -723,7 +847,7 @@ def fetch(name: str, progress: bool = True) -> None:
         DataError: no such set; a file that is there is wrong (it is left alone); no address gave a right one, or the
             folder cannot be written.
     """
-    source = _source("fetch", name)
+    source = _source(name)
     for file in source.files:
         _array(source, file, progress)
     if source.place:
@@ -742,7 +866,7 @@ def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
     Raises:
         DataError: no such set or split, or what :func:`fetch` raises.
     """
-    source = _source("load", name)
+    source = _source(name)
     split = split or source.splits[0]
     if split not in source.splits:
         raise DataError(f"load: {name} has no split {split!r}; there are {', '.join(source.splits)}")
@@ -762,9 +886,11 @@ def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
     )
 
 
-def _source(function: str, name: str) -> Source:
+def _source(name: str) -> Source:
     if name not in SOURCES:
-        raise DataError(f"{function}: no data set {name!r}; there are {', '.join(SOURCES)}")
+        near = difflib.get_close_matches(str(name), SOURCES, 1)
+        meant = f"did you mean {near[0]}; " if near else ""
+        raise DataError(f"no data set {_short(name)}; {meant}there are {', '.join(SOURCES)}")
     return SOURCES[name]
 
 
@@ -775,12 +901,14 @@ def _find(source: Source, file: str) -> Path | None:
 
 
 def _decode(source: Source, file: str, content: bytes, where: str | Path) -> np.ndarray | dict | list[str]:
-    """Parse unpacked bytes, then hold them against the checksum (the parser has more to say of a foreign file)."""
-    array = source.parse(content, where)
+    """Hold unpacked bytes against the checksum, then parse them: no parser sees a foreign file where one is known."""
     algorithm, _, digest = source.files[file].rpartition(":")
     if digest and hashlib.new(algorithm or "sha256", content, usedforsecurity=False).hexdigest() != digest:
-        raise DataError(f"{where} is not the published {file}: its checksum differs")
-    return array
+        raise DataError(
+            f"{where} is not the published {file}: its checksum differs, it has {len(content)} bytes and starts with "
+            f"{content[:16]!r}"
+        )
+    return source.parse(content, where)
 
 
 def _array(source: Source, file: str, progress: bool) -> np.ndarray | dict | list[str]:
@@ -792,21 +920,55 @@ def _array(source: Source, file: str, progress: bool) -> np.ndarray | dict | lis
         raise DataError(f"{error}; move it away, then run `minivi data fetch {source.name}`") from error
 
 
+class _Downloader:
+    """What ``pooch`` calls to fetch an address into a file, within :data:`LIMIT` bytes and :data:`SECONDS`."""
+
+    def __init__(self, progress: bool):
+        import pooch
+
+        self.http = pooch.HTTPDownloader(progressbar=visible(progress), timeout=30)  # seconds without a byte
+
+    def __call__(self, url, temporary, _):
+        with open(temporary, "wb") as self.file:
+            self.url, self.left, self.end = url, LIMIT, time.monotonic() + SECONDS
+            self.http(url, self, None)
+
+    def write(self, part: bytes) -> None:
+        """Take the next bytes."""
+        self.left -= len(part)
+        if self.left < 0 or time.monotonic() > self.end:
+            raise DataError(f"{self.url} gives more than {LIMIT} bytes, or takes more than {SECONDS} seconds")
+        self.file.write(part)
+
+    def flush(self) -> None:
+        """Write them out, so that the time of a download that goes on is never long past."""
+        self.file.flush()
+
+
+def _remove_leftovers(home: Path) -> None:
+    """Remove what killed downloads left half-written: pooch's temporary files to which nothing came for a minute."""
+    for path in home.glob("tmp????????"):
+        if path.is_file() and time.time() - path.stat().st_mtime > 60:
+            path.unlink(missing_ok=True)
+
+
 def _download(source: Source, file: str, progress: bool) -> Path:
     """Fetch one file from the first address that gives the right bytes."""
     import pooch
     from requests import HTTPError, RequestException
 
-    http = pooch.HTTPDownloader(progressbar=progress)
+    download = _Downloader(progress)
 
     def get(url, temporary, _):
-        http(url, temporary, None)
+        download(url, temporary, None)
         content = read_bytes(temporary)
         _decode(source, file, content, url)
         Path(temporary).write_bytes(content)
         os.chmod(temporary, 0o644)  # temporary files are private, but a class may share the folder
 
     target, failures = source.folder, []
+    with contextlib.suppress(OSError):  # a folder that cannot be written is told below
+        _remove_leftovers(target)
     for address in source.addresses:
         url = address + file + source.suffix
         try:

@@ -2,6 +2,10 @@
 
 Parameters may be Tensors (then everything is differentiable) or arrays. Noise is explicit: ``sample`` draws from a
 given generator, ``rsample`` transforms given noise ``eps``, which lets gradients through.
+
+Parameters broadcast against each other, and their leading axes against those of values and noise: values (K, 1, D)
+beside parameters (B, D) give (K, B). The last axis of a value has the D numbers of one draw; parameters with D = 1, or
+plain numbers, which count as such, serve values of any length.
 """
 
 from __future__ import annotations
@@ -10,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from minivi import ops
-from minivi.tensor import Tensor
+from minivi import ops, validate
+from minivi.tensor import FLOATS, Tensor
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -20,20 +24,64 @@ def _raw(x: Any) -> np.ndarray:
     return x._data if isinstance(x, Tensor) else np.asarray(x)
 
 
+def _parameters(name, *values):
+    """Tensors or arrays of one float type with a last axis, and the shape to which they broadcast."""
+    shape, dtype = np.shape(values[0]), getattr(values[0], "dtype", None)
+    for x in values:
+        if not (isinstance(x, (Tensor, np.ndarray)) and x.shape == shape and x.dtype == dtype and dtype in FLOATS):
+            break
+    else:
+        if shape:  # what networks give: one quick look
+            return *values, shape
+    dtypes = {x.dtype for x in values if isinstance(x, (Tensor, np.ndarray)) and x.dtype.kind == "f"}
+    if len(dtypes) > 1:
+        raise TypeError(f"{name}: parameters of {' and '.join(sorted(map(str, dtypes)))} do not mix; make both one")
+    dtype = dtypes.pop() if dtypes else np.dtype("float64")
+    values = [x if isinstance(x, Tensor) else np.asarray(x, dtype) for x in values]
+    values = [x if x.ndim else ops.reshape(x, shape=(1,)) for x in values]
+    return *values, _broadcast(name, *[x.shape for x in values])
+
+
+def _broadcast(name, *shapes):
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(
+            f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast; counted from the last axis, sizes must "
+            "be equal or 1"
+        ) from None
+
+
+def _check_last(name, x, shape):
+    """Refuse ``x`` that would itself be repeated along the last axis."""
+    if np.shape(x)[-1:] != shape[-1:] and shape[-1] != 1:
+        raise ValueError(f"{name}: got shape {np.shape(x)}, draws have shape {shape}; pass (..., {shape[-1]})")
+
+
+def _check_kind(p, other, kind):
+    if not isinstance(other, kind):
+        raise TypeError(
+            f"{type(p).__name__}: no closed form with a {type(other).__name__}; pass a {kind.__name__}, or average "
+            "log_prob over samples"
+        )
+
+
 class Normal:
     """Factorised Gaussian N(mu, diag(sigma^2)) over the last axis (thesis eq. 2.37).
 
     Args:
         mu, log_sigma: shape (..., D), broadcast against each other.
+
+    Attributes:
+        shape: of one draw, (..., D).
+
+    Raises:
+        ValueError: the parameters do not broadcast; in a method, a value or noise whose last axis has not D numbers.
+        TypeError: one is float32 and one float64.
     """
 
     def __init__(self, mu: Any, log_sigma: Any):
-        self.mu, self.log_sigma = mu, log_sigma
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one draw: (..., D)."""
-        return np.broadcast_shapes(np.shape(_raw(self.mu)), np.shape(_raw(self.log_sigma)))
+        self.mu, self.log_sigma, self.shape = _parameters(type(self).__name__, mu, log_sigma)
 
     def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., D), constants for differentiation."""
@@ -43,6 +91,7 @@ class Normal:
 
     def rsample(self, eps: Any) -> Any:
         """mu + sigma * eps (eq. 2.40); ``eps`` of shape (..., D), standard normal."""
+        _check_last("rsample", eps, self.shape)
         return ops.gaussian_sample(self.mu, self.log_sigma, eps)
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
@@ -51,13 +100,20 @@ class Normal:
 
     def log_prob(self, x: Any) -> Any:
         """log N(x; mu, diag(sigma^2)), shape (...)."""
+        _check_last("log_prob", x, self.shape)
         return ops.gaussian_log_prob(x, self.mu, self.log_sigma)
 
     def log_prob_of_noise(self, eps: Any) -> Any:
         """log-density of ``rsample(eps)`` = log N(eps; 0, I) - sum_d log sigma_d, shape (...) (eq. 2.43, 2.44)."""
-        eps = _raw(eps)
-        constant = -0.5 * np.sum(eps * eps, axis=-1) - 0.5 * eps.shape[-1] * LOG_2PI
-        return constant.astype(eps.dtype) - ops.sum(self.log_sigma, axis=-1)
+        _check_last("log_prob_of_noise", eps, self.shape)
+        eps, add = (eps, ops.sum) if isinstance(eps, Tensor) else (np.asarray(eps), np.sum)
+        log_sigma, size = self.log_sigma, eps.shape[-1] if eps.ndim else 1
+        if log_sigma.shape[-1] != size:
+            log_sigma = ops.broadcast_to(log_sigma, shape=(*log_sigma.shape[:-1], size))
+        log_q = -0.5 * add(eps * eps, axis=-1) - 0.5 * size * LOG_2PI - ops.sum(log_sigma, axis=-1)
+        if log_sigma.shape == self.shape:
+            return log_q
+        return ops.broadcast_to(log_q, shape=np.broadcast_shapes(eps.shape, self.shape)[:-1])  # mu has more axes
 
     def entropy(self) -> Any:
         """sum_d (1 + log 2 pi) / 2 + log sigma_d, shape (...)."""
@@ -68,6 +124,9 @@ class Normal:
         """KL(self || other), shape (...); ``other`` None is N(0, I) (thesis appendix 2.A)."""
         if other is None:
             return ops.gaussian_kl(self.mu, self.log_sigma)
+        _check_kind(self, other, Normal)
+        if isinstance(other, MultivariateNormal):
+            return _full(self, other.shape[-1]).kl(other)
         scaled = (self.mu - other.mu) * ops.exp(-other.log_sigma)
         ratio = self.log_sigma - other.log_sigma
         return ops.sum(0.5 * (scaled * scaled + ops.exp(2.0 * ratio) - 1.0) - ratio, axis=-1)
@@ -76,7 +135,13 @@ class Normal:
         """self * other / Z: precisions add, means are averaged by their precisions (thesis 4.1.1; Salimans 2016).
 
         Both from the difference of the log sigmas, so that neither precision can overflow.
+
+        Raises:
+            ValueError: one has correlations; its precision has no closed form in L.
         """
+        _check_kind(self, other, Normal)
+        if isinstance(self, MultivariateNormal) or isinstance(other, MultivariateNormal):
+            raise ValueError("product: closed form for factorised Gaussians alone; add the two log_probs instead")
         wider = 2.0 * (self.log_sigma - other.log_sigma)
         mu = self.mu + ops.sigmoid(wider) * (other.mu - self.mu)
         return Normal(mu, self.log_sigma - 0.5 * ops.softplus(wider))
@@ -99,22 +164,29 @@ class MultivariateNormal(Normal):
 
     Args:
         mu, log_sigma: shape (..., D).
-        lower: L's entries below the diagonal, row by row, shape (..., D (D - 1) / 2); leading axes as mu's.
+        lower: L's entries below the diagonal, row by row, shape (..., D (D - 1) / 2); leading axes broadcast too.
 
     Raises:
-        ValueError: ``lower`` has another length.
+        ValueError: ``lower`` has another length; otherwise as :class:`Normal`.
     """
 
     def __init__(self, mu: Any, log_sigma: Any, lower: Any):
         super().__init__(mu, log_sigma)
-        self.lower = lower
+        lower = lower if isinstance(lower, Tensor) else np.asarray(lower, self.mu.dtype)
         size = self.shape[-1]
         self._rows, self._columns = np.tril_indices(size, -1)
-        if np.shape(_raw(lower))[-1:] != self._rows.shape:
+        if lower.shape[-1:] != self._rows.shape:
             raise ValueError(
-                f"MultivariateNormal: lower has shape {np.shape(_raw(lower))}; a {size} x {size} L has "
-                f"{len(self._rows)} entries below its diagonal"
+                f"MultivariateNormal: lower has shape {lower.shape}; a {size} x {size} L has {len(self._rows)} entries "
+                "below its diagonal"
             )
+        batch = _broadcast("MultivariateNormal, leading axes", self.shape[:-1], lower.shape[:-1])
+        self.shape = (*batch, size)
+        # Written out, since the methods take L apart: no entry may stand for several.
+        self.mu, self.log_sigma, self.lower = (
+            x if x.shape == shape else ops.broadcast_to(x, shape=shape)
+            for x, shape in ((self.mu, self.shape), (self.log_sigma, self.shape), (lower, (*batch, len(self._rows))))
+        )
 
     def _sum_rows(self, entries):
         """Sums of packed ``entries`` (..., D (D - 1) / 2) over each row of L: (..., D)."""
@@ -135,47 +207,77 @@ class MultivariateNormal(Normal):
 
     def rsample(self, eps: Any) -> Any:
         """mu + L eps (eq. 2.47); ``eps`` of shape (..., D), standard normal."""
+        eps = eps if isinstance(eps, Tensor) else np.atleast_1d(eps)
         return super().rsample(eps) + self._sum_rows(self.lower * eps[..., self._columns])
 
     def log_prob(self, x: Any) -> Any:
         """log N(x; mu, L L^T), shape (...), by forward substitution for eps in x = mu + L eps."""
-        centred, inverse = x - self.mu, ops.exp(-self.log_sigma)
-        eps = centred[..., :1] * inverse[..., :1]
-        for i in range(1, self.shape[-1]):
-            row = self.lower[..., i * (i - 1) // 2 : i * (i + 1) // 2]
-            rest = centred[..., i : i + 1] - ops.sum(row * eps, axis=-1, keepdims=True)
-            eps = ops.concatenate([eps, rest * inverse[..., i : i + 1]], axis=-1)
-        zero = np.zeros(self.shape[-1], _raw(self.mu).dtype)
+        _check_last("log_prob", x, self.shape)
+        eps = _substitute(x - self.mu, self.log_sigma, self.lower)
+        zero = np.zeros(self.shape[-1], self.mu.dtype)
         return ops.gaussian_log_prob(eps, zero, zero) - ops.sum(self.log_sigma, axis=-1)
 
     def detached(self) -> MultivariateNormal:
         """The same distribution with constant parameters."""
         return MultivariateNormal(_raw(self.mu), _raw(self.log_sigma), _raw(self.lower))
 
-    def kl(self, other: None = None) -> Any:
-        """KL(self || N(0, I)) = (sum L^2 + mu^2 - D) / 2 - sum_d log sigma_d, shape (...).
+    def kl(self, other: Normal | None = None) -> Any:
+        """KL(self || other), shape (...); ``other`` None is N(0, I): (sum L^2 + mu^2 - D) / 2 - sum_d log sigma_d.
 
-        Raises:
-            ValueError: another ``other`` than N(0, I).
+        With L' of ``other``: (|L'^-1 L|^2 + |L'^-1 (mu - mu')|^2 - D) / 2 + sum_d log sigma'_d - log sigma_d.
         """
-        if other is not None:
-            raise ValueError("MultivariateNormal.kl: closed form to N(0, I) alone; sample log_prob for another one")
-        return super().kl() + 0.5 * ops.sum(ops.square(self.lower), axis=-1)
+        if other is None:
+            return super().kl() + 0.5 * ops.sum(ops.square(self.lower), axis=-1)
+        _check_kind(self, other, Normal)
+        size, other = self.shape[-1], _full(other, self.shape[-1])
+        place = np.zeros((len(self._rows), size, size), self.mu.dtype)
+        place[np.arange(len(self._rows)), self._columns, self._rows] = 1.0
+        columns = ops.reshape(ops.matmul(self.lower, place.reshape(-1, size * size)), shape=(*self.shape, size))
+        columns = columns + ops.exp(self.log_sigma)[..., None] * np.eye(size, dtype=self.mu.dtype)  # L, transposed
+        shared = other.log_sigma[..., None, :], other.lower[..., None, :]
+        spread = ops.sum(ops.square(_substitute(columns, *shared)), axis=(-2, -1))
+        shift = ops.sum(ops.square(_substitute(self.mu - other.mu, other.log_sigma, other.lower)), axis=-1)
+        return 0.5 * (spread + shift - float(size)) + ops.sum(other.log_sigma - self.log_sigma, axis=-1)
 
     def kl_per_dimension(self) -> Any:
         """The chain rule's terms E KL(q(z_d | z_1 .. z_d-1) || N(0, 1)), shape (..., D); their sum is ``kl()``."""
         return super().kl_per_dimension() + 0.5 * self._sum_rows(ops.square(self.lower))
 
 
+def _full(q, size):
+    """``q`` as a Gaussian of ``size`` dimensions with correlations, which may be 0."""
+    if isinstance(q, MultivariateNormal):
+        return q
+    dtype = q.mu.dtype
+    return MultivariateNormal(q.mu + np.zeros(size, dtype), q.log_sigma, np.zeros(size * (size - 1) // 2, dtype))
+
+
+def _substitute(centred, log_sigma, lower):
+    """eps of L eps = ``centred``, both (..., D), row by row."""
+    inverse = ops.exp(-log_sigma)
+    eps = centred[..., :1] * inverse[..., :1]
+    for i in range(1, log_sigma.shape[-1]):
+        row = lower[..., i * (i - 1) // 2 : i * (i + 1) // 2]
+        rest = centred[..., i : i + 1] - ops.sum(row * eps, axis=-1, keepdims=True)
+        eps = ops.concatenate([eps, rest * inverse[..., i : i + 1]], axis=-1)
+    return eps
+
+
 class Bernoulli:
     """Independent binary variables over the last axis, from their logits (thesis eq. 1.17, 1.18).
 
     Args:
-        logits: shape (..., D).
+        logits: shape (..., D), finite; certain pixels have +-1e4 or so.
+
+    Attributes:
+        shape: of one draw, (..., D).
+
+    Raises:
+        ValueError: in a method, a value whose last axis has not D numbers.
     """
 
     def __init__(self, logits: Any):
-        self.logits = logits
+        self.logits, self.shape = _parameters("Bernoulli", logits)
 
     @property
     def mean(self) -> Any:
@@ -188,28 +290,42 @@ class Bernoulli:
         return (rng.random((*samples, *p.shape), dtype=p.dtype) < p).astype(p.dtype)
 
     def log_prob(self, x: Any) -> Any:
-        """sum_d log p(x_d) for x in {0, 1} (or a probability in [0, 1]), shape (...)."""
+        """sum_d log p(x_d) for x in {0, 1} (or a probability in [0, 1]), shape (...).
+
+        Raises:
+            ValueError: ``x`` has values outside [0, 1], or NaN.
+        """
+        validate.unit_interval(x, "Bernoulli.log_prob: x")
+        _check_last("log_prob", x, self.shape)
         return ops.bernoulli_log_prob(x, self.logits)
 
     def entropy(self) -> Any:
         """Shape (...)."""
-        return ops.sum(ops.softplus(self.logits) - self.logits * self.mean, axis=-1)
+        (logits,) = self._of_rarer()
+        return ops.sum(ops.softplus(logits) - logits * ops.sigmoid(logits), axis=-1)
 
     def kl(self, other: Bernoulli) -> Any:
         """KL(self || other), shape (...)."""
-        gap = self.mean * (self.logits - other.logits)
-        return ops.sum(gap - ops.softplus(self.logits) + ops.softplus(other.logits), axis=-1)
+        _check_kind(self, other, Bernoulli)
+        logits, others = self._of_rarer(other.logits)
+        gap = ops.sigmoid(logits) * (logits - others)
+        return ops.sum(gap - ops.softplus(logits) + ops.softplus(others), axis=-1)
+
+    def _of_rarer(self, *others):
+        """Own logits, then ``others``, of whichever of 0 and 1 is the rarer here: its terms do not cancel."""
+        sign = np.where(_raw(self.logits) > 0, -1.0, 1.0).astype(self.logits.dtype)
+        return [sign * logits for logits in (self.logits, *others)]
 
 
 class Categorical:
     """One of C classes, from unnormalised log-probabilities.
 
     Args:
-        logits: shape (..., C).
+        logits: shape (..., C); -inf for what has probability 0.
     """
 
     def __init__(self, logits: Any):
-        self.logits = logits
+        self.logits, _ = _parameters("Categorical", logits)
 
     @property
     def log_probs(self) -> Any:
@@ -241,11 +357,22 @@ class Categorical:
         return ops.getitem(log_probs, (*np.indices(shape, sparse=True), np.broadcast_to(labels, shape)))
 
     def entropy(self) -> Any:
-        """Shape (...); classes of probability 0 must have finite logits."""
+        """Shape (...)."""
         log_probs = self.log_probs
-        return -ops.sum(ops.exp(log_probs) * log_probs, axis=-1)
+        p = ops.exp(log_probs)
+        return -ops.sum(p * ops.where(_raw(p) != 0.0, log_probs, 0.0), axis=-1)
 
     def kl(self, other: Categorical) -> Any:
-        """KL(self || other), shape (...)."""
+        """KL(self || other), shape (...); infinite where a class has probability 0 there alone.
+
+        Raises:
+            ValueError: another number of classes.
+        """
+        _check_kind(self, other, Categorical)
+        if self.logits.shape[-1] != other.logits.shape[-1]:
+            raise ValueError(f"Categorical.kl: {self.logits.shape[-1]} and {other.logits.shape[-1]} classes")
         log_probs = self.log_probs
-        return ops.sum(ops.exp(log_probs) * (log_probs - other.log_probs), axis=-1)
+        p = ops.exp(log_probs)
+        possible = _raw(p) != 0.0  # 0 log 0 is 0
+        gap = ops.where(possible, log_probs, 0.0) - ops.where(possible, other.log_probs, 0.0)
+        return ops.sum(p * gap, axis=-1)

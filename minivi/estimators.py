@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi import bounds, ops
+from minivi import bounds, ops, validate
 from minivi.distributions import Normal
 from minivi.tensor import Tensor, no_grad
 
@@ -30,7 +30,12 @@ def wake_sleep(model: Any, x: np.ndarray, rng: Any) -> Tensor:
 
     Returns:
         log p(x | z) of the data plus log q(z | x) of as many dreams, (B,), in nats.
+
+    Raises:
+        ValueError: x that is not (B, D), or no generator.
     """
+    validate.rows(x, "wake_sleep: x")
+    validate.generator(rng, "wake_sleep: rng")
     with no_grad():
         guess = model.encode(x).sample(rng)
         cause = rng.standard_normal((len(x), model.latents), dtype=model.dtype)
@@ -71,10 +76,14 @@ def score_function(
         Surrogate (B,), to be maximised.
 
     Raises:
-        ValueError: an unknown baseline, one whose shape is not () or (B,), or "leave-one-out" of a single sample.
+        ValueError: an unknown baseline, one whose shape is not () or (B,), or "leave-one-out" of a single sample; data
+            that are not (B, D); neither ``rng`` nor ``z``.
     """
+    validate.rows(x, "score_function: x")
     q = model.encode(x)
     if z is None:
+        validate.generator(rng, "score_function: rng")
+        validate.count(samples, "score_function: samples")
         z = q.sample(rng, (samples,))
     log_px_z, log_qz_x = model.decode(z).log_prob(x), q.log_prob(z)
     prior = Normal(np.zeros(model.latents, model.dtype), np.zeros(model.latents, model.dtype))
@@ -131,7 +140,7 @@ def doubly_reparameterised(
     terms = model.terms(x, rng, samples, eps)
     log_w = terms.log_px_z + terms.log_pz - model.held_log_q(x, terms)
     decoder = bounds.miwae(log_w, groups)
-    in_groups = ops.reshape(log_w, (groups, samples // groups, len(x)))
+    in_groups = ops.reshape(log_w, (groups, log_w.shape[0] // groups, len(x)))
     fixed = np.asarray(in_groups)
     weights = np.exp(fixed - np.asarray(ops.log_sum_exp(fixed, axis=1))[:, None])
     return ops.mean(ops.sum(weights**2 * in_groups, axis=1), axis=0), decoder

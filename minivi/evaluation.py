@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from minivi import bounds, ops
+from minivi import bounds, ops, validate
 from minivi.distributions import LOG_2PI, Bernoulli
+from minivi.progress import bar
 from minivi.tensor import no_grad
 
 # Floats that one chunk's largest array may hold: 16 MiB in float32, which caches still help; a pass keeps a handful of
 # such arrays. Four times as much takes twice the time.
 CHUNK = 4 * 1024 * 1024
+GROUPS = 1000  # of samples, for the jackknife
 
 
 @dataclass
@@ -24,7 +26,8 @@ class Estimate:
     Attributes:
         mean: the mean over the data.
         standard_error: of that mean, from the spread over data.
-        noise: the part of the error that comes from a finite number of samples, were the data kept fixed.
+        noise: the standard deviation of ``mean`` over repeated draws of the samples, were the data kept fixed; a bias,
+            as log p-hat has, is not part of it. 0 for :func:`elbo` and :func:`bound`, which do not estimate it.
         values: of each datum, (N,).
     """
 
@@ -39,16 +42,46 @@ class Estimate:
 
 def _estimate(values, variances):
     n = len(values)
-    spread = float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    with np.errstate(invalid="ignore"):  # of values of -inf
+        spread = float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     return Estimate(float(np.mean(values)), spread, float(np.sqrt(np.sum(variances)) / n), values)
 
 
-def _check(model, x, samples):
-    if np.ndim(x) != 2 or len(x) == 0:
-        raise ValueError(f"evaluation: x has shape {np.shape(x)}; pass at least one datum, as rows (N, D)")
-    if samples < 1:
-        raise ValueError(f"evaluation: {samples} samples; at least 1 is needed")
-    return model.dtype.type
+def _check(name, x, samples, model, *methods):
+    """What the functions of a model and data have in common; a model itself refuses pixels outside [0, 1]."""
+    validate.offers(model, f"{name}: model", *methods)
+    validate.rows(x, f"{name}: x", getattr(model, "pixels", None))
+    validate.finite(x, f"{name}: x")
+    validate.count(samples, f"{name}: samples")
+
+
+def _add(top, total, log_w):
+    """A running sum of weights, as its largest log-weight (N,) and the sum relative to that, with (K, N) more added."""
+    higher = np.maximum(top, log_w.max(axis=0))
+    shift = np.where(np.isneginf(higher), 0.0, higher)  # -inf less -inf is no number
+    return higher, total * np.exp(top - shift) + np.exp(log_w - shift).sum(axis=0)
+
+
+def _log(top, mean):
+    with np.errstate(divide="ignore"):  # where all weights are 0
+        return top + np.log(mean)
+
+
+def _jackknife(groups, samples):
+    """The variance of log mean w over draws of the samples, (N,), from log sums of w over G groups of them, (G, N).
+
+    (G - 1) times the variance of log mean w without one of the groups (Efron & Stein 1981). The delta method's
+    Var w / (K mean^2), which cannot exceed 1, is too small where few weights rule.
+    """
+    count, columns = len(groups), np.arange(groups.shape[1])
+    sizes = np.bincount(np.arange(samples) % count)[:, None]
+    largest, others = groups.argmax(axis=0), groups.copy()
+    others[largest, columns] = -np.inf
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = ops.log_sum_exp(groups, axis=0)
+        rest = total + np.log1p(-np.exp(groups - total))
+        rest[largest, columns] = ops.log_sum_exp(others, axis=0)  # a difference would lose it
+        return (count - 1) * np.var(rest - np.log(samples - sizes), axis=0)
 
 
 def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 1000) -> Estimate:
@@ -64,7 +97,9 @@ def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 100
     Raises:
         ValueError: no data, or no samples.
     """
-    _check(model, x, samples)
+    _check("elbo", x, samples, model, "elbo")
+    validate.generator(rng, "elbo: rng")
+    validate.count(batch, "elbo: batch")
     with no_grad():
         parts = [np.asarray(model.elbo(x[i : i + batch], rng, samples), np.float64) for i in range(0, len(x), batch)]
     values = np.concatenate(parts)
@@ -85,38 +120,35 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
         progress: show a progress bar.
 
     Returns:
-        An :class:`Estimate`; ``noise`` is the delta-method error of log mean w.
+        An :class:`Estimate`; ``noise`` by the jackknife, over groups of samples if K > 1000. NaN of one sample, or
+        where one weight alone is not 0. With few samples the bias is larger: about half of the variance a datum, which
+        averaging over data does not reduce.
 
     Raises:
         ValueError: no data, or no samples.
     """
-    _check(model, x, samples)
+    _check("log_likelihood", x, samples, model, "log_weights", "pixels")
+    validate.generator(rng, "log_likelihood: rng")
     batch = int(min(len(x), 100))
     chunk = int(min(samples, max(1, CHUNK // (batch * model.pixels))))
     values, variances = np.empty(len(x)), np.empty(len(x))
-    starts = range(0, len(x), batch)
-    if progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, desc="log p(x)", unit="batch", leave=False)
+    starts = bar(range(0, len(x), batch), progress=progress, label="log p(x)", unit="batch", leave=False)
     for start in starts:
         data = x[start : start + batch]
-        top = np.full(len(data), -np.inf)  # running maximum, and the sums of w and w^2 relative to it
-        first, second = np.zeros(len(data)), np.zeros(len(data))
-        done = 0
+        top, total, done = np.full(len(data), -np.inf), np.zeros(len(data)), 0
+        groups = np.full((min(samples, GROUPS), len(data)), -np.inf)
         while done < samples:
             k = min(chunk, samples - done)
             with no_grad():
                 log_w = np.asarray(model.log_weights(data, rng, k), np.float64)
-            higher = np.maximum(top, log_w.max(axis=0))
-            shrink = np.exp(top - higher)
-            w = np.exp(log_w - higher)
-            first = first * shrink + w.sum(axis=0)
-            second = second * shrink**2 + (w * w).sum(axis=0)
-            top, done = higher, done + k
-        mean = first / samples
-        values[start : start + batch] = top + np.log(mean)
-        variances[start : start + batch] = np.maximum(second / samples - mean**2, 0.0) / (mean**2 * samples)
+            top, total = _add(top, total, log_w)
+            for i in range(0, k, len(groups)):
+                part = log_w[i : i + len(groups)]
+                rows = np.arange(done + i, done + i + len(part)) % len(groups)
+                groups[rows] = np.logaddexp(groups[rows], part)
+            done += k
+        values[start : start + batch] = _log(top, total / samples)
+        variances[start : start + batch] = _jackknife(groups, samples)
     return _estimate(values, variances)
 
 
@@ -135,7 +167,9 @@ def bound(model: Any, x: np.ndarray, rng: Any, samples: int, function: Callable 
     Raises:
         ValueError: no data, or no samples.
     """
-    _check(model, x, samples)
+    _check("bound", x, samples, model, "log_weights", "pixels")
+    validate.generator(rng, "bound: rng")
+    validate.function(function, "bound: function", "of log-weights (K, B), such as bounds.iwae")
     batch = int(max(1, min(100, CHUNK // (samples * model.pixels))))
     with no_grad():
         parts = [function(model.log_weights(x[i : i + batch], rng, samples)) for i in range(0, len(x), batch)]
@@ -154,6 +188,8 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     Raises:
         ValueError: they have different numbers of data.
     """
+    validate.offers(a, "difference: a", "values", "noise")
+    validate.offers(b, "difference: b", "values", "noise")
     if len(a.values) != len(b.values):
         raise ValueError(f"difference: estimates of {len(a.values)} and {len(b.values)} data; pass the same data twice")
     found = _estimate(a.values - b.values, np.zeros(1))
@@ -179,7 +215,10 @@ def active_units(
     Raises:
         ValueError: fewer than two data, or no generator where it is needed.
     """
-    _check(model, x, samples)
+    _check("active_units", x, samples, model, "encode" if level == 0 else "terms")
+    validate.number(threshold, "active_units: threshold", 0)
+    if rng is not None:
+        validate.generator(rng, "active_units: rng")
     known = level == 0 and hasattr(model.encode(x[:1]), "mu")
     if len(x) < 2 or (rng is None and not known):
         raise ValueError(
@@ -213,12 +252,19 @@ def ssim(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     Raises:
         ModuleNotFoundError: without scikit-image.
-        ValueError: different shapes.
+        ValueError: different shapes, images of another size than ``shape``, values outside [0, 1].
     """
+    validate.rows(x, "ssim: x", what="images")
+    validate.rows(y, "ssim: y", what="images")
+    validate.unit_interval(x, "ssim: x")
+    validate.unit_interval(y, "ssim: y")
+    validate.sizes(shape, "ssim: shape", 2)
+    if np.shape(x)[1] != np.prod(shape):
+        raise ValueError(f"ssim: images {np.shape(x)} are not of shape {tuple(shape)}, height times width must be D")
     try:
         from skimage.metrics import structural_similarity
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("SSIM needs scikit-image: pip install 'minivi[chapters]'") from None
+        raise ModuleNotFoundError("SSIM needs scikit-image: pip install scikit-image") from None
     if np.shape(x) != np.shape(y):
         raise ValueError(f"ssim: images {np.shape(x)} and reconstructions {np.shape(y)}; pass as many of one size")
     pairs = zip(np.asarray(x, np.float64), np.asarray(y, np.float64), strict=True)
@@ -232,12 +278,17 @@ def from_log_weights(log_w: np.ndarray) -> Estimate:
         log_w: (K, N), in nats.
 
     Returns:
-        An :class:`Estimate`; ``noise`` is the delta-method error.
+        An :class:`Estimate`; ``noise`` as of :func:`log_likelihood`.
+
+    Raises:
+        ValueError: log-weights of another shape, without samples or data, or NaN.
     """
-    top = log_w.max(axis=0)
-    w = np.exp(np.asarray(log_w, np.float64) - top)
-    mean = w.mean(axis=0)
-    return _estimate(top + np.log(mean), w.var(axis=0) / (mean**2 * len(log_w)))
+    validate.rows(log_w, "from_log_weights: log_w", what="log_w")
+    if np.shape(log_w)[1] == 0 or np.isnan(log_w).any():
+        raise ValueError(f"from_log_weights: log_w of shape {np.shape(log_w)} has no data or NaN; pass (K, N)")
+    log_w = np.asarray(log_w, np.float64)
+    top, total = _add(-np.inf, 0.0, log_w)
+    return _estimate(_log(top, total / len(log_w)), _jackknife(log_w, len(log_w)))
 
 
 def log_likelihood_by_quadrature(
@@ -262,35 +313,28 @@ def log_likelihood_by_quadrature(
     Raises:
         ValueError: no data; more than three latents; a grid that makes no sense.
     """
-    _check(model, x, 1)
+    _check("log_likelihood_by_quadrature", x, 1, model, "decode", "latents", "dtype")
     if model.latents > 3:
         raise ValueError(
             f"quadrature: a grid over {model.latents} latents is too large; use log_likelihood or mcmc.ais"
         )
-    if points < 2 or not 0 < limit < np.inf:
-        raise ValueError(f"quadrature: {points} points within +-{limit}; pass at least 2 and a positive limit")
+    validate.count(points, "quadrature: points", 2)
+    validate.number(limit, "quadrature: limit", 0, ends="(]")
     x = np.ascontiguousarray(x, model.dtype)
     axis = np.linspace(-limit, limit, points)
     edge = np.zeros(points)
     edge[[0, -1]] = np.log(0.5)
     log_weight = edge + np.log(axis[1] - axis[0]) - 0.5 * (axis**2 + LOG_2PI)
-    total = points**model.latents
+    count = points**model.latents
     chunk = int(max(1, CHUNK // (4 * max(x.shape))))
-    starts = range(0, total, chunk)
-    if progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, desc="quadrature", unit="chunk", leave=False)
-    top, sums = np.full(len(x), -np.inf), np.zeros(len(x))  # running maximum, and the sum relative to it
+    starts = bar(range(0, count, chunk), progress=progress, label="quadrature", unit="chunk", leave=False)
+    top, total = np.full(len(x), -np.inf), np.zeros(len(x))
     for start in starts:
-        index = np.unravel_index(np.arange(start, min(start + chunk, total)), (points,) * model.latents)
+        index = np.unravel_index(np.arange(start, min(start + chunk, count)), (points,) * model.latents)
         z = np.stack([axis[i] for i in index], axis=1).astype(model.dtype)
         joint = _log_px_z(model, x, z) + sum(log_weight[i] for i in index).astype(model.dtype)
-        part = np.asarray(ops.log_sum_exp(joint), np.float64)
-        higher = np.maximum(top, part)
-        sums = sums * np.exp(top - higher) + np.exp(part - higher)
-        top = higher
-    return _estimate(top + np.log(sums), np.zeros(1))
+        top, total = _add(top, total, np.asarray(ops.log_sum_exp(joint), np.float64)[None])
+    return _estimate(_log(top, total), np.zeros(1))
 
 
 def _log_px_z(model, x, z):
@@ -298,6 +342,7 @@ def _log_px_z(model, x, z):
     with no_grad():
         p = model.decode(z)
         if isinstance(p, Bernoulli):
+            validate.unit_interval(x, "quadrature: x")
             logits = np.asarray(p.logits)
             return ops.matmul(x, logits.T) + ops.bernoulli_log_prob(np.zeros_like(logits), logits)
         step = max(1, CHUNK // (4 * x.size))
@@ -334,6 +379,7 @@ class GradientMoments:
                 found here, which helps if its own mean is lost in the noise.
         """
         n, other = self.draws, noise or self
+        validate.count(other.draws, "squared_snr: draws", 4)
         freedom = (other.draws - 3) / (other.draws - 1)  # 1 / E[1 / sample variance], times the variance
         with np.errstate(divide="ignore", invalid="ignore"):
             if noise is None:
@@ -355,10 +401,10 @@ def gradient_moments(gradient: Callable[[], Sequence[np.ndarray]], draws: int) -
         draws: N, at least 2.
 
     Raises:
-        ValueError: fewer than two draws.
+        ValueError: fewer than two draws; ``gradient`` is no function.
     """
-    if draws < 2:
-        raise ValueError(f"gradient_moments: {draws} draws; a variance needs at least 2")
+    validate.function(gradient, "gradient_moments: gradient", "() -> one array for each parameter")
+    validate.count(draws, "gradient_moments: draws", 2)
     mean = squares = None
     for n in range(1, draws + 1):
         found = [np.asarray(g, np.float64) for g in gradient()]

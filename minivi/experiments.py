@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import itertools
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -33,6 +36,10 @@ BUDGETS = ("quick", "laptop", "paper")
 
 class ExperimentError(RuntimeError):
     """An experiment cannot be found or run; the message says the mend."""
+
+
+class FailedExperiments(RuntimeError):
+    """Some of a chapter's experiments failed; the message lists them."""
 
 
 # ---------------------------------------------------------------------------------------------------- experiments
@@ -85,20 +92,23 @@ class Run:
         settings: of the budget, e.g. ``run.settings.epochs``.
         budget: "quick", "laptop" or "paper".
         seed: of everything random.
-        folder: for weights and checkpoints, one for the chapter, so that experiments share trained models.
+        folder: for weights, checkpoints and cells of sweeps, one for the chapter, so that experiments share trained
+            models.
         resume: whether to go on from what is there.
         progress: whether to show progress bars.
         shared: a dict for this chapter's experiments, e.g. for models trained by an earlier one.
+        earlier: seconds, and CPU seconds, that had gone into the models before this run went on with them.
     """
 
-    def __init__(self, experiment, budget, data, seed, out, resume, progress, shared):
+    def __init__(self, experiment, budget, data, seed, out, resume, progress, shared, report=print):
         settings = dict(experiment.budgets[budget])
         if data is not None:
             settings["data"] = data
         self.settings = SimpleNamespace(**settings)
         self.experiment, self.budget, self.seed = experiment, budget, seed
         self.folder = Path(out) / experiment.chapter
-        self.resume, self.progress, self.shared = resume, progress, shared
+        self.resume, self.progress, self.shared, self.report = resume, progress, shared, report
+        self.earlier = np.zeros(2)
 
     def images(self, labels: bool = False) -> Any:
         """The data set that the settings name, in their split if it has that; read once for a chapter.
@@ -112,7 +122,7 @@ class Run:
         splits = data.describe(name)["splits"]  # of another set by --data, the first
         key = "images", name, split if split in splits else splits[0]
         if key not in self.shared:
-            self.shared[key] = data.load(*key[1:])
+            self.shared[key] = data.load(*key[1:], self.progress)
         images = self.shared[key]
         if not isinstance(images.train, np.ndarray):
             raise ExperimentError(f"{name} holds texts, not images; run with --data digits or mnist")
@@ -121,13 +131,25 @@ class Run:
         return images
 
     def fit(self, name: str, model: Any, loss: Callable, optimizer: Any, train: np.ndarray, **options: Any) -> Any:
-        """:func:`minivi.training.fit` with a checkpoint folder of this ``name``, resumed and shown as the run says."""
-        from minivi.training import fit
+        """:func:`minivi.training.fit`, resumed and shown as the run says.
 
-        folder = self.folder / name
-        return fit(
+        Its checkpoint goes into a folder of this ``name`` and of a digest of all that decides the numbers: a model of
+        another seed, budget or setting has another one, and neither is taken for the other nor removed by it.
+        """
+        from minivi.training import CHECKPOINT, fit
+
+        def folder(digest):
+            path = self.folder / f"{name}-{digest}"
+            found = [file.parent for file in self.folder.glob(f"{name}-{'?' * 12}/{CHECKPOINT}")]
+            if self.resume and found and path not in found:
+                self.report(f"{name}: no checkpoint of these settings, only of others; trained from the start")
+            return path
+
+        history = fit(
             model, loss, optimizer, train, folder=folder, resume=self.resume, progress=self.progress and name, **options
         )
+        self.earlier += history.earlier
+        return history
 
 
 EXPERIMENTS: dict[str, Experiment] = {}
@@ -172,83 +194,154 @@ def run_experiments(
 ) -> list[Result]:
     """Run one experiment, or all of a chapter; print tables, write figures and JSON into ``out``.
 
-    Raises:
-        ExperimentError: no such experiment.
-    """
-    from minivi import plots
-    from minivi.training import write_atomically
+    Results of another budget, data set or seed that are there already stay: these then get a name that says their own.
 
-    out = Path(out)
-    shared: dict[str, Any] = {}
-    results = []
-    for entry in find(key):
-        report(f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {entry.minutes[budget]:g} min)")
-        begun, cpu = time.monotonic(), sum(os.times()[:4])
-        run = Run(entry, budget, data, seed, out, resume, progress, shared)
-        result = entry.function(run)
-        seconds = time.monotonic() - begun
-        if result.rows:
-            report(table_text(result.rows))
-        report_claims(result.claims, report)
-        about = {
-            "experiment": entry.key,
-            "mirrors": entry.mirrors,
-            "budget": budget,
-            "settings": vars(run.settings),
-            "seed": seed,
-            "seconds": round(seconds, 1),
-            # Of all threads and of a sweep's processes, whatever else the machine did
-            "cpu_seconds": round(sum(os.times()[:4]) - cpu, 1),
-            **environment(),
-            "table": [vars(row) for row in result.rows],
-            "claims": [{**vars(claim), "holds": claim.ok} for claim in result.claims],
-        }
-        about = dict(**about, **result.numbers)  # unlike |, an error if numbers have one of these names
-        stem = f"{entry.chapter}_{entry.name}"
-        for name, fig in result.figures.items():
-            path = out / (f"{stem}_{name}.png" if name else f"{stem}.png")
-            plots.save(fig, path)
-            report(f"figure: {path}")
-        about = json.loads(json.dumps(about, default=_plain), parse_constant=lambda name: None)  # JSON has no NaN
-        write_atomically(out / f"{stem}.json", (json.dumps(about, indent=1) + "\n").encode())
-        report(f"numbers: {out / f'{stem}.json'} ({seconds:.0f} s)")
-        results.append(result)
+    Raises:
+        DataError: no data set ``data``.
+        ExperimentError: no such experiment, or one that would ignore ``data``.
+        FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
+        TrainingError: ``out`` cannot be written.
+    """
+    from minivi.training import prepare_folder
+
+    entries, out = list(find(key)), Path(out)
+    _accepts(entries, budget, data)
+    prepare_folder(out)
+    shared: dict[str, dict[str, Any]] = {entry.chapter: {} for entry in entries}
+    results, failures = [], []
+    for entry in entries:
+        report(
+            f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {duration(entry.minutes[budget])})"
+        )
+        run = Run(entry, budget, data, seed, out, resume, progress, shared[entry.chapter], report)
+        try:
+            results.append(_run_one(entry, run, out, report))
+        except Exception as error:
+            if len(entries) == 1:
+                raise
+            failures.append((f"{entry.key}: {type(error).__name__}: {' '.join(str(error).split())}", error))
+            report(f"FAILED {failures[-1][0]}")
+    if failures:
+        told = "; ".join(text for text, _ in failures)
+        raise FailedExperiments(f"{len(failures)} of {len(entries)} experiments failed: {told}") from failures[0][1]
     return results
 
 
-def report_claims(claims: list[Claim], report: Callable[[str], None]) -> None:
-    """Say of each claim whether it holds."""
+def _accepts(entries, budget, data):
+    """Refuse a data set that does not exist, or that not all of the experiments would use."""
+    if data is None:
+        return
+    from minivi.data import describe
+
+    describe(data)
+    deaf = [entry.key for entry in entries if "data" not in entry.budgets[budget]]
+    if deaf:
+        mend = "leave it out" if len(deaf) == len(entries) else "give it with the chapter's other experiments"
+        raise ExperimentError(f"{', '.join(deaf)} would ignore --data {data}; {mend}")
+
+
+def _run_one(entry, run, out, report):
+    """The result of an experiment, after its tables, figures and JSON are out."""
+    from minivi import plots
+    from minivi.training import write_atomically
+
+    begun = time.monotonic(), sum(os.times()[:4])  # the CPUs' of all threads and of a sweep's processes
+    result = entry.function(run)
+    now = time.monotonic(), sum(os.times()[:4])
+    seconds, cpu = np.subtract(now, begun) + run.earlier
+    if result.rows:
+        report(table_text(result.rows))
+    report_claims(result.claims, report, getattr(run.settings, "data", None))
+    about = {
+        "experiment": entry.key,
+        "mirrors": entry.mirrors,
+        "budget": run.budget,
+        "settings": vars(run.settings),
+        "seed": run.seed,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        **environment(),
+        "table": [vars(row) for row in result.rows],
+        "claims": [{**vars(claim), "holds": claim.ok} for claim in result.claims],
+    }
+    about = dict(**about, **result.numbers)  # unlike |, an error if numbers have one of these names
+    about = json.loads(json.dumps(about, default=_plain), parse_constant=lambda name: None)  # JSON has no NaN
+    stem = f"{entry.chapter}_{entry.name}"
+    if _identity(_stored(out / f"{stem}.json")) not in (None, _identity(about)):
+        stem += "".join(f"_{part}" for part in (run.budget, about["settings"].get("data"), f"seed{run.seed}") if part)
+    path = out / f"{stem}.json"
+    for name, fig in result.figures.items():
+        picture = out / (f"{stem}_{name}.png" if name else f"{stem}.png")
+        plots.save(fig, picture)
+        report(f"figure: {picture}")
+    changing = {"seconds": None, "cpu_seconds": None, "commit": None}
+    if run.resume and (_stored(path) or {}) | changing == about | changing:
+        report(f"numbers: {path}, as before")
+    else:
+        write_atomically(path, (json.dumps(about, indent=1) + "\n").encode())
+        report(f"numbers: {path} ({seconds:.0f} s)")
+    return result
+
+
+def _stored(path):
+    """What a run has left in a JSON file; None if that is missing, damaged or something else."""
+    try:
+        about = json.loads(path.read_text())
+        return about if isinstance(about, dict) and "experiment" in about else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _identity(about):
+    """What keeps results of an experiment apart."""
+    return about and (about.get("budget"), (about.get("settings") or {}).get("data"), about.get("seed"))
+
+
+def report_claims(claims: list[Claim], report: Callable[[str], None], data: str | None = None) -> None:
+    """Say of each claim whether it holds; once, of toy ``data``, that they are such."""
+    if claims and data == "digits":
+        report("claims about scikit-learn's digits of 8 x 8 pixels, a toy, not about the document's data:")
     for claim in claims:
         report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
 
 
-def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = print) -> None:
+def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = print) -> list[str]:
     """Print the tables and claims that runs have left in ``folder`` (:func:`run_experiments` with ``out=folder``).
+
+    Returns:
+        A line for each file that cannot be read.
 
     Raises:
         ExperimentError: there are none.
     """
-    found = 0
+    found, failures = 0, []
     for path in sorted(Path(folder).glob("*.json")):
-        about = json.loads(path.read_text())
-        if not isinstance(about, dict) or "experiment" not in about:
-            continue  # such as a benchmark's
-        found += 1
         try:
-            heading = (
-                f"\n{about['experiment']}: {about['mirrors']} (budget {about['budget']}, seed {about['seed']}, "
+            about = json.loads(path.read_text())
+            if not isinstance(about, dict) or "experiment" not in about:
+                continue  # such as a benchmark's
+            found += 1
+            budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
+            lines = [
+                f"\n{about['experiment']}: {about['mirrors']} (budget {budget}, seed {about['seed']}, "
                 f"commit {about['commit']}, {about['seconds']:.0f} s)"
-            )
+            ]
             rows = [Row(**_numbers_back(row)) for row in about["table"]]
-            claims = [Claim(**_numbers_back(claim)) for claim in about["claims"]]
-        except (KeyError, TypeError):
-            raise ExperimentError(f"{path} was not written by this version; run {about['experiment']} again") from None
-        report(heading)
-        if rows:
-            report(table_text(rows))
-        report_claims(claims, report)
-    if not found:
+            lines += [table_text(rows)] if rows else []
+            report_claims(
+                [Claim(**_numbers_back(claim)) for claim in about["claims"]],
+                lines.append,
+                about["settings"].get("data"),
+            )
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            failures.append(f"{path} cannot be read ({error}); remove it, and run its experiment again")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            failures.append(f"{path} was not written by this version; run {about['experiment']} again")
+        else:
+            report("\n".join(lines))
+    if not found and not failures:
         raise ExperimentError(f"no results in {folder}; minivi run EXPERIMENT --out {folder} puts some there")
+    return failures
 
 
 def _numbers_back(entry):
@@ -269,18 +362,53 @@ def table_text(rows: list[Row]) -> str:
         published = "-" if row.published is None else f"{row.published:.2f}"
         difference = "-" if row.published is None else f"{row.ours - row.published:+.2f}"
         lines.append([row.what, f"{row.ours:.2f}", published, difference, row.unit, row.note])
-    return text_table(lines, right=(1, 2, 3))
+    return text_table(lines, (1, 2, 3), terminal_width())
 
 
-def text_table(lines: list[list[str]], right: tuple[int, ...] = ()) -> str:
-    """Rows of cells as aligned text, the first row a heading."""
+def text_table(lines: list[list[str]], right: tuple[int, ...] = (), width: int | None = None) -> str:
+    """Rows of cells as aligned text, the first row a heading.
+
+    With a ``width``, cells that are too long for it go on below; where even that leaves no room for the columns, a row
+    becomes one line a cell.
+    """
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    gaps = 2 * (len(widths) - 1)
+    spare = [
+        0 if i in right else w - max([12, *(len(word) for line in lines for word in line[i].split())])
+        for i, w in enumerate(widths)
+    ]
+    while width and sum(widths) + gaps > width and max(spare) > 0:  # no word is broken
+        widest = max((i for i, s in enumerate(spare) if s > 0), key=widths.__getitem__)
+        widths[widest] -= 1
+        spare[widest] -= 1
+    if width and sum(widths) + gaps > width:
+        rows = ([f"{name}: {cell}".removeprefix(": ") for name, cell in zip(lines[0], line, strict=True) if cell]
+                for line in lines[1:])  # fmt: skip
+        return "\n\n".join(
+            "\n".join(textwrap.fill(cell, width, subsequent_indent="  ") for cell in row) for row in rows
+        )
     out = []
     for line in lines:
-        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-        out.append("  ".join(cells).rstrip())
-    out.insert(1, "  ".join("-" * w for w in widths))
+        parts = [textwrap.wrap(c, w) if len(c) > w else [c] for c, w in zip(line, widths, strict=True)]
+        for cells in itertools.zip_longest(*parts, fillvalue=""):
+            both = enumerate(zip(cells, widths, strict=True))
+            out.append("  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in both).rstrip())
+        if line is lines[0]:
+            out.append("  ".join("-" * w for w in widths))
     return "\n".join(out)
+
+
+def terminal_width() -> int | None:
+    """Columns that a table may take: those of the terminal, any number (None) in a file or pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def duration(minutes: float) -> str:
+    """A time to plan by: seconds, minutes, hours or days."""
+    for limit, unit, name in ((1, 1 / 60, "s"), (100, 1, "min"), (48 * 60, 60, "h")):
+        if minutes < limit:
+            return f"{minutes / unit:.0f} {name}"
+    return f"{minutes / 1440:.0f} days"
 
 
 def environment() -> dict[str, Any]:
@@ -297,6 +425,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu(),
         "threads": kernels.get_threads(),
         "matmul": kernels.matmul_backend(),
+        "instruction_set": kernels.instruction_set(),
     }
 
 
@@ -452,13 +581,13 @@ def load_chapters() -> None:
 
 
 def find(key: str) -> Iterator[Experiment]:
-    """The experiments of a chapter, or the one of ``chapter.name``.
+    """The experiments of a chapter (``ch02_aevb``), of several (``ch02``), or the one of ``chapter.name``.
 
     Raises:
         ExperimentError: none; names the nearest.
     """
     load_chapters()
-    found = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter)]
+    found = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter) or e.chapter.startswith(f"{key}_")]
     if not found:
         names = sorted({e.chapter for e in EXPERIMENTS.values()} | set(EXPERIMENTS))
         near = difflib.get_close_matches(key, names, 3, 0.4)

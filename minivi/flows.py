@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops
-from minivi.distributions import Normal
+from minivi.distributions import Normal, _broadcast, _check_last
 from minivi.nn import MADE, MLP, Linear, Module, normal
 from minivi.tensor import Parameter, no_grad
 
@@ -44,21 +44,25 @@ class Flow(Module):
         Raises:
             ValueError: ``z`` does not have D columns, or the context is missing or does not have H columns.
         """
-        self._check(z, context)
-        return self._forward(z, context)
+        return self._forward(self._check(z, context), context)
 
     def inverse(self, z: Any, context: Any = None) -> Any:
         """The point whose image is ``z``, (..., D); raises as :meth:`forward`."""
-        self._check(z, context)
-        return self._inverse(z, context)
+        return self._inverse(self._check(z, context), context)
 
     def _check(self, z, context):
+        """``z``, repeated along the leading axes that the context alone has."""
         name = type(self).__name__
         if self.size is not None and np.shape(z)[-1:] != (self.size,):
             raise ValueError(f"{name}: z has shape {np.shape(z)}; this flow takes (..., {self.size})")
         if self.context and (context is None or np.shape(context)[-1:] != (self.context,)):
             given = "none" if context is None else f"one of shape {np.shape(context)}"
             raise ValueError(f"{name}: needs a context of shape (..., {self.context}); got {given}")
+        rows, others = np.shape(z)[:-1], np.shape(context)[:-1]
+        if not others or rows[-len(others) :] == others:
+            return z
+        rows = _broadcast(f"{name}, leading axes of z and context", rows, others)
+        return ops.broadcast_to(z, shape=(*rows, np.shape(z)[-1]))
 
     def _forward(self, z, context):
         raise NotImplementedError
@@ -372,16 +376,14 @@ class InverseAutoregressive(Flow):
         self.network, self.form, self.gate_bias = network, form, gate_bias
 
     def _shift_and_log_scale(self, z, context):
-        """t and log sigma of z' = sigma z + t."""
+        """t and log sigma of z' = sigma z + t; in the form "whitening" of z = sigma z' + t, its inverse."""
         outputs = self.network(z, context)
         m, s = outputs if isinstance(outputs, tuple) else (outputs[..., 0], outputs[..., 1])
         if m.shape != z.shape or s.shape != z.shape:
             raise ValueError(
                 f"InverseAutoregressive: for z {z.shape} the network gives m {m.shape} and s {s.shape}; make them alike"
             )
-        if self.form == "whitening":
-            return -m * ops.exp(-s), -s
-        if self.form == "affine":
+        if self.form in ("whitening", "affine"):
             return m, s
         if self.form == "location":
             return m, np.zeros(z.shape, z.dtype)
@@ -390,6 +392,8 @@ class InverseAutoregressive(Flow):
 
     def _forward(self, z, context):
         shift, log_scale = self._shift_and_log_scale(z, context)
+        if self.form == "whitening":
+            shift, log_scale = -shift * ops.exp(-log_scale), -log_scale
         return z * ops.exp(log_scale) + shift, ops.sum(log_scale, axis=-1)
 
     def _inverse(self, z, context):
@@ -399,7 +403,10 @@ class InverseAutoregressive(Flow):
         for _ in range(np.shape(y)[-1]):
             z = ops.where(np.abs(np.asarray(z)) < _FAR, z, 0.0)
             shift, log_scale = self._shift_and_log_scale(z, context)
-            z = (y - shift) * ops.exp(-log_scale)
+            if self.form == "whitening":
+                z = y * ops.exp(log_scale) + shift
+            else:
+                z = (y - shift) * ops.exp(-log_scale)
         return z
 
 
@@ -481,8 +488,11 @@ class FlowPosterior:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one draw: (..., J)."""
-        return self.base.shape
+        """Of one draw: (..., J), with the leading axes of the base's parameters and the context, broadcast."""
+        if self.context is None:
+            return self.base.shape
+        rows = _broadcast("FlowPosterior, leading axes", self.base.shape[:-1], np.shape(self.context)[:-1])
+        return *rows, self.base.shape[-1]
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
         """Algorithm 5: z of standard normal noise ``eps``, both (..., J), and log q(z | x) in nats, (...), in one pass.
@@ -504,14 +514,19 @@ class FlowPosterior:
     def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., J), constants for differentiation."""
         with no_grad():
-            return np.asarray(self.flow.forward(self.base.sample(rng, samples), self.context)[0])
+            if self.shape == self.base.shape:
+                z = self.base.sample(rng, samples)
+            else:  # each context gets noise of its own
+                z = self.base.rsample(rng.standard_normal((*samples, *self.shape), dtype=self.base.mu.dtype))
+            return np.asarray(self.flow.forward(z, self.context)[0])
 
     def log_prob(self, z: Any) -> Any:
         """log q(z | x) of any z (..., J), in nats, (...): costs the flow's inverse, for IAF J passes a step.
 
         As for :class:`~minivi.distributions.Normal`, z is broadcast against the data: (K, 1, J) gives (K, B).
         """
-        shape = np.broadcast_shapes(np.shape(z), self.shape)
+        _check_last("log_prob", z, self.shape)
+        shape = _broadcast("log_prob", np.shape(z), self.shape)
         z = z if np.shape(z) == shape else ops.broadcast_to(z, shape=shape)
         start = self.flow.inverse(z, self.context)
         beyond = ~np.isfinite(np.asarray(start)).all(axis=-1)  # of any number: its density is 0, not NaN

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi import ops
+from minivi import ops, validate
 from minivi.tensor import Tensor, grad
 
 
@@ -65,10 +65,9 @@ def leapfrog(
     Raises:
         ValueError: a step size or number of steps out of range, shapes that do not fit.
     """
-    if not (np.ndim(step_size) == 0 and 0 < step_size < np.inf):
-        raise ValueError(f"leapfrog: step_size={step_size!r}; pass a positive number")
-    if steps < 1 or steps != int(steps):
-        raise ValueError(f"leapfrog: {steps!r} steps; pass an integer, at least 1")
+    validate.function(log_prob, "leapfrog: log_prob", "Tensor (..., J) -> Tensor (...)")
+    validate.number(step_size, "leapfrog: step_size", 0, ends="(]")
+    validate.count(steps, "leapfrog: steps")
     z, momentum = np.asarray(z), np.asarray(momentum)
     if z.ndim < 1 or momentum.shape != z.shape:
         raise ValueError(f"leapfrog: z has shape {z.shape}, momentum {momentum.shape}; both must be the same (..., J)")
@@ -107,8 +106,10 @@ def hmc(
         A :class:`Transition`.
 
     Raises:
-        ValueError: as :func:`leapfrog`; or log_prob is not finite at ``z``.
+        ValueError: as :func:`leapfrog`; log_prob is not finite at ``z``; no generator; a limit that is not positive.
     """
+    validate.generator(rng, "hmc: rng")
+    validate.number(max_energy_error, "hmc: max_energy_error", 0, ends="(]")
     z = np.asarray(z)
     momentum = rng.standard_normal(z.shape, dtype=z.dtype)
     proposal, final_momentum, start, end = leapfrog(log_prob, z, momentum, step_size, leapfrog_steps)
@@ -147,14 +148,17 @@ class DualAveraging:
         average: what it settles on, for sampling afterwards.
 
     Raises:
-        ValueError: a step size or target out of range.
+        ValueError: a step size, target or constant out of range.
     """
 
     def __init__(
         self, step_size: float, target: float = 0.9, gamma: float = 0.05, t0: float = 10.0, kappa: float = 0.75
     ):
-        if not (0 < step_size < np.inf and 0 < target < 1):
-            raise ValueError(f"DualAveraging: step_size={step_size!r}, target={target!r}; pass > 0 and within (0, 1)")
+        validate.number(step_size, "DualAveraging: step_size", 0, ends="(]")
+        validate.number(target, "DualAveraging: target", 0, 1, "()")
+        validate.number(gamma, "DualAveraging: gamma", 0, ends="(]")
+        validate.number(t0, "DualAveraging: t0", 0)
+        validate.number(kappa, "DualAveraging: kappa", 0)
         self.target, self.gamma, self.t0, self.kappa = target, gamma, t0, kappa
         self._center = np.log(10.0 * step_size)
         self.step_size = self.average = float(step_size)
@@ -166,9 +170,9 @@ class DualAveraging:
         Raises:
             ValueError: it is not in [0, 1].
         """
+        validate.count(np.size(acceptance), "DualAveraging.update: the number of chains")
+        validate.unit_interval(acceptance, "DualAveraging.update: acceptance", mend="")
         mean = float(np.mean(acceptance))
-        if not 0 <= mean <= 1:
-            raise ValueError(f"DualAveraging.update: mean acceptance {mean}; pass probabilities, Transition.acceptance")
         self._count += 1.0
         m = self._count
         self._gap += (self.target - mean - self._gap) / (m + self.t0)
@@ -185,6 +189,10 @@ class DualAveraging:
 
     @state.setter
     def state(self, state: np.ndarray) -> None:
+        if np.shape(state) != (4,) or not np.isfinite(state).all():
+            raise ValueError(
+                f"DualAveraging.state: got {validate.brief(state)}; pass another one's state, four numbers"
+            )
         self._count, self._gap, self.step_size, self.average = (float(s) for s in state)
 
 
@@ -214,12 +222,19 @@ def ais(
         the mean acceptance at each temperature above 0.
 
     Raises:
-        ValueError: temperatures that do not rise from 0 to 1; as :func:`hmc`.
+        ValueError: temperatures that do not rise from 0 to 1; another number of step sizes; as :func:`hmc`.
     """
-    t = np.asarray(temperatures, np.float64)
-    if t.ndim != 1 or len(t) < 2 or t[0] != 0 or t[-1] != 1 or (np.diff(t) <= 0).any():
+    validate.function(log_likelihood, "ais: log_likelihood", "Tensor (..., J) -> Tensor (...)")
+    validate.generator(rng, "ais: rng")
+    t = np.asarray(temperatures)
+    if t.dtype.kind not in "fiu" or t.ndim != 1 or len(t) < 2 or t[0] != 0 or t[-1] != 1 or (np.diff(t) <= 0).any():
         raise ValueError("ais: the temperatures must rise from 0 to 1, e.g. np.linspace(0, 1, 100) ** 2")
+    t = t.astype(np.float64)
+    if np.shape(step_size) not in ((), (1,), (len(t) - 1,)):
+        raise ValueError(f"ais: {np.shape(step_size)} step sizes; pass a number, or one for each of {len(t) - 1} moves")
     z = np.asarray(z)
+    if z.ndim < 1:
+        raise ValueError("ais: z is a number; pass draws (..., J), a chain for each index of the leading axes")
     step_sizes = np.broadcast_to(step_size, len(t) - 1)
     zeros = np.zeros(z.shape[-1], z.dtype)
     log_w, acceptance = np.zeros(z.shape[:-1]), np.empty(len(t) - 1)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi import kernels, ops
+from minivi import kernels, ops, validate
 from minivi.tensor import Parameter, Tensor, no_grad
 
 ACTIVATIONS = {"tanh": ops.tanh, "softplus": ops.softplus, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
@@ -45,6 +45,8 @@ class Module:
         Raises:
             ValueError: a name is missing or unknown, or a shape or dtype differs.
         """
+        if not isinstance(state, dict):
+            raise ValueError(f"load_state_dict: got {validate.brief(state)}; pass a dict of arrays, from state_dict()")
         named = dict(self.named_parameters())
         missing, unknown = named.keys() - state.keys(), state.keys() - named.keys()
         if missing or unknown:
@@ -53,10 +55,11 @@ class Module:
                 "the weights belong to another model"
             )
         for name, p in named.items():
-            if np.shape(state[name]) != p.shape or state[name].dtype != p.dtype:
+            new = np.asarray(state[name])
+            if new.shape != p.shape or new.dtype != p.dtype:
                 raise ValueError(
                     f"load_state_dict: {name} is {p.dtype} of shape {p.shape}, the weights are "
-                    f"{state[name].dtype} of shape {np.shape(state[name])}; build the model with the same sizes"
+                    f"{new.dtype} of shape {new.shape}; build the model with the same sizes"
                 )
         for name, p in named.items():
             p.assign(state[name])
@@ -111,7 +114,12 @@ def he(rng: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def normal(std: float) -> Callable:
-    """Normal of standard deviation ``std``; thesis section 2.11 uses N(0, 0.01), a variance: ``normal(0.1)``."""
+    """Normal of standard deviation ``std``; thesis section 2.11 uses N(0, 0.01), a variance: ``normal(0.1)``.
+
+    Raises:
+        ValueError: a negative ``std``.
+    """
+    validate.number(std, "normal: std", 0)
     return lambda rng, shape: rng.standard_normal(shape) * std
 
 
@@ -124,7 +132,13 @@ def logit_of_mean(x: np.ndarray, margin: float = 1e-3) -> np.ndarray:
 
     Returns:
         Shape (D,), in nats.
+
+    Raises:
+        ValueError: no data, data outside [0, 1] or NaN, a margin outside (0, 0.5).
     """
+    validate.rows(x, "logit_of_mean: x")
+    validate.unit_interval(x, "logit_of_mean: x")
+    validate.number(margin, "logit_of_mean: margin", 0, 0.5, "()")
     mean = np.clip(np.mean(x, axis=0, dtype=np.float64), margin, 1.0 - margin)
     return np.log(mean / (1.0 - mean))
 
@@ -136,7 +150,13 @@ def dropout(x: Any, rate: float, rng: Any = None) -> Any:
         x: any shape; or of ``scipy.sparse``, whose zeros stay what they are.
         rate: in [0, 1).
         rng: generator of the mask; without one, as in evaluation, ``x`` itself is returned.
+
+    Raises:
+        ValueError: a rate outside [0, 1), or ``rng`` is no generator.
     """
+    validate.number(rate, "dropout: rate", 0, 1, "[)")
+    if rng is not None:
+        validate.generator(rng, "dropout: rng")
     if rng is None or rate == 0:
         return x
     numbers = x.data if hasattr(x, "indptr") else x
@@ -155,11 +175,20 @@ class Linear(Module):
         init: ``init(rng, shape) -> array``: :func:`glorot`, :func:`he` or ``normal(std)``.
         bias: initial b, a number or shape (O,).
         dtype: "float32" or "float64"; both start from the same draws.
+
+    Raises:
+        ValueError: a size below 1, no generator, an initialiser that is no function, a bias that does not broadcast.
     """
 
     def __init__(
         self, inputs: int, outputs: int, rng: Any, *, init: Callable = glorot, bias: Any = 0.0, dtype: Any = "float32"
     ):
+        validate.count(inputs, "Linear: inputs")
+        validate.count(outputs, "Linear: outputs")
+        validate.generator(rng, "Linear: rng")
+        validate.function(init, "Linear: init", "init(rng, shape) -> array, such as minivi.nn.glorot")
+        if np.shape(bias) not in ((), (1,), (outputs,)):
+            raise ValueError(f"Linear: bias of shape {np.shape(bias)}; pass a number or shape ({outputs},)")
         self.weight = Parameter(init(rng, (inputs, outputs)), dtype=dtype)
         self.bias = Parameter(np.broadcast_to(np.asarray(bias, np.float64), (outputs,)), dtype=dtype)
 
@@ -180,7 +209,7 @@ class MLP(Module):
         out_bias: initial bias of the last layer, a number or shape (outputs,).
 
     Raises:
-        ValueError: an unknown activation, or fewer than two sizes.
+        ValueError: an unknown activation, a size below 1 or fewer than two; as :class:`Linear`.
     """
 
     def __init__(
@@ -193,10 +222,8 @@ class MLP(Module):
         out_bias: Any = 0.0,
         dtype: Any = "float32",
     ):
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"MLP: unknown activation {activation!r}; one of {', '.join(ACTIVATIONS)}")
-        if len(sizes) < 2:
-            raise ValueError(f"MLP: sizes {tuple(sizes)} need at least an input and an output size")
+        validate.one_of(activation, "MLP: activation", ACTIVATIONS)
+        validate.sizes(sizes, "MLP: sizes, at least an input and an output,", 2)
         self.activation = activation
         self.layers = [
             Linear(i, o, rng, init=init, bias=out_bias if n == len(sizes) - 2 else 0.0, dtype=dtype)
@@ -277,16 +304,14 @@ class MADE(Module):
         out_bias: Any = 0.0,
         dtype: Any = "float32",
     ):
+        for value, what in ((dims, "dims"), (outputs, "outputs"), (masks, "masks")):
+            validate.count(value, f"MADE: {what}")
+        validate.count(context, "MADE: context", 0)
+        validate.sizes(hidden, "MADE: hidden", 1)
+        validate.generator(rng, "MADE: rng")
+        validate.one_of(activation, "MADE: activation", ACTIVATIONS)
+        validate.one_of(degrees, "MADE: degrees", ("even", "cyclic", "random"))
         hidden = list(hidden)
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"MADE: unknown activation {activation!r}; one of {', '.join(ACTIVATIONS)}")
-        if degrees not in ("even", "cyclic", "random"):
-            raise ValueError(f"MADE: unknown degrees {degrees!r}; 'even', 'cyclic' or 'random'")
-        if min(dims, outputs, masks, len(hidden), *hidden) < 1 or context < 0:
-            raise ValueError(
-                f"MADE: dims {dims}, hidden {hidden}, outputs {outputs}, masks {masks} and context {context}; all must "
-                "be at least 1 with one or more hidden layers, and context at least 0"
-            )
         self.dims, self.outputs, self.context, self.activation = dims, outputs, context, activation
         shape = (dims, outputs) if outputs > 1 else (dims,)
         try:
@@ -401,6 +426,7 @@ class MADE(Module):
         x = _permute(x, self.masks[mask].order)  # the sum over dimensions does not ask for their order
         y = self._sorted(x, context, mask)
         if self.outputs == 1:
+            validate.unit_interval(x, "MADE.log_prob: x")
             return ops.bernoulli_log_prob(x, y)
         y = ops.reshape(y, (*y.shape[:-1], self.dims, 2))
         return ops.gaussian_log_prob(x, y[..., 0], y[..., 1])
@@ -413,6 +439,8 @@ class MADE(Module):
     def sample(self, count: int, rng: Any, context: Any = None, mask: int = 0) -> np.ndarray:
         """``count`` samples, (count, D), constants for differentiation; ``context`` is (C,) or (count, C)."""
         self._check_head("sample")
+        validate.count(count, "MADE.sample: count", 0)
+        validate.generator(rng, "MADE.sample: rng")
         draw = rng.random if self.outputs == 1 else rng.standard_normal
         return self.from_noise(draw((count, self.dims), dtype=self.layers[0].bias.dtype), context, mask)
 

@@ -10,6 +10,9 @@ schedule, a function of the 0-based number of the step: ``lambda step: 1e-3 * 0.
 ``weight_decay`` adds ``weight_decay * p`` to the gradient of each parameter p, before anything else is done with it.
 That is a Gaussian prior on the weights: if the loss is a mean over N data, the log-density of N(0, s^2), counted once
 for the whole data set, amounts to ``weight_decay = 1 / (N s^2)``.
+
+Optimizers that square gradients take what is beyond 2^63 (9e18) in float32, 2^511 in float64, for that much, so that
+one huge gradient makes one step of the usual size. Infinite ones and NaN show in the parameters.
 """
 
 import math
@@ -20,10 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels
+from . import kernels, validate
 from .tensor import Parameter
 
 StepSize = float | Callable[[int], float]
+# Gradients of at most so many numbers are looked at before anything is changed (2 us each), larger ones block by block
+# as they are used: to read them twice would cost 3 % of a step. A NaN that reaches a weight reaches the bias too.
+_SMALL = 16_384
 
 
 class _Tracker:
@@ -31,6 +37,10 @@ class _Tracker:
 
     def __init__(self, parameters: Iterable[Parameter], slots: tuple[str, ...], fractions: dict[str, float]):
         self._name = type(self).__name__
+        if not isinstance(parameters, Iterable) or isinstance(parameters, Parameter):
+            raise ValueError(
+                f"{self._name}: needs a list of Parameters, model.parameters(); got {validate.brief(parameters)}"
+            )
         self.parameters = list(parameters)
         if not self.parameters or not all(isinstance(p, Parameter) for p in self.parameters):
             kinds = [type(p).__name__ for p in self.parameters]
@@ -42,8 +52,7 @@ class _Tracker:
                     f"{self._name}: parameter {seen[id(p)]} ({p.name}) is listed again as {i}; list it once"
                 )
         for name, value in fractions.items():
-            if not 0 <= value < 1:
-                raise ValueError(f"{self._name}: {name} must lie in [0, 1); got {value!r}")
+            validate.number(value, f"{self._name}: {name}", 0, 1, "[)")
         self.steps = 0
         # With the index, since parts of a model may use the same names; with the name, so that a changed order shows.
         self._keys = [f"{i}.{p.name}" if p.name else str(i) for i, p in enumerate(self.parameters)]
@@ -114,12 +123,10 @@ class Optimizer(_Tracker):
         eps: float = 1.0,
     ):
         super().__init__(parameters, slots, fractions or {})
-        if not callable(step_size) and not 0 < step_size < math.inf:
-            raise ValueError(f"{self._name}: step_size must be positive; got {step_size!r}")
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"{self._name}: weight_decay must be at least 0; got {weight_decay!r}")
-        if not 0 < eps < math.inf:
-            raise ValueError(f"{self._name}: eps must be positive; got {eps!r}")
+        if not callable(step_size):
+            validate.number(step_size, f"{self._name}: step_size", 0, ends="(]")
+        validate.number(weight_decay, f"{self._name}: weight_decay", 0)
+        validate.number(eps, f"{self._name}: eps", 0, ends="(]")
         self.step_size, self.weight_decay, self.eps = step_size, weight_decay, eps
 
     def step(self, gradients: Iterable[np.ndarray]) -> None:
@@ -131,7 +138,15 @@ class Optimizer(_Tracker):
         Raises:
             ValueError: the wrong number of gradients, a wrong shape or dtype, or a schedule that gives no positive
                 step size. Nothing is changed then.
+            FloatingPointError: a gradient has a NaN or infinity. None of them reaches a parameter or the state. Nothing
+                at all is changed if a gradient of up to 16,384 numbers, such as a bias', has one; else the rest of
+                that parameter and those before it have taken the step.
         """
+        if isinstance(gradients, np.ndarray) or not isinstance(gradients, Iterable):
+            raise ValueError(
+                f"{self._name}.step: needs a list of gradients, such as grad(loss, optimizer.parameters); got "
+                f"{validate.brief(gradients)}"
+            )
         gradients = [np.asarray(g) for g in gradients]
         if len(gradients) != len(self.parameters):
             raise ValueError(f"{self._name}.step: {len(gradients)} gradients for {len(self.parameters)} parameters")
@@ -142,12 +157,30 @@ class Optimizer(_Tracker):
                     f"shape {g.shape}; gradients go in the order of `parameters`"
                 )
         step_size = self.step_size(self.steps) if callable(self.step_size) else self.step_size
-        if not 0 < step_size < math.inf:
-            raise ValueError(f"{self._name}.step: step size {step_size!r} at step {self.steps} is not positive")
+        if callable(self.step_size):
+            validate.number(step_size, f"{self._name}.step: the step size at step {self.steps}", 0, ends="(]")
+        for g in gradients:
+            if g.size <= _SMALL and not kernels.all_finite(g):
+                raise FloatingPointError(self._not_finite(gradients, "nothing is changed"))
         self.steps += 1
         for p, g, arrays in zip(self.parameters, gradients, self._arrays, strict=True):
-            self._update(p._data, np.asarray(g, order="C"), step_size, **arrays)
-            p._touch()
+            try:
+                self._update(p._data, np.asarray(g, order="C"), step_size, **arrays)
+            except FloatingPointError:
+                message = self._not_finite(gradients, "what is finite up to there has taken the step")
+                raise FloatingPointError(message) from None
+            finally:
+                p._touch()
+
+    def _not_finite(self, gradients, state):
+        """What to say of the first gradient that is not finite."""
+        key, g = next((key, g) for key, g in zip(self._keys, gradients, strict=True) if not np.isfinite(g).all())
+        bad = ~np.isfinite(g)
+        place = tuple(map(int, np.argwhere(bad)[0]))
+        return (
+            f"{self._name}.step: the gradient of parameter {key} is {g[place]} at {place} of shape {g.shape} "
+            f"({bad.sum()} of {g.size} not finite); {state}; detect_nonfinite() names the cause"
+        )
 
     def _update(self, p, g, step_size, **arrays):
         raise NotImplementedError(f"{self._name} defines no _update")
@@ -178,7 +211,7 @@ class SGD(Optimizer):
     ):
         slots = ("velocity",) if momentum else ()
         super().__init__(parameters, step_size, weight_decay, slots=slots, fractions={"momentum": momentum})
-        if nesterov and not momentum:
+        if nesterov and momentum == 0:
             raise ValueError("SGD: nesterov=True needs a momentum above 0, for instance 0.9")
         self.momentum, self.nesterov = momentum, nesterov
 
@@ -314,8 +347,8 @@ class Adam(Optimizer):
 class AdaMax(Optimizer):
     """AdaMax (thesis, algorithm 7): p -= step_size / (1 - beta1^t) * m / u.
 
-    m is the running average of d and u = max(beta2 * u, |d|) (eq. 7.11). Where u = 0, no gradient has come yet and
-    p stays.
+    m is the running average of d and u = max(beta2 * u, |d|) (eq. 7.11). Where u = 0, p stays: no gradient has come
+    yet, or none is remembered (beta2 = 0).
 
     Args:
         parameters, step_size, weight_decay: see :class:`Optimizer`.
@@ -404,12 +437,18 @@ class Average(_Tracker):
 
 
 def constant(step_size: float) -> Callable[[int], float]:
-    """The schedule that always gives ``step_size``."""
+    """The schedule that always gives ``step_size``; ValueError unless it is positive."""
+    validate.number(step_size, "constant: step_size", 0, ends="(]")
     return lambda step: step_size
 
 
 def inverse_sqrt(step_size: float) -> Callable[[int], float]:
-    """step_size / sqrt(t) at step t = 1, 2, ...: the annealing of section 7.4.2 (``step`` = t - 1)."""
+    """step_size / sqrt(t) at step t = 1, 2, ...: the annealing of section 7.4.2 (``step`` = t - 1).
+
+    Raises:
+        ValueError: ``step_size`` is not positive.
+    """
+    validate.number(step_size, "inverse_sqrt: step_size", 0, ends="(]")
     return lambda step: step_size / math.sqrt(step + 1)
 
 
@@ -417,10 +456,11 @@ def linear(start: float, end: float, steps: int) -> Callable[[int], float]:
     """From ``start`` at step 0 in equal parts to ``end`` at step ``steps``, and on at ``end``.
 
     Raises:
-        ValueError: ``steps`` is less than 1.
+        ValueError: ``steps`` is less than 1, or a step size not positive.
     """
-    if not steps >= 1:
-        raise ValueError(f"linear: steps must be at least 1; got {steps!r}")
+    validate.number(start, "linear: start", 0, ends="(]")
+    validate.number(end, "linear: end", 0, ends="(]")
+    validate.number(steps, "linear: steps", 1)
     return lambda step: start + (end - start) * min(step / steps, 1.0)
 
 
@@ -431,9 +471,9 @@ def burda(steps_per_epoch: int, step_size: float = 1e-3) -> Callable[[int], floa
     on at step_size / 10.
 
     Raises:
-        ValueError: ``steps_per_epoch`` is less than 1.
+        ValueError: ``steps_per_epoch`` is no integer of at least 1, or ``step_size`` not positive.
     """
-    if not steps_per_epoch >= 1:
-        raise ValueError(f"burda: steps_per_epoch must be at least 1; got {steps_per_epoch!r}")
+    validate.count(steps_per_epoch, "burda: steps_per_epoch")
+    validate.number(step_size, "burda: step_size", 0, ends="(]")
     ends = [(3**i - 1) // 2 for i in range(1, 8)]
     return lambda step: step_size * 10 ** (-bisect_right(ends, step // steps_per_epoch) / 7)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels
+from . import kernels, validate
 
 __all__ = ["Generator", "default_rng"]
 
@@ -51,6 +51,22 @@ def _pool(method, a):
     if a.ndim == 0:
         raise TypeError(f"{method}: needs an array or an integer; got {a}")
     return a
+
+
+def _numbers(method, value):
+    """Parameters of a distribution as an array."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{method}: parameters must be numbers or arrays of them; got {validate.brief(value)}")
+    return array
+
+
+def _dtype(method, dtype):
+    """NumPy's own object for a dtype."""
+    try:
+        return np.dtype(dtype)
+    except (TypeError, DeprecationWarning):
+        raise TypeError(f"{method}: {validate.brief(dtype)} is no dtype; pass one such as 'float32'") from None
 
 
 def _exponential(u):
@@ -115,7 +131,7 @@ class Generator:
         A child's key is the next block of this stream, which moves on by ``n`` blocks. So the children of one parent
         always differ, and two streams of any origin are the same one with probability 2^-128.
         """
-        (n,) = _shape("spawn", n)
+        validate.count(n, "spawn: n", 0)
         children = [Generator(0) for _ in range(n)]
         for child, key in zip(children, self._draw(kernels.philox_words, 4 * n, 4 * n).reshape(n, 4), strict=True):
             child._key = tuple(key.tolist())
@@ -131,7 +147,7 @@ class Generator:
 
     def _standard(self, method, size, dtype, kernel, law=None):
         """Draws of ``kernel``; or, if there is a ``law``, what it makes of uniform numbers between 0 and 1."""
-        dtype = np.dtype(dtype)
+        dtype = _dtype(method, dtype)
         if dtype not in (np.float32, np.float64):
             raise TypeError(f"{method}: dtype must be float64 or float32, not {dtype}")
         shape = () if size is None else _shape(method, size)
@@ -143,7 +159,10 @@ class Generator:
 
     def _scaled(self, method, loc, scale, size, dtype, kernel, law=None):
         """loc + scale * standard."""
-        loc, scale = np.asarray(loc, dtype), np.asarray(scale, dtype)
+        dtype = _dtype(method, dtype)
+        loc, scale = (np.asarray(_numbers(method, value), dtype) for value in (loc, scale))
+        if not np.isfinite(loc).all():
+            raise ValueError(f"{method}: the location must be finite (uniform: low)")
         if not np.all((scale >= 0) & (scale < np.inf)):
             raise ValueError(f"{method}: the scale must be finite and at least 0 (uniform: high at least low)")
         shape = _broadcast(method, np.broadcast_shapes(loc.shape, scale.shape), size)
@@ -158,6 +177,7 @@ class Generator:
 
     def uniform(self, low=0.0, high=1.0, size: Size = None, dtype=np.float64):
         """Uniform on [low, high); rounding can give ``high`` itself."""
+        low, high = _numbers("uniform", low), _numbers("uniform", high)
         return self._scaled("uniform", low, np.subtract(high, low), size, dtype, kernels.uniform)
 
     def standard_normal(self, size: Size = None, dtype=np.float64):
@@ -195,7 +215,7 @@ class Generator:
         Raises:
             ValueError: a probability outside [0, 1] or NaN.
         """
-        x = np.asarray(p)
+        x = _numbers("bernoulli", p)
         x = x if x.dtype == np.float32 else x.astype(np.float64, copy=False)
         if x.size and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(f"bernoulli: probabilities must lie in [0, 1]; got {x.min()} to {x.max()}")
@@ -220,7 +240,9 @@ class Generator:
             ValueError: an empty range, or one that ``dtype`` cannot hold.
             TypeError: bounds that are not integers.
         """
-        dtype = np.dtype(dtype)
+        dtype = _dtype("integers", dtype)
+        if dtype.kind not in "iub":
+            raise TypeError(f"integers: dtype must be an integer one or bool, not {dtype}")
         low, high = (0, low) if high is None else (low, high)
         first, last = np.asarray(low, object), np.asarray(high, object)
         if not all(isinstance(bound, Integral) for bound in (*first.flat, *last.flat)):
@@ -253,6 +275,8 @@ class Generator:
 
     def shuffle(self, x) -> None:
         """Permute the array or list ``x`` in place, along its first axis."""
+        if not isinstance(x, list | np.ndarray) or np.ndim(x) == 0:
+            raise TypeError(f"shuffle: needs an array or a list, to change it in place; got {validate.brief(x)}")
         order = self.permutation(len(x))
         x[:] = x[order] if isinstance(x, np.ndarray) else [x[i] for i in order]
 
@@ -274,7 +298,7 @@ class Generator:
         shape = () if size is None else _shape("choice", size)
         k, possible = math.prod(shape), np.arange(len(pool))
         if p is not None:
-            p = np.asarray(p, np.float64)
+            p = _numbers("choice", p).astype(np.float64, copy=False)
             if p.shape != possible.shape or not (np.all(p >= 0) and abs(p.sum() - 1) < 1e-6):
                 raise ValueError(
                     f"choice: p must be {len(pool)} probabilities, at least 0 and of sum 1; got shape {p.shape}"

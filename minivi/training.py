@@ -1,16 +1,20 @@
 """The training loop: minibatches, progress bar, metrics as JSON lines, early stopping, checkpoints that survive a kill.
 
-A checkpoint is one safetensors file, written whole or not at all (temporary file, fsync, rename). It holds the
-parameters, the optimizer's arrays, and as JSON the position in the run and the generator's state, both now and at the
-start of the epoch: the epoch's shuffling is drawn again from the latter. So a run killed at any instant and resumed
-goes through the same numbers as one never killed.
+A checkpoint is one safetensors file, written whole or not at all (temporary file, fsync, rename), with a checksum of
+all its bytes. It holds the parameters, the optimizer's arrays, and as JSON the position in the run and the generator's
+state, both now and at the start of the epoch: the epoch's shuffling is drawn again from the latter. So a run killed at
+any instant and resumed goes through the same numbers as one never killed. It also holds what decides those numbers
+(:mod:`minivi.identity`): no other run goes on from it, or takes its place.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +23,18 @@ from typing import Any
 
 import numpy as np
 
-from minivi import kernels
+from minivi import validate
 from minivi.data import batches
+from minivi.identity import digest, facts, rounding
+from minivi.progress import Compiling
+from minivi.progress import bar as progress_bar
 from minivi.tensor import Tensor, detect_nonfinite, grad
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
-FORMAT = 2
+FORMAT = 3
+FIELDS = set("format identity rounding optimizers position seconds spent rng epoch_rng records".split())
+_NO_DIGEST = b'"digest":"' + 32 * b"0"  # as safetensors writes it; no quote in a JSON string is without a backslash
 
 
 class TrainingError(RuntimeError):
@@ -40,10 +49,14 @@ class History:
         records: one dict for each epoch: "epoch", "examples", "loss" (mean over the epoch, nats), "seconds", and what
             ``evaluate`` returned.
         stopped_early: whether ``patience`` ran out.
+        folder: where its checkpoint is, or None.
+        earlier: seconds, and CPU seconds, that had gone into it before it was resumed.
     """
 
-    records: list[dict[str, float]] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
     stopped_early: bool = False
+    folder: Path | None = None
+    earlier: tuple[float, float] = (0.0, 0.0)
 
     def column(self, name: str) -> np.ndarray:
         """One metric over the epochs that have it."""
@@ -73,38 +86,104 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
             finally:
                 os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         reason = error.strerror or error
         raise TrainingError(f"cannot write {path}: {reason}; the file there, if any, is unchanged") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def prepare_folder(folder: str | os.PathLike) -> None:
+    """Create a folder, prove that it can be written, and remove what killed processes left half-written in it.
+
+    Raises:
+        TrainingError: it cannot be written: known before the work, not after it.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise TrainingError(f"cannot write into {folder}: {reason}; make room, or choose another folder") from None
+    for path in Path(folder).glob(".*.tmp"):
+        writer = path.name.split(".")[-2]
+        if writer.isdigit() and not _at_work(int(writer), path):
+            path.unlink(missing_ok=True)
+
+
+def _at_work(process, path):
+    """Whether another process may still be writing its temporary file."""
+    if os.name != "posix":  # where signal 0 is no question
+        return time.time() - path.stat().st_mtime < 3600
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return process != os.getpid()  # of an earlier one with our number, since we are not writing
+
+
+def to_json(value: Any) -> str:
+    """JSON, in which numbers and arrays of NumPy's are plain numbers and lists.
+
+    Raises:
+        TypeError, ValueError: it holds something that JSON cannot.
+    """
+
+    def plain(item):
+        if isinstance(item, (np.generic, np.ndarray)):
+            return item.tolist()
+        raise TypeError(f"a {type(item).__name__} cannot be stored as JSON; return numbers, strings and lists of them")
+
+    return json.dumps(value, default=plain)
 
 
 def save_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-    """Write arrays and a JSON-able ``about`` into one safetensors file, atomically."""
+    """Write arrays and a JSON-able ``about`` into one safetensors file with a checksum of all of it, atomically."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    write_atomically(path, save(arrays, {"minivi": json.dumps(about)}))
+    content = save(arrays, {"minivi": to_json(about), "digest": 32 * "0"})
+    write_atomically(path, content.replace(_NO_DIGEST, b'"digest":"' + _checksum(content), 1))
 
 
 def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what :func:`save_arrays` wrote.
 
     Raises:
-        TrainingError: the file is missing, truncated, corrupt or not minivi's.
+        TrainingError: the file is missing, changed in any bit, not minivi's or of another version.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
-        with safe_open(os.fspath(path), "numpy") as file:
-            about = (file.metadata() or {}).get("minivi")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-        return arrays, json.loads(about)
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError("it is no file")
+        content = Path(path).read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        about = json.loads(metadata["minivi"])
+        if "digest" not in metadata and about.get("format", 1) != FORMAT:
+            raise TrainingError(f"{path} has format {about.get('format', 1)}, this version reads {FORMAT}; start anew")
+        blank = content.replace(b'"digest":"' + metadata["digest"].encode(), _NO_DIGEST, 1)
+        if _checksum(blank).decode() != metadata["digest"]:
+            raise ValueError("its checksum differs")
+        return load(content), about
     except FileNotFoundError:
         raise TrainingError(f"no file {path}; train first, or give the right folder") from None
-    except (SafetensorError, ValueError, TypeError, OSError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
         raise TrainingError(
-            f"{path} is not a whole minivi checkpoint ({str(error).splitlines()[0]}); remove it, run without --resume"
+            f"{path} is not a whole minivi checkpoint ({_first_line(error)}); remove it, run without --resume"
         ) from None
+
+
+def _checksum(content):
+    return hashlib.blake2b(content, digest_size=16).hexdigest().encode()
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 # ---------------------------------------------------------------------------------------------------- the loop
@@ -121,7 +200,7 @@ def fit(
     evaluate: Callable[[int], dict[str, float]] | None = None,
     monitor: str | None = None,
     patience: int | None = None,
-    folder: str | os.PathLike | None = None,
+    folder: str | os.PathLike | Callable[[str], str | os.PathLike] | None = None,
     resume: bool = False,
     checkpoint_seconds: float = 10.0,
     progress: bool | str = True,
@@ -139,49 +218,74 @@ def fit(
         batch_size: the last minibatch of an epoch may be smaller.
         rng: generator of shuffling and noise, with a ``state`` (:class:`minivi.random.Generator`).
         prepare: applied to each minibatch with ``rng``, e.g. to binarize it afresh.
-        evaluate: ``evaluate(epoch)`` returns metrics after each epoch; it must bring its own generator.
-        monitor: the metric to make large; the weights of its best epoch are kept, and restored at the end.
+        evaluate: ``evaluate(epoch)`` returns metrics after each epoch, a dict of what JSON can hold; it must bring its
+            own generator.
+        monitor: the metric to make large; the weights of its best epoch, the first of equals, are kept, and restored
+            at the end.
         patience: stop after so many epochs without a new best; needs ``monitor``.
-        folder: where checkpoints and metrics go; None keeps nothing.
-        resume: go on from the checkpoint in ``folder``, if there is one.
+        folder: where checkpoints and metrics go; None keeps nothing. Or a function that names it from a digest of all
+            that decides the run's numbers, ``epochs`` included.
+        resume: go on from the checkpoint in ``folder``, if there is one. It must be of the same run: all arguments,
+            initial weights and data but for ``epochs``, which may grow; functions count with what they capture.
         checkpoint_seconds: how much work a kill may cost: checkpoints come that often, and at the end.
-        progress: a progress bar, with this label if it is a string.
+        progress: a progress bar where somebody can see it, with this label if it is a string.
 
     Returns:
         The :class:`History`, from the first epoch on, also when resumed.
 
     Raises:
-        TrainingError: the loss became NaN or infinite (the first primitive that made it is named, the last checkpoint
-            stays); a checkpoint cannot be read, written, or belongs to another run.
-        ValueError: settings that make no sense.
+        TrainingError: the loss, a gradient or a weight became NaN or infinite (the first primitive that made it is
+            named, the last checkpoint stays); a checkpoint cannot be read, written, or belongs to another run, also
+            where ``resume`` is off: nothing of another run is removed.
+        ValueError: settings that make no sense, or ``evaluate`` returned what cannot be stored.
     """
     parts = train if isinstance(train, tuple) else (train,)
+    for part in parts:
+        validate.offers(part, "fit: train, an array or a tuple of such,", "shape", "dtype")
     count = parts[0].shape[0] if parts else 0
-    if epochs < 0 or batch_size < 1 or count == 0:
-        raise ValueError(f"fit: epochs={epochs}, batch_size={batch_size}, {count} data: nothing to train on")
+    validate.offers(model, "fit: model", "named_parameters", "state_dict", "load_state_dict")
+    validate.function(loss, "fit: loss", "loss(x, rng) -> mean loss of a minibatch, a scalar Tensor")
+    validate.count(epochs, "fit: epochs", 0)
+    validate.count(batch_size, "fit: batch_size")
+    validate.offers(rng, "fit: rng, a minivi.Generator,", "state", "permutation")
+    validate.number(checkpoint_seconds, "fit: checkpoint_seconds", 0)
+    if patience is not None:
+        validate.count(patience, "fit: patience")
+    if prepare is not None:
+        validate.function(prepare, "fit: prepare", "prepare(x, rng) -> minibatch")
+    if evaluate is not None:
+        validate.function(evaluate, "fit: evaluate", "evaluate(epoch) -> {metric: number}")
+    if len({part.shape[0] for part in parts}) != 1 or count == 0:
+        raise ValueError(f"fit: {[part.shape[0] for part in parts]} data; pass one or more, as many in each array")
+    for part in parts:
+        validate.finite(getattr(part, "data", part) if hasattr(part, "indptr") else part, "fit: train")
     if patience is not None and monitor is None:
         raise ValueError("fit: patience needs monitor=, the name of the metric to watch")
     optimizers = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
-    run = _Run(model, optimizers, rng, parts, batch_size, monitor, folder)
-    if resume:
-        run.load()
-    elif folder is not None:
-        for name in (CHECKPOINT, METRICS):
-            Path(folder, name).unlink(missing_ok=True)
-    from tqdm import tqdm
-
-    steps = math.ceil(count / batch_size)
-    bar = tqdm(
-        total=steps * epochs,
-        initial=steps * run.epoch + run.step,
-        desc=progress if isinstance(progress, str) else "training",
+    for o in optimizers:
+        validate.offers(o, "fit: optimizer", "step", "parameters", "state_dict")
+    held = {id(p) for o in optimizers for p in o.parameters}
+    if held.isdisjoint(id(p) for _, p in model.named_parameters()):
+        raise ValueError(
+            "fit: the optimizer has none of the model's parameters, so the model would not change; make it of "
+            "model.parameters(), after any astype or copy of the model"
+        )
+    run = _Run(model, optimizers, rng, count, math.ceil(count / batch_size), monitor, patience)
+    if folder is not None:
+        settings = {"batch_size": batch_size, "monitor": monitor, "patience": patience, "loss": loss}
+        settings |= {"prepare": prepare, "evaluate": evaluate}
+        run.identity = _identity(model, rng, {"optimizer": optimizers, "data": parts}, settings)
+        run.open(Path(folder(digest([run.identity, epochs])) if callable(folder) else folder), resume, epochs)
+    bar = progress_bar(
+        progress=progress,
+        label="training",
         unit="step",
+        total=run.steps * epochs,
+        initial=run.steps * run.epoch + run.step,
         mininterval=0.2,
-        dynamic_ncols=True,
-        disable=not progress,
     )
     last_save = time.monotonic()
-    with bar:
+    with bar, Compiling(bar) as compiling:
         while run.epoch < epochs and not run.stopped:
             begun = time.monotonic()
             here, done = rng.state, run.step
@@ -194,15 +298,16 @@ def fit(
                 value = _step(loss, prepare, optimizers, x, rng)
                 run.total += value * min(batch_size, count - step * batch_size)
                 run.step += 1
+                compiling.step_done()
                 if step % 20 == 0:
                     bar.set_postfix_str(f"epoch {run.epoch + 1}, loss {value:.1f}", refresh=False)
                 bar.update(1)
-                if run.step < steps and time.monotonic() - last_save >= checkpoint_seconds:
+                if run.step < run.steps and time.monotonic() - last_save >= checkpoint_seconds:
                     run.seconds += time.monotonic() - begun
                     run.save()
                     begun = last_save = time.monotonic()
             run.seconds += time.monotonic() - begun
-            run.finish_epoch(evaluate, patience)
+            run.finish_epoch(evaluate)
             if run.epoch == epochs or run.stopped or time.monotonic() - last_save >= checkpoint_seconds:
                 run.save()
                 last_save = time.monotonic()
@@ -220,19 +325,24 @@ def _step(loss, prepare, optimizers, x, rng):
         losses = losses if isinstance(losses, (list, tuple)) else [losses]
         if len(losses) != len(optimizers):
             raise ValueError(f"fit: {len(losses)} losses for {len(optimizers)} optimizers; give one for each")
+        for value in losses:
+            if not isinstance(value, Tensor) or value.size != 1:
+                got = f"of shape {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise ValueError(f"fit: the loss is {got}; return a scalar Tensor, such as (...).mean()")
         return losses
 
-    losses = objective()
-    for value in losses:
-        if not math.isfinite(value.item()):
-            rng.state = before
-            cause = _cause(objective, optimizers)
-            raise TrainingError(
-                f"the loss became {value.item()}: {cause}; the last checkpoint is kept: try a smaller step size"
-            )
-    gradients = [grad(value, o.parameters) for value, o in zip(losses, optimizers, strict=True)]
-    for o, g in zip(optimizers, gradients, strict=True):
-        o.step(g)
+    try:
+        losses = objective()
+        for value in losses:
+            if not math.isfinite(value.item()):
+                raise FloatingPointError(f"the loss became {value.item()}")
+        gradients = [grad(value, o.parameters) for value, o in zip(losses, optimizers, strict=True)]
+        for o, g in zip(optimizers, gradients, strict=True):
+            o.step(g)
+    except FloatingPointError as error:
+        rng.state = before
+        cause = _cause(objective, optimizers)
+        raise TrainingError(f"{error}: {cause}; the last checkpoint is kept") from None
     return losses[-1].item()
 
 
@@ -242,113 +352,235 @@ def _cause(objective, optimizers):
         with detect_nonfinite():
             for value, o in zip(objective(), optimizers, strict=True):
                 grad(value, o.parameters)
-        return "it did not happen again when the step was repeated"
+        return "it did not happen again when the step was repeated: is the loss random, or changed by its own calls?"
     except FloatingPointError as error:
         return str(error)
     except Exception as error:
         return f"repeating the step failed: {error}"
 
 
-class _Run:
-    """The position in a run, and its files."""
+def _identity(model, rng, several, settings):
+    """All that decides a run's numbers by name, in the order in which a difference is told; see minivi/identity.py."""
+    known = {id(rng): (rng, "rng")}
+    # The model first: a loss that captures it is the same loss, whatever the model.
+    found = facts("model", model, known)
+    named = {f"{name} {i}" if i else name: x for name, xs in several.items() for i, x in enumerate(xs)}
+    for name, value in (named | settings).items():
+        found |= facts(name, value, known)
+    return found | {"rng, the seed,": digest(rng.state), "weights": digest(model.state_dict())}
 
-    def __init__(self, model, optimizers, rng, parts, batch_size, monitor, folder):
-        self.model, self.optimizers, self.rng, self.monitor = model, optimizers, rng, monitor
-        self.folder = None if folder is None else Path(folder)
-        shapes = [list(part.shape) for part in parts]
-        self.count = shapes[0][0]
-        kinds = [type(o).__name__ for o in optimizers]
-        self.identity = {
-            "data": shapes[0] if len(shapes) == 1 else shapes,
-            "batch_size": batch_size,
-            "optimizers": kinds,
-        }
+
+def _difference(theirs, ours):
+    """What differs between two dicts, and how."""
+    names = [name for name in ours | theirs if theirs.get(name) != ours.get(name)]
+    told = [f"{name} was {theirs.get(name, 'absent')}, is now {ours.get(name, 'absent')}" for name in names[:3]]
+    return "; ".join(told) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _clock():
+    """Seconds, and those that all threads' CPUs spent."""
+    return time.monotonic(), sum(os.times()[:4])
+
+
+def _demand(holds, what):
+    if not holds:
+        raise ValueError(f"its {what} cannot be")
+
+
+def _real(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _number(value):
+    return _real(value) and math.isfinite(value)
+
+
+class _Run:
+    """The position in a run, and its files.
+
+    Attributes:
+        epoch, step: finished epochs, and steps of the one begun.
+        total: sum of the begun epoch's losses over its data; ``seconds``: its training time so far.
+        best, best_epoch, best_weights: of the monitored metric.
+        stopped: whether patience ran out.
+    """
+
+    def __init__(self, model, optimizers, rng, count, steps, monitor, patience):
+        self.model, self.optimizers, self.rng, self.monitor, self.patience = model, optimizers, rng, monitor, patience
+        self.count, self.steps = count, steps
+        self.folder, self.identity = None, {}
         self.epoch = self.step = 0
         self.total = self.seconds = 0.0
         self.epoch_state = rng.state
-        self.best, self.best_epoch, self.best_weights = -math.inf, 0, None
+        self.best, self.best_epoch, self.best_weights = -math.inf, 0, {}
         self.stopped = False
         self.history = History()
+        self.begun = _clock()
 
-    def finish_epoch(self, evaluate, patience):
-        self.epoch += 1
-        n = self.count
-        record = {"epoch": self.epoch, "examples": self.epoch * n, "loss": self.total / n, "seconds": self.seconds}
+    def open(self, folder, resume, epochs):
+        """Take the folder: go on from its checkpoint, or remove one of the same run; refuse those of others."""
+        self.folder = self.history.folder = folder
+        prepare_folder(folder)
+        path, stored = folder / CHECKPOINT, None
+        if path.exists():
+            try:
+                stored = _stored(path)
+            except TrainingError:  # nobody can go on from it
+                if resume:
+                    raise
+        if stored:
+            then, now, theirs = stored[1]["rounding"], rounding(), stored[1]["identity"]
+            if resume and then != now:
+                only_matmul = then == now | {"matmul": then.get("matmul")}
+                mend = (
+                    f"set MINIVI_MATMUL={then.get('matmul')} to go on" if only_matmul else "go on there, or start anew"
+                )
+                raise TrainingError(f"{path} was computed with other rounding: {_difference(then, now)}; {mend}")
+            if theirs != self.identity:
+                difference = _difference(then | theirs, now | self.identity)
+                raise TrainingError(
+                    f"{path} is of another run: {difference}; use another folder, or the same settings with model, "
+                    "optimizer and generator made anew"
+                )
+        if not resume:
+            for name in (CHECKPOINT, METRICS):
+                (folder / name).unlink(missing_ok=True)
+        elif stored:
+            self.load(path, *stored, epochs)
+
+    def finish_epoch(self, evaluate):
+        n, epoch = self.count, self.epoch + 1
+        record = {"epoch": epoch, "examples": epoch * n, "loss": self.total / n, "seconds": self.seconds}
         if evaluate:
-            record |= evaluate(self.epoch)
-        self.history.records.append(record)
-        if self.monitor:
-            if self.monitor not in record:
-                raise ValueError(f"fit: evaluate returned {sorted(record)}, not the monitored {self.monitor!r}")
-            if record[self.monitor] > self.best:
-                self.best, self.best_epoch = record[self.monitor], self.epoch
-                self.best_weights = self.model.state_dict()
-            self.stopped = patience is not None and self.epoch - self.best_epoch >= patience
+            found = evaluate(epoch)
+            if not isinstance(found, dict) or found.keys() & record.keys():
+                raise ValueError(
+                    f"fit: evaluate returned {found!r:.200}; give a dict of names other than {list(record)}"
+                )
+            try:
+                record |= json.loads(to_json(found))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"fit: evaluate returned {found!r:.200}: {error}") from None
+        if self.monitor and not _real(record.get(self.monitor)):
+            raise ValueError(f"fit: evaluate returned {sorted(record)}, not the monitored {self.monitor!r} as a number")
+        if self.count_epoch(record):
+            self.best_weights = self.model.state_dict()
         self.step, self.total, self.seconds = 0, 0.0, 0.0
         self.epoch_state = self.rng.state
 
-    def save(self):
-        if self.folder is None:
-            return
+    def count_epoch(self, record):
+        """Take up the record of the next epoch; whether it is the best so far."""
+        self.history.records.append(record)
+        self.epoch += 1
+        better = self.monitor is not None and record[self.monitor] > self.best
+        if better:
+            self.best, self.best_epoch = record[self.monitor], self.epoch
+        self.stopped = self.patience is not None and self.epoch - self.best_epoch >= self.patience
+        return better
+
+    def _state(self):
+        """What a checkpoint holds: arrays by name, and the optimizers' numbers of steps."""
         arrays = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        arrays |= {f"best.{k}": v for k, v in self.best_weights.items()}
         states = {f"{i}.{k}": v for i, o in enumerate(self.optimizers) for k, v in o.state_dict().items()}
         arrays |= {f"optimizers.{k}": v for k, v in states.items() if isinstance(v, np.ndarray)}
-        if self.best_weights:
-            arrays |= {f"best.{k}": v for k, v in self.best_weights.items()}
+        return arrays, {k: v for k, v in states.items() if not isinstance(v, np.ndarray)}
+
+    def save(self):
+        """Write the checkpoint, if there is a folder.
+
+        Raises:
+            TrainingError: a weight is not finite; nothing is written then.
+        """
+        for name, p in self.model.named_parameters():
+            if not np.isfinite(p.data).all():
+                raise TrainingError(
+                    f"{name} is no longer finite after epoch {self.epoch}, step {self.step}, from finite gradients; "
+                    "the last checkpoint is kept: try a smaller step size"
+                )
+        if self.folder is None:
+            return
+        arrays, steps = self._state()
         about = {
             "format": FORMAT,
             "identity": self.identity,
-            "optimizers": {k: v for k, v in states.items() if not isinstance(v, np.ndarray)},
+            "rounding": rounding(),
+            "optimizers": steps,
             "position": [self.epoch, self.step, self.total],
             "seconds": self.seconds,
+            "spent": [e + now - b for e, now, b in zip(self.history.earlier, _clock(), self.begun, strict=True)],
             "rng": self.rng.state,
             "epoch_rng": self.epoch_state,
-            "best": [None if self.best == -math.inf else self.best, self.best_epoch],
-            "stopped": self.stopped,
             "records": self.history.records,
-            "matmul": kernels.matmul_backend(),
         }
         # Metrics first: if the kill comes between, the resumed run writes them again.
         lines = "".join(json.dumps(record) + "\n" for record in self.history.records)
         write_atomically(self.folder / METRICS, lines.encode())
         save_arrays(self.folder / CHECKPOINT, arrays, about)
 
-    def load(self):
-        path = None if self.folder is None else self.folder / CHECKPOINT
-        if path is None or not path.exists():
-            return
-        arrays, about = load_arrays(path)
-        if about.get("format") != FORMAT:
-            raise TrainingError(f"{path} has format {about.get('format')}, this version reads {FORMAT}; start anew")
-        if about["identity"] != self.identity:
+    def load(self, path, arrays, about, epochs):
+        """Go on from a checkpoint. If it is refused, model, optimizers and generator are as they were."""
+        rng, here = self.rng, self.rng.state
+        try:
+            self._check(arrays, about)
+            rng.state = about["epoch_rng"]
+            rng.state = about["rng"]
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            rng.state = here
+            raise TrainingError(f"{path} is damaged ({_first_line(error)}); remove it, run without --resume") from None
+        if self.epoch + (self.step > 0) > epochs:
+            rng.state = here
             raise TrainingError(
-                f"{path} belongs to a run with {about['identity']}, this one has {self.identity}; "
-                "use the same settings, or another folder"
+                f"{path} has {self.epoch} epochs and {self.step} steps done, epochs={epochs} is less; give more, or "
+                "another folder"
             )
-        if about["matmul"] != kernels.matmul_backend():
-            raise TrainingError(
-                f"{path} was computed with MINIVI_MATMUL={about['matmul']}, which rounds differently; set it to go on"
-            )
-        parts = {"model": {}, "optimizers": dict(about["optimizers"]), "best": {}}
+        parts = {"model": {}, "best": {}, "optimizers": dict(about["optimizers"])}
         for name, array in arrays.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = array
-        try:
-            self.model.load_state_dict(parts["model"])
-            for i, o in enumerate(self.optimizers):
-                state = {k.partition(".")[2]: v for k, v in parts["optimizers"].items() if k.startswith(f"{i}.")}
-                o.load_state_dict(state)
-        except ValueError as error:
-            raise TrainingError(f"{path}: {error}") from None
-        self.epoch, self.step, self.total = about["position"]
-        self.seconds = about["seconds"]
-        self.rng.state, self.epoch_state = about["rng"], about["epoch_rng"]
-        best, self.best_epoch = about["best"]
-        self.best = -math.inf if best is None else best
-        self.best_weights = parts["best"] or None
-        self.stopped = about["stopped"]
-        self.history.records = about["records"]
+        self.model.load_state_dict(parts["model"])
+        self.best_weights = parts["best"]
+        for i, o in enumerate(self.optimizers):
+            o.load_state_dict({k.partition(".")[2]: v for k, v in parts["optimizers"].items() if k.startswith(f"{i}.")})
+
+    def _check(self, arrays, about):
+        """Take up the fields that describe the position; ValueError and its like if one of them cannot be."""
+        for i, record in enumerate(about["records"], 1):
+            possible = not self.stopped and [record["epoch"], record["examples"]] == [i, i * self.count]
+            possible &= all(_number(record[name]) for name in ("loss", "seconds"))
+            _demand(possible and (self.monitor is None or _real(record[self.monitor])), f"record {i}")
+            self.count_epoch(record)
+        epoch, self.step, self.total = about["position"]
+        self.seconds, self.epoch_state = about["seconds"], about["epoch_rng"]
+        self.history.earlier = tuple(about["spent"])
+        begun = type(self.step) is int and 0 < self.step < self.steps and not self.stopped
+        _demand(epoch == self.epoch and (begun or self.step == 0), "position")
+        _demand(_number(self.total) and (begun or self.total == 0), "total")
+        _demand(begun or about["rng"] == self.epoch_state, "generator")
+        times = self.seconds, *self.history.earlier
+        _demand(len(times) == 3 and all(_number(t) and t >= 0 for t in times), "times")
+        done = self.epoch * self.steps + self.step
+        expected, steps = self._state()
+        possible = steps.keys() == about["optimizers"].keys()  # more than `done` if the loss makes steps too
+        possible &= all(type(n) is int and n >= steps[name] + done for name, n in about["optimizers"].items())
+        _demand(possible, "number of steps")
+        if self.best_epoch:
+            expected |= {f"best.{name}": value for name, value in self.model.state_dict().items()}
+        kinds, should = ({k: (v.shape, v.dtype) for k, v in each.items()} for each in (arrays, expected))
+        _demand(kinds == should, "arrays")
+        _demand(all(np.isfinite(v).all() for k, v in arrays.items() if not k.startswith("optimizers.")), "weights")
 
     def restore_best(self):
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
+
+
+def _stored(path):
+    """Arrays and fields of a checkpoint."""
+    arrays, about = load_arrays(path)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = about.get("format") if isinstance(about, dict) else None
+        raise TrainingError(f"{path} has format {found}, this version reads {FORMAT}; start anew")
+    if about.keys() != FIELDS or not all(isinstance(about[name], dict) for name in ("identity", "rounding")):
+        raise TrainingError(f"{path} is damaged (its fields cannot be); remove it, run without --resume")
+    return arrays, about

@@ -9,7 +9,8 @@ statement left out. It is killed if a test fails, or takes far too long; it surv
 not touched: mutants are written into copies of it. Which tests run which line is measured first, with `coverage` (pip
 install coverage; about twice the time of the suite; ``--lines FILE`` keeps it).
 
-The words of errors, annotations, and the cases that primitives bring for their own tests are not changed.
+The words of errors, annotations, the cases that primitives bring for their own tests, and zip's ``strict`` (which tells
+only of faults elsewhere) are not changed.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def changes(node):
         yield "condition turned round", lambda n: _set(n, test=ast.UnaryOp(ast.Not(), n.test))
     if isinstance(node, ast.Call):
         for i, keyword in enumerate(node.keywords):
-            if keyword.arg:
+            if keyword.arg not in (None, "strict"):
                 yield f"without {keyword.arg}=", lambda n, i=i: _set(n, keywords=n.keywords[:i] + n.keywords[i + 1 :])
     if isinstance(node, (ast.Assign, ast.AugAssign, ast.Raise, ast.Continue, ast.Break)) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
@@ -91,7 +92,7 @@ def mutants(node, path=(), line=0):
     if isinstance(node, (ast.JoinedStr, ast.Import, ast.ImportFrom, ast.Raise)):
         return  # words
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns") or (isinstance(node, ast.keyword) and node.arg == "cases"):
+        if name in ("annotation", "returns") or (isinstance(node, ast.keyword) and node.arg in ("cases", "strict")):
             continue
         for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):

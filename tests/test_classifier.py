@@ -88,7 +88,7 @@ def test_classifier_drops_in_training_only():
     still, again = np.asarray(model(x).logits), np.asarray(model(x).logits)
     np.testing.assert_array_equal(still, again)
     assert not np.allclose(still, np.asarray(model(x, Generator(5)).logits))
-    with pytest.raises(ValueError, match="shares in"):
+    with pytest.raises(ValueError, match=r"input_dropout must lie in \[0, 1\)"):
         Classifier(2, [], 2, input_dropout=1.0, rng=Generator(0))
 
 

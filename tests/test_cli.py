@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from minivi import cli, data, experiments, plots
+from minivi import cli, data, experiments, plots, training
 from minivi.experiments import Claim, Result, Row
 from minivi.training import load_arrays
 
@@ -40,9 +42,9 @@ def chapter(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIVI_CHAPTERS", str(folder))
     monkeypatch.setattr(experiments, "EXPERIMENTS", {})
     monkeypatch.setattr(experiments, "CHECKS", [])
-    monkeypatch.delitem(sys.modules, "minivi_chapters.ch99_toy", raising=False)
     yield folder
-    sys.modules.pop("minivi_chapters.ch99_toy", None)
+    for name in [name for name in sys.modules if name.startswith("minivi_chapters.ch9")]:
+        del sys.modules[name]
 
 
 def run(capsys, *words):
@@ -70,6 +72,144 @@ def test_run_writes_table_figure_and_numbers(chapter, capsys, tmp_path, key):
     assert (tmp_path / "out" / "ch99_toy_sum.png").read_bytes()[:4] == b"\x89PNG"
 
 
+TRAINS = """
+import numpy as np
+from minivi.experiments import Result, Row, experiment
+from minivi.models import VAE
+from minivi.optim import Adam
+from minivi.random import Generator
+B = {"quick": {"epochs": 2, "step_size": 0.01}, "laptop": {"epochs": 3, "step_size": 0.01}}
+@experiment("vae", title="", mirrors="", budgets=B, minutes={"quick": 0.1, "laptop": 0.1})
+def vae(run):
+    s, x = run.settings, (np.random.default_rng(0).random((50, 6)) < 0.4).astype("float32")
+    model = VAE(6, (5,), 2, rng=Generator(run.seed))
+    loss = lambda x, rng: -model.elbo(x, rng).mean()
+    history = run.fit("small", model, loss, Adam(model.parameters(), s.step_size), x, epochs=s.epochs, rng=Generator(1))
+    return Result([Row("loss", history.records[-1]["loss"])])
+"""
+
+
+def numbers(folder, name="ch98_trains_vae.json"):
+    about = json.loads((folder / name).read_text())
+    return {key: about[key] for key in ("table", "seed", "budget")}
+
+
+def test_runs_of_other_seeds_and_budgets_stay_apart(chapter, capsys, tmp_path):
+    """--resume goes on from the same run alone, says where it finds none, and takes nothing from or of another."""
+    (chapter / "ch98_trains.py").write_text(TRAINS)
+    out, each = tmp_path / "out", {}
+    for budget, seed in (("laptop", "0"), ("quick", "0"), ("laptop", "1")):  # each in a folder of its own
+        folder = tmp_path / f"{budget}{seed}"
+        words = ["run", "ch98_trains", "--budget", budget, "--seed", seed, "--quiet"]
+        assert run(capsys, *words, "--out", str(folder))[0] == 0
+        each[budget, seed] = words, numbers(folder)
+    assert len({value["table"][0]["ours"] for _, value in each.values()}) == 3
+    for (words, _), more in zip(each.values(), ([], ["--resume"], ["--resume"]), strict=True):
+        status, text, _ = run(capsys, *words, *more, "--out", str(out))
+        said = "small: no checkpoint of these settings, only of others; trained from the start"
+        assert status == 0 and (said in text) == bool(more)
+    names = ["ch98_trains_vae.json", "ch98_trains_vae_quick_seed0.json", "ch98_trains_vae_laptop_seed1.json"]
+    assert [numbers(out, name) for name in names] == [value for _, value in each.values()]
+    assert sorted(path.name for path in out.glob("*.json")) == sorted(names)
+    assert len(list((out / "ch98_trains").glob("small-*/checkpoint.safetensors"))) == 3
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for words, _ in each.values():  # finished: nothing is trained, no file changes, seconds included
+        status, text, _ = run(capsys, *words, "--resume", "--out", str(out))
+        assert status == 0 and "as before" in text and "from the start" not in text
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    for path in out.rglob("checkpoint.safetensors"):
+        path.unlink()  # as after an interruption, or a divergence, before the first checkpoint
+    assert "from the start" not in run(capsys, *words, "--resume", "--out", str(out))[1]
+
+
+def test_pictures_and_numbers_of_another_data_set_stay(chapter, capsys, tmp_path):
+    experiments.load_chapters()
+    experiments.EXPERIMENTS["ch99_toy.sum"].budgets["quick"]["data"] = "digits"
+    words = ["run", "ch99_toy", "--out", str(tmp_path)]
+    assert run(capsys, *words)[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert before.keys() == {"ch99_toy_sum.json", "ch99_toy_sum.png"}
+    for more, end in (["--data", "mnist"], "_quick_mnist_seed0"), (["--seed", "2"], "_quick_digits_seed2"):
+        assert run(capsys, *words, *more)[0] == 0
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name in before} == before
+        assert (tmp_path / f"ch99_toy_sum{end}.png").exists() and (tmp_path / f"ch99_toy_sum{end}.json").exists()
+    assert run(capsys, *words)[0] == 0  # the same again takes its place
+    (tmp_path / "ch99_toy_sum.json").write_text("{")  # and so does any, of what is damaged
+    assert run(capsys, *words, "--seed", "3")[0] == 0
+    assert json.loads((tmp_path / "ch99_toy_sum.json").read_text())["seed"] == 3
+
+
+def test_seconds_of_an_interrupted_run_count_all_parts(chapter, capsys, tmp_path, monkeypatch):
+    (chapter / "ch98_trains.py").write_text(TRAINS)
+    fit, words = training.fit, ["run", "ch98_trains", "--quiet", "--out", str(tmp_path / "out")]
+    ends = iter([KeyboardInterrupt, None])
+
+    def slow(*args, **options):
+        history = fit(*args, evaluate=lambda epoch: time.sleep(0.1) or {}, **options)
+        if error := next(ends):
+            raise error
+        return history
+
+    monkeypatch.setattr(training, "fit", slow)
+    assert [run(capsys, *words)[0], run(capsys, *words, "--resume")[0]] == [130, 0]
+    about = json.loads((tmp_path / "out" / "ch98_trains_vae.json").read_text())
+    assert about["seconds"] >= 0.2 and about["instruction_set"]
+
+
+FAILS = """
+from minivi.experiments import Result, Row, experiment
+for name, error in {"a": ValueError("no\\nluck"), "b": None, "c": ZeroDivisionError("again"), "d": None}.items():
+    def function(run, error=error):
+        if error:
+            raise error
+        return Result([Row("x", 1.0)])
+    experiment(name, title="", mirrors="", budgets={"quick": {}}, minutes={"quick": 0.1})(function)
+"""
+
+
+def test_a_failing_experiment_does_not_end_its_chapter(chapter, capsys, tmp_path):
+    (chapter / "ch98_fails.py").write_text(FAILS)
+    status, out, err = run(capsys, "run", "ch98_fails", "--out", str(tmp_path))
+    assert status == 1 and out.count("FAILED ch98_fails.") == 2 and out.count("numbers: ") == 2
+    told = "ch98_fails.a: ValueError: no luck; ch98_fails.c: ZeroDivisionError: again"
+    assert err == f"minivi: 2 of 4 experiments failed: {told}\n"
+    assert {path.name for path in tmp_path.glob("*.json")} == {"ch98_fails_b.json", "ch98_fails_d.json"}
+    with pytest.raises(experiments.FailedExperiments) as caught:
+        cli.main(["run", "ch98_fails", "--out", str(tmp_path), "--debug"])
+    assert isinstance(caught.value.__cause__, ValueError)
+    status, _, err = run(capsys, "run", "ch98_fails.c", "--out", str(tmp_path))
+    assert status == 1 and err == "minivi: ZeroDivisionError: again (--debug shows where)\n"
+
+
+def test_an_out_that_cannot_be_written_is_known_before_the_run(chapter, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        status, text, err = run(capsys, "run", "ch99_toy", "--out", str(out))
+        assert status == 1 and text == "" and err.startswith(f"minivi: cannot write into {out}: ")
+        assert err.endswith("make room, or choose another folder\n")
+
+
+def test_a_damaged_file_of_results_is_named_and_the_others_shown(chapter, capsys, tmp_path):
+    assert run(capsys, "run", "ch99_toy", "--out", str(tmp_path))[0] == 0
+    whole = (tmp_path / "ch99_toy_sum.json").read_text()
+    about = json.loads(whole)
+    damaged = {
+        "a.json": b"{", "b.json": b"\xff\xfe", "c.json": b"[" * 100_000, "d.json": b"", "y.json": whole[:-20].encode(),
+        **{f"z{i}.json": json.dumps(about | change).encode() for i, change in enumerate((
+            {"table": 3}, {"table": [1]}, {"table": [{"what": 1}]}, {"seconds": "x"}, {"claims": [{"left": 1}]},
+            {"table": [{"what": "x", "ours": "y"}]}, {"claims": {"x": 1}}))},
+    }  # fmt: skip
+    for name, content in damaged.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.json").mkdir()
+    status, out, err = run(capsys, "results", str(tmp_path))
+    assert status == 1 and out.count("ch99_toy.sum: Table 9") == 1
+    lines = err.splitlines()
+    assert len(lines) == len(damaged) + 1
+    for line, name in zip(lines, sorted([*damaged, "folder.json"]), strict=True):
+        assert line.startswith(f"minivi: {tmp_path / name} ") and len(line) < 300, line
+
+
 def test_numbers_do_not_replace_what_is_known_of_a_run(chapter, monkeypatch, tmp_path):
     (entry,) = experiments.find("ch99_toy.sum")
     monkeypatch.setattr(entry, "function", lambda run: Result(numbers={"seconds": 1}))
@@ -83,7 +223,7 @@ def test_images_refuse_what_an_experiment_cannot_use(chapter, monkeypatch):
         "frey": SimpleNamespace(train=np.zeros((2, 3)), train_labels=None, test_labels=None),
         "polarity": SimpleNamespace(train=csr_array((2, 3)), train_labels=np.zeros(2), test_labels=np.zeros(2)),
     }
-    monkeypatch.setattr(data, "load", lambda name, split: sets[name])
+    monkeypatch.setattr(data, "load", lambda name, split, progress: sets[name])
 
     def images(name, **options):
         return experiments.Run(entry, "quick", name, 0, "out", False, False, {}).images(**options)
@@ -179,6 +319,87 @@ def test_slow_checks_only_with_all(chapter, capsys):
     assert "3 of 3 checks hold (" in run(capsys, "check", "ch99", "--all")[1]
 
 
+@pytest.mark.parametrize(
+    ("minutes", "text"),
+    [
+        (0.3, "18 s"),
+        (1, "1 min"),
+        (99, "99 min"),
+        (100, "2 h"),
+        (47 * 60, "47 h"),
+        (2880, "2 days"),
+        (172800, "120 days"),
+    ],
+)
+def test_durations_are_in_the_unit_to_plan_by(minutes, text):
+    assert experiments.duration(minutes) == text
+
+
+def test_tables_fit_the_terminal_and_are_whole_in_a_pipe():
+    """Every word stays, in columns where these have room, else one cell a line; no line is too long."""
+    lines = [["experiment", "what", "time"], ["ch99_toy.sum", "adds one number to another one, slowly", "6 s"]]
+    assert experiments.text_table(lines, (2,)).splitlines()[2] == (
+        "ch99_toy.sum  adds one number to another one, slowly   6 s"
+    )
+    wrapped = experiments.text_table(lines, (2,), 40).splitlines()
+    assert wrapped[2:4] == ["ch99_toy.sum  adds one number to     6 s", "              another one, slowly"]
+    for width in (60, 40, 33, 20):
+        text = experiments.text_table(lines, (2,), width)
+        assert max(map(len, text.splitlines())) <= width, text
+        for word in " ".join(lines[1]).split():
+            assert word in text, (width, word)
+    assert experiments.text_table(lines, (2,), 20).splitlines()[-1] == "time: 6 s"
+
+
+def shell(*words, **variables):
+    """A command as a new process, its output read by a pipe."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("LC_ALL", "LANG", "PYTHONUTF8", "MPLBACKEND")}
+    return subprocess.run([sys.executable, "-m", "minivi", *words], capture_output=True, env=environment | variables)
+
+
+def test_version_is_that_of_the_package():
+    done = shell("--version")
+    assert done.returncode == 0 and done.stdout.decode() == f"minivi {cli.minivi.__version__}\n"
+
+
+@pytest.mark.parametrize("backend", ["inline", "module://matplotlib_inline.backend_inline"])
+def test_a_notebooks_backend_stops_nothing_and_a_bar_fills_no_pipe(chapter, tmp_path, backend):
+    (chapter / "ch98_trains.py").write_text(TRAINS.replace("import numpy as np", "import numpy as np, minivi.plots"))
+    done = shell("run", "ch98_trains", "--out", str(tmp_path / "out"), MPLBACKEND=backend)
+    assert done.returncode == 0 and done.stderr == b"", done.stderr
+    assert numbers(tmp_path / "out")["seed"] == 0
+
+
+def test_greek_letters_end_no_command_in_an_ascii_locale(chapter):
+    file = chapter / "ch99_toy.py"
+    file.write_text(file.read_text().replace("title='adds'", "title='adds σ → ∞'"), encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = shell("list", **ascii_only)
+    assert done.returncode == 0 and rb"adds \u03c3 \u2192 \u221e" in done.stdout, done.stderr
+
+
+def test_data_that_would_be_ignored_are_refused_before_the_run(chapter, capsys, tmp_path):
+    words = ["run", "ch99_toy", "--out", str(tmp_path / "out"), "--data"]
+    status, out, err = run(capsys, *words, "digits")
+    assert status == 2 and out == "" and err == "minivi: ch99_toy.sum would ignore --data digits; leave it out\n"
+    status, out, err = run(capsys, *words, "mnits")
+    assert status == 1 and out == "" and "no data set 'mnits'; did you mean mnist; there are digits, " in err
+    toy = experiments.EXPERIMENTS["ch99_toy.sum"]
+    experiments.EXPERIMENTS["ch99_toy.other"] = replace(toy, name="other", budgets={"quick": {"data": "digits"}})
+    status, out, err = run(capsys, *words, "mnist")
+    assert status == 2 and err.startswith("minivi: ch99_toy.sum would ignore --data mnist; give it with the chapter's")
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_takes_the_start_of_chapters_names_and_shares_nothing_between_them(chapter, capsys, tmp_path, monkeypatch):
+    (chapter / "ch99_more.py").write_text((chapter / "ch99_toy.py").read_text())
+    seen = []
+    monkeypatch.setattr(experiments, "_run_one", lambda entry, run, out, report: seen.append((entry.key, run.shared)))
+    assert run(capsys, "run", "ch99", "--out", str(tmp_path))[0] == 0
+    assert [key for key, _ in seen] == ["ch99_more.sum", "ch99_toy.sum"] and seen[0][1] is not seen[1][1]
+    assert run(capsys, "run", "ch9", "--out", str(tmp_path))[0] == 2
+
+
 def test_no_chapters(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MINIVI_CHAPTERS", str(tmp_path))
     status, _, err = run(capsys, "list")
@@ -225,16 +446,18 @@ def test_the_chapter_of_the_main_job(tmp_path, monkeypatch, capsys):
         status, out, err = run(capsys, "run", "ch02_aevb", "--out", str(tmp_path), *more)
         assert status == 0, err
         assert out.count("figure: ") == len(entries) and "20 latents, log p(x)" in out
+        assert "trained from the start" not in out
     assert {p.name for p in tmp_path.glob("*.png")} == {f"ch02_aevb_{e.name}.png" for e in entries}
-    weights = Path("ch02_aevb", "digits_bernoulli_latents2_seed0_AEVB", "weights.safetensors")
-    assert (tmp_path / weights).exists()
+    weights = "ch02_aevb/digits_bernoulli_latents2_seed0_AEVB-*/weights.safetensors"
+    assert len(list(tmp_path.glob(weights))) == 1
     manifold = experiments.EXPERIMENTS["ch02_aevb.manifold"]
     manifold.budgets["paper"].update(epochs=1, hidden=10)  # AdaGrad, its step size chosen, weights with a prior
     status, out, err = run(
         capsys, "run", manifold.key, "--budget", "paper", "--data", "digits", "--out", str(tmp_path / "paper")
     )
     assert status == 0, err
-    _, about = load_arrays(tmp_path / "paper" / weights)
+    (found,) = (tmp_path / "paper").glob(weights)
+    _, about = load_arrays(found)
     assert about["step_size"] in manifold.budgets["paper"]["step_sizes"]
     sys.modules.pop("minivi_chapters.ch02_aevb", None)
 
@@ -256,7 +479,7 @@ def test_claims_are_reported_and_can_be_read_again(chapter, capsys, tmp_path):
     assert status == 2 and "no results in" in err
     (tmp_path / "old.json").write_text('{"experiment": "ch99_toy.sum"}')
     status, _, err = run(capsys, "results", str(tmp_path))
-    assert status == 2 and "old.json was not written by this version; run ch99_toy.sum again" in err
+    assert status == 1 and "old.json was not written by this version; run ch99_toy.sum again" in err
 
 
 def test_result_without_rows(chapter, capsys, tmp_path):

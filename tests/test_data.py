@@ -7,7 +7,10 @@ import http.server
 import io
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +167,110 @@ def test_read_bytes_stops_at_the_limit(pack, tmp_path, monkeypatch):
         data.read_bytes(tmp_path / "bomb")
 
 
+def test_what_never_ends_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with refused("is truncated, damaged or unreadable .no regular file."):
+            data.read_bytes(path)
+
+
+HOSTILE = """
+import bz2, gzip, io, resource, struct, sys, tarfile, time, zipfile, zlib
+from minivi import data
+
+MB = 2**20
+
+def element(kind, content):
+    return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+def array(kind, dims, name, *rest):
+    flags = element(6, struct.pack("<II", kind, 0)) + element(5, struct.pack(f"<{len(dims)}i", *dims))
+    return element(14, flags + element(1, name) + b"".join(rest))
+
+def mat(*arrays):
+    return b"MATLAB 5.0".ljust(124) + struct.pack("<H", 0x100) + b"IM" + b"".join(arrays)
+
+def nested(depth):
+    inner = b""
+    for _ in range(depth):  # a cell that holds a cell that holds ..., built from the inside
+        inner = array(1, (1, 1), b"", inner)
+    return mat(inner)
+
+def drawings(method, declared, content):
+    file = io.BytesIO()
+    name = "images/Greek/character01/0000_01.png"
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr(name, content)
+    packed = bytearray(file.getvalue())
+    for place in (22, packed.index(b"PK\\1\\2") + 24):  # the size, in the local header and in the directory
+        packed[place : place + 4] = struct.pack("<I", declared)
+    return bytes(packed)
+
+def many(count):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for i in range(count):
+            archive.writestr(f"i/a{i}/character01/0000_01.png", b"")
+    return file.getvalue()
+
+def reviews(header, size, content):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = header, size
+    packed = zlib.compressobj(1, wbits=31)
+    zeros = packed.compress(info.tobuf(tarfile.GNU_FORMAT)), *(packed.compress(bytes(MB)) for _ in range(content))
+    return b"".join(zeros) + packed.flush()
+
+def read_reviews(content, where):
+    return data.parse_reviews(io.BytesIO(content), where)
+
+CASES = {
+    "nested 12,000 deep": (data.parse_mat, nested(12_000)),
+    "inflates to 300 MB": (data.parse_mat, mat(element(15, zlib.compress(bytes(300 * MB), 1)))),
+    "array of 16 EB": (data.parse_mat, mat(array(9, (2**31 - 1,) * 2, b"x", element(2, bytes(8))))),
+    "negative size": (data.parse_mat, mat(array(9, (-1, -8), b"x", element(2, bytes(8))))),
+    "32 dimensions": (data.parse_mat, mat(array(9, (2,) * 32, b"x", element(2, bytes(8))))),
+    "a name of 100 kB": (data.parse_mat, mat(array(9, (1, 8), b"x" * 100_000, element(2, bytes(8))))),
+    "20,000 arrays": (data.parse_mat, mat(*(array(4, (1, 8), b"%d" % i) for i in range(20_000)))),
+    "100 long names": (data.parse_mat, mat(*(array(4, (1, 8), b"%063d" % i) for i in range(100)))),
+    "zip that lies": (data.parse_omniglot, drawings(zipfile.ZIP_DEFLATED, 100, bytes(150 * MB))),
+    "bzip2 bomb": (data.parse_omniglot, drawings(zipfile.ZIP_BZIP2, 100, bytes(150 * MB))),
+    "2,000 characters": (data.parse_omniglot, many(2000)),
+    "zip of 130 MB": (data.parse_omniglot, bytes(130 * MB)),
+    "a line of 128 MB": (data.parse_amat, b"0 " * (64 * MB) + b"2"),
+    "128 million lines": (data.parse_amat, b"0\\n1\\n2\\n" + b"\\n" * (128 * MB)),
+    "announces 16 GB": (data.parse_idx, b"\\0\\0\\x08\\4" + b"\\0\\0\\1\\0" * 4),
+    "snippets of 128 MB": (data.parse_snippets, b"\\n" * (128 * MB)),
+    "a pax header of 1 GB": (read_reviews, reviews(tarfile.XHDTYPE, 1024 * MB, 1024)),
+    "a long name of 1 GB": (read_reviews, reviews(tarfile.GNUTYPE_LONGNAME, 1024 * MB, 8)),
+    "a file of 2 GB": (read_reviews, reviews(tarfile.REGTYPE, 2048 * MB, 8)),
+}
+with open("/proc/self/statm") as file:
+    pages = int(file.read().split()[0])
+limit = pages * resource.getpagesize() + 700 * MB
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for name, (parse, content) in CASES.items():
+    begun = time.process_time()
+    try:
+        parse(content, "file")
+        print(name, "was accepted")
+    except data.DataError as error:
+        text = str(error)
+        if len(text) > 300 or "\\n" in text or not text.startswith("file ") or time.process_time() - begun > 2:
+            print(name, len(text), time.process_time() - begun, text[:200])
+    except BaseException as error:
+        print(name, type(error).__name__, str(error)[:100])
+print(len(CASES), "cases")
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux: memory is limited by setrlimit")
+@pytest.mark.slow
+def test_hostile_files_are_refused_in_one_line_and_little_memory():
+    """Each in a few hundred megabytes and two seconds of CPU time."""
+    done = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "19 cases\n"), done.stdout + done.stderr
+
+
 # -- fetching ----------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +347,11 @@ GOOD = gzip.compress(idx(IMAGES))
 OTHER = gzip.compress(idx(IMAGES[::-1]))
 BAD = {
     "missing": (b"", None, "404 Client Error"),
-    "foreign": (HTML, len(HTML), "no IDX file of unsigned bytes: it starts with b'<!DOCTYPE html'?"),
+    "foreign": (
+        HTML,
+        len(HTML),
+        "is not the published images: its checksum differs, it has 63 bytes and starts with b'<!DOCTYPE html",
+    ),
     "interrupted": (GOOD[:-9], len(GOOD), "cannot be reached"),
     "truncated": (GOOD[:-9], len(GOOD) - 9, "truncated, damaged or unreadable"),
     "altered": (OTHER, len(OTHER), "is not the published images: its checksum differs"),
@@ -270,6 +381,44 @@ def test_fetch_without_a_network(tiny, monkeypatch, tmp_path):
     assert files(tmp_path) == []
 
 
+def test_leftovers_of_killed_downloads_are_removed(tiny, server, tmp_path):
+    """Those to which nothing came for a minute; a download that goes on elsewhere, and other files, stay."""
+    home = tmp_path / "cache" / "tiny"
+    home.mkdir(parents=True)
+    for name, age in (("tmpab12_xyz", 61), ("tmpcd34_xyz", 5), ("tmpnotes.txt", 999), ("mine", 999)):
+        (home / name).write_bytes(GOOD[:20])
+        os.utime(home / name, (then := time.time() - age, then))
+    server.replies["/one/images.gz"] = GOOD, len(GOOD)
+    data.fetch("tiny", progress=False)
+    assert files(tmp_path) == ["images", "mine", "tmpcd34_xyz", "tmpnotes.txt"]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("LIMIT", 30), ("SECONDS", 0)])
+def test_a_download_that_does_not_end_is_ended(limit, value, tiny, server, monkeypatch, tmp_path):
+    server.replies["/one/images.gz"] = GOOD, len(GOOD)
+    monkeypatch.setattr(data, limit, value)
+    with refused("one/images.gz gives more than .* bytes, or takes more than .* seconds"):
+        data.fetch("tiny", progress=False)
+    assert files(tmp_path) == []
+
+
+def test_plain_http_needs_a_checksum(tiny):
+    with pytest.raises(ValueError, match="tiny: an address without encryption needs the checksum of each file"):
+        replace(tiny, files={"images": ""})
+    for source in data.SOURCES.values():
+        assert all(address.startswith("https:") for address in source.addresses) or all(source.files.values())
+
+
+def test_no_parser_sees_a_file_whose_checksum_differs(tiny, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setitem(data.SOURCES, "tiny", replace(tiny, parse=lambda *args: seen.append(args)))
+    (tmp_path / "cache" / "tiny").mkdir(parents=True)
+    (tmp_path / "cache" / "tiny" / "images").write_bytes(b"other")
+    with refused("is not the published images: its checksum differs, it has 5 bytes and starts with b'other'; move it"):
+        data.fetch("tiny")
+    assert seen == []
+
+
 @pytest.mark.parametrize(
     ("stop", "expected"),
     [
@@ -282,7 +431,7 @@ def test_a_stopped_download_leaves_nothing(stop, expected, tiny, monkeypatch, tm
 
     def half(self, url, output_file, pooch):
         tried.append(url)
-        Path(output_file).write_bytes(GOOD[:20])
+        output_file.write(GOOD[:20])
         raise stop
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", half)
@@ -322,7 +471,7 @@ def test_a_users_own_file_is_named_and_left_alone(bad, name, tiny, server, tmp_p
 
 def test_unknown_names_list_the_known_ones():
     for use in (load, data.fetch, data.describe):
-        with refused("no data set 'mnits'; there are digits, mnist, mnist_static, frey, lfw"):
+        with refused("no data set .mnits.; did you mean mnist; there are digits, mnist, mnist_static, frey, lfw"):
             use("mnits")
     with refused("digits has no split '1/2'; there are 1500/297, 1200/300/297"):
         load("digits", "1/2")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import logsumexp
 
 import minivi
 from minivi import bounds, evaluation
@@ -51,7 +52,7 @@ def test_bound_in_chunks(monkeypatch):
 
 @pytest.mark.parametrize(("x", "samples"), [(X[:0], 5), (X, 0), (X[0], 5)])
 def test_bound_refuses(x, samples):
-    with pytest.raises(ValueError, match="evaluation"):
+    with pytest.raises(ValueError, match="^bound: (x has shape|samples must be)"):
         evaluation.bound(model(), x, Generator(0), samples)
 
 
@@ -76,6 +77,58 @@ def test_minus_kl_is_negative_and_smaller_with_samples():
     assert few.mean < -4 * few.standard_error
 
 
+# -- log p-hat and its error -------------------------------------------------------------------------------------------
+
+
+def with_weights(draw):
+    """A model that draws log-weights (K, B) by ``draw(rng, K, B)``."""
+    return SimpleNamespace(dtype=np.dtype("float64"), pixels=1, log_weights=lambda x, rng, k: draw(rng, k, len(x)))
+
+
+@pytest.mark.parametrize(("sigma", "samples"), [(0.5, 20), (2.0, 20), (3.0, 20), (2.0, 200)])
+def test_noise_is_the_spread_of_repeated_estimates(monkeypatch, sigma, samples):
+    """Log-normal weights: for sigma = 3 the delta method gives 0.48 of it at K = 20, and never more than 1."""
+    monkeypatch.setattr(evaluation, "GROUPS", 50)
+    model = with_weights(lambda rng, k, n: sigma * rng.standard_normal((k, n)))
+    found = [evaluation.log_likelihood(model, np.zeros((60, 1)), Generator(i), samples) for i in range(250)]
+    spread = np.std([e.mean for e in found])
+    assert np.sqrt(np.mean([e.noise**2 for e in found])) / spread == pytest.approx(1.05, abs=0.1)
+
+
+@pytest.mark.parametrize("samples", [2, 7, 12, 17])
+def test_noise_by_leaving_out(monkeypatch, samples):
+    log_w = 30.0 * np.random.default_rng(samples).standard_normal((samples, 4))  # one weight rules
+    monkeypatch.setattr(evaluation, "GROUPS", 5)
+    monkeypatch.setattr(evaluation, "CHUNK", 4 * 3)  # chunks of three samples
+    rows = iter(log_w)
+    model = with_weights(lambda rng, k, n: np.array([next(rows) for _ in range(k)]))
+    found = evaluation.log_likelihood(model, np.zeros((4, 1)), Generator(0), samples)
+    which = np.arange(samples) % 5
+    without = [logsumexp(log_w[which != g], axis=0) - np.log(np.sum(which != g)) for g in range(min(samples, 5))]
+    noise = np.sqrt(np.sum((len(without) - 1) * np.var(without, axis=0))) / 4
+    assert_allclose([found.noise, found.mean], [noise, np.mean(logsumexp(log_w, axis=0) - np.log(samples))], rtol=1e-12)
+    without = [logsumexp(np.delete(log_w, k, axis=0), axis=0) - np.log(samples - 1) for k in range(samples)]
+    noise = np.sqrt(np.sum((samples - 1) * np.var(without, axis=0))) / 4
+    assert_allclose(evaluation.from_log_weights(log_w).noise, noise, rtol=1e-12)
+
+
+def test_one_sample_has_an_unknown_error():
+    model = with_weights(lambda rng, k, n: rng.standard_normal((k, n)))
+    assert np.isnan(evaluation.log_likelihood(model, np.zeros((3, 1)), Generator(0), 1).noise)
+
+
+def test_chunks_of_weights_of_zero(monkeypatch):
+    """A first chunk of -inf alone; right is the finite rest. And a datum of nothing else."""
+    monkeypatch.setattr(evaluation, "CHUNK", 3 * 2)  # chunks of two samples
+    rows = [[-np.inf] * 3] * 2 + [[0.0, -np.inf, -np.inf], [1.0, 2.0, -np.inf]] + [[-np.inf] * 3] * 2
+    parts = iter(np.reshape(rows, (3, 2, 3)))
+    found = evaluation.log_likelihood(with_weights(lambda rng, k, n: next(parts)), np.zeros((3, 1)), Generator(0), 6)
+    expected = [np.log((1 + np.e) / 6), 2 - np.log(6), -np.inf]
+    assert_allclose(found.values, expected, rtol=1e-14)
+    assert_allclose(evaluation.from_log_weights(np.array(rows)).values, expected, rtol=1e-14)
+    assert found.mean == -np.inf and np.isnan(found.noise)
+
+
 # -- active units ------------------------------------------------------------------------------------------------------
 
 
@@ -97,12 +150,12 @@ def test_active_units_of_a_higher_layer():
     """A linear second encoder: E[mu_2 | x] = E[z_1 | x] W. The noise of z_1 alone makes no unit active."""
     layered = LayeredVAE(1, [(), ()], [2, 3], rng=Generator(0), dtype="float64")
     (first,), (second,) = layered.encoders[0].layers, layered.encoders[1].layers
-    # mu_1 = (x, 0), sigma_1 = 1; mu_2 = (0.12 z_11, 0.08 z_11, 0.5 z_12): variances 0.0144, 0.0064 and 0
-    first.weight.assign(np.array([[1.0, 0.0, 0.0, 0.0]]))
-    first.bias.assign(np.zeros(4))
+    # mu_1 = (2 x - 1, 0), sigma_1 = 1; mu_2 = (0.12 z_11, 0.08 z_11, 0.5 z_12): variances 0.0144, 0.0064 and 0
+    first.weight.assign(np.array([[2.0, 0.0, 0.0, 0.0]]))
+    first.bias.assign(np.array([-1.0, 0.0, 0.0, 0.0]))
     second.weight.assign(np.array([[0.12, 0.08, 0.0, 0, 0, 0], [0.0, 0.0, 0.5, 0, 0, 0]]))
     second.bias.assign(np.zeros(6))
-    x = np.where(np.arange(4000) % 2, 1.0, -1.0)[:, None]
+    x = np.where(np.arange(4000) % 2, 1.0, 0.0)[:, None]
     assert evaluation.active_units(layered, x) == 1
     assert evaluation.active_units(layered, x, level=1, rng=Generator(1)) == 1
     assert evaluation.active_units(layered, x, threshold=0.0055, level=1, rng=Generator(1)) == 2
@@ -131,7 +184,7 @@ def test_ssim_of_one_window_by_its_formula():
 
 def test_ssim_without_scikit_image_says_the_mend(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.metrics", None)
-    with pytest.raises(ModuleNotFoundError, match=r"\ASSIM needs scikit-image: pip install 'minivi\[chapters\]'\Z"):
+    with pytest.raises(ModuleNotFoundError, match=r"\ASSIM needs scikit-image: pip install scikit-image\Z"):
         evaluation.ssim(X, X, (2, 3))
 
 

@@ -232,6 +232,16 @@ def test_iaf_step_is_triangular_and_its_inverse_is_ancestral_sampling(rng):
     np.testing.assert_allclose(InverseAutoregressive(network, "whitening").inverse(z), y, rtol=1e-12)
 
 
+@pytest.mark.parametrize("s", [-800.0, -200.0, -100.0, -88.0, 0.5, 80.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_whitening_inverse_for_any_scale(dtype, s):
+    """sigma y + m, also where 1 / sigma overflows."""
+    m = np.linspace(-2, 2, 5, dtype=dtype)
+    flow = InverseAutoregressive(lambda z, context: (m + 0.0 * z, np.full_like(z, s)), "whitening")
+    y = np.linspace(-3, 3, 5, dtype=dtype)
+    np.testing.assert_allclose(flow.inverse(y), np.exp(s) * y.astype("float64") + m, rtol=4 * np.finfo(dtype).eps * 88)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_iaf_inverse_survives_the_overflow_of_dimensions_not_yet_right(dtype):
     """A network without bounds: what it makes of the wrong dimensions overflows before their turn comes."""

@@ -227,7 +227,7 @@ def test_layers_sample_and_refuse():
     mean, drawn = m.sample(7, Generator(0))
     assert mean.shape == drawn.shape == (7, 4) and set(np.unique(drawn)) <= {0.0, 1.0}
     assert m.reconstruct(X).shape == (1, 4)
-    with pytest.raises(ValueError, match="1 groups of hidden layers for 2 stochastic layers"):
+    with pytest.raises(ValueError, match="for 2 stochastic layers; one group for each"):
         LayeredVAE(4, [(3,)], [2, 1], rng=Generator(0))
 
 

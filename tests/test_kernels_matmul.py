@@ -286,6 +286,7 @@ if not numba.config.DISABLE_JIT:  # threads, and a choice of backends, are what 
 
     from threadpoolctl import threadpool_info, threadpool_limits
 
+    from minivi.kernels import matmul_tile
     from minivi.kernels.jit import get_threads, set_threads
 
     module = sys.modules["minivi.kernels.matmul"]
@@ -353,7 +354,7 @@ if not numba.config.DISABLE_JIT:  # threads, and a choice of backends, are what 
         set_matmul_backend("blas")
         assert {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"} == {1}
 
-    @pytest.mark.parametrize("before", [None, "", "[1, 2", "[3]", '{"other": "jit"}'])
+    @pytest.mark.parametrize("before", [None, "", "[1, 2", "[3]", "[" * 100_000, '{"other": "jit"}'])
     def test_the_automatic_choice_is_remembered(before, remembered):
         if before is not None:
             remembered.parent.mkdir()
@@ -381,6 +382,50 @@ if not numba.config.DISABLE_JIT:  # threads, and a choice of backends, are what 
     def test_a_folder_that_cannot_be_written_is_no_error(remembered, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
         assert matmul_backend() in ("jit", "blas")
+
+    def test_without_a_home_nothing_is_written(remembered, monkeypatch, tmp_path):
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for a user that is not listed
+        monkeypatch.chdir(tmp_path)
+        assert matmul_backend() in ("jit", "blas") and not list(tmp_path.iterdir())
+
+    @pytest.fixture
+    def no_tile_yet(remembered, monkeypatch):
+        """A process that has not chosen a tile, on a CPU with AVX-512. (No product may be computed with it.)"""
+        monkeypatch.setattr(module, "_tile_in_use", {})
+        monkeypatch.setattr(module, "FEATURES", "+avx2,+fma,+avx512f")
+        monkeypatch.delenv("MINIVI_TILE", raising=False)
+        return remembered
+
+    @pytest.mark.parametrize(("seconds", "tile"), [(1.0, 64), (1.4, 64), (1.5, 32), (2.0, 32)])
+    def test_wide_vectors_are_taken_where_they_are_faster(seconds, tile, no_tile_yet, monkeypatch):
+        """By the time for as many multiply-adds of wide vectors: 1 on CPUs made for them, 2 where one is two halves."""
+        monkeypatch.setattr(module, "launch", lambda *args, **options: None)
+        clock = iter([0.0, seconds, 0.0, 1.0] * 10)
+        monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+        assert matmul_tile() == matmul_tile() == tile
+        ((key, value),) = json.loads(no_tile_yet.read_text()).items()
+        assert key.startswith("tile on ") and value == tile
+        other = 96 - tile
+        no_tile_yet.write_text(json.dumps({key: other}))
+        module._tile_in_use.clear()
+        assert matmul_tile() == other
+
+    @pytest.mark.parametrize("tile", ["32", "64"])
+    def test_the_environment_chooses_the_tile(tile, no_tile_yet, monkeypatch):
+        monkeypatch.setenv("MINIVI_TILE", tile)
+        assert matmul_tile() == int(tile) and not no_tile_yet.exists()
+
+    def test_a_tile_that_cannot_be_is_an_error(no_tile_yet, monkeypatch):
+        monkeypatch.setenv("MINIVI_TILE", "16")
+        with pytest.raises(ValueError, match="MINIVI_TILE is '16'; set it to 32, auto or, on a CPU with AVX-512, 64"):
+            matmul_tile()
+        monkeypatch.setattr(module, "FEATURES", "+avx2,+fma")
+        monkeypatch.setenv("MINIVI_TILE", "64")
+        with pytest.raises(ValueError, match="MINIVI_TILE is '64'"):
+            matmul_tile()
+        monkeypatch.setenv("MINIVI_TILE", "auto")
+        assert matmul_tile() == 32
 
     def test_unknown_backends_are_errors(remembered, monkeypatch):
         monkeypatch.setenv("MINIVI_MATMUL", "mkl")

@@ -264,7 +264,8 @@ def test_shapes_bias_and_copies():
     x, c = np.ones((4, 2, 5), "float32"), np.ones((2, 3), "float32")
     assert model(x, c).shape == (4, 2, 5, 2) and model.log_prob(x, c).shape == (4, 2)
     assert model.from_noise(x, c).shape == (4, 2, 5) and model.sample(3, Generator(0), c[0]).dtype == "float32"
-    assert not grad(model.detached().log_prob(Parameter(x), c).sum(), model.parameters())[0].any()
+    gradients = grad(model.detached().log_prob(Parameter(x), c).sum(), model.parameters(), unused="none")
+    assert all(g is None for g in gradients)
     assert model.astype("float64")(x.astype("float64"), c.astype("float64")).dtype == "float64"
     bias = nn.MADE(3, (4,), Generator(0), ordering=[2, 0, 1], outputs=2, out_bias=[[1, 2], [3, 4], [5, 6]])
     zero = np.zeros(3, "float32")
@@ -283,10 +284,10 @@ def test_shapes_bias_and_copies():
         ({"ordering": [0, 1]}, "not a permutation"),
         ({"ordering": [[0, 1, 2, 3, 4]], "masks": 2}, "not a permutation"),
         ({"masks": 2}, "masks that are all equal"),
-        ({"hidden": ()}, "one or more hidden layers"),
-        ({"hidden": (3, 0)}, "must be at least 1"),
-        ({"outputs": 0}, "must be at least 1"),
-        ({"context": -1}, "must be at least"),
+        ({"hidden": ()}, "hidden must have 1 or more"),
+        ({"hidden": (3, 0)}, "at least 1; got 0"),
+        ({"outputs": 0}, "at least 1; got 0"),
+        ({"context": -1}, "at least 0; got -1"),
         ({"out_bias": [1, 2]}, "out_bias of shape"),
     ],
 )

@@ -175,9 +175,7 @@ def test_runs_for_any_size_and_with_wake_sleep(latents):
 
 
 def test_errors(q):
-    with pytest.raises(ValueError, match="unknown posterior 'flow'; 'diagonal' or 'full'"):
+    with pytest.raises(ValueError, match="unknown posterior 'flow'; one of diagonal, full"):
         tiny(posterior="flow")
     with pytest.raises(ValueError, match=r"lower has shape \(3, 5\); a 4 x 4 L has 6 entries"):
         MultivariateNormal(q.mu, q.log_sigma, q.lower[:, :5])
-    with pytest.raises(ValueError, match="closed form to N"):
-        q.kl(Normal(0.0, 0.0))

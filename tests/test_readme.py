@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from minivi import experiments
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -41,6 +43,31 @@ def test_example_runs():
     assert -35 < bound < -20 and "verdict" in done.stdout
 
 
+def test_budgets_take_what_is_said_of_them():
+    """ "quick" and "paper" by the times that the experiments declare, as `minivi list` prints them."""
+    experiments.load_chapters()
+    entries = [e for e in experiments.EXPERIMENTS.values() if (ROOT / "chapters" / f"{e.chapter}.py").exists()]
+    long = sorted(e.minutes["paper"] for e in entries if e.minutes["paper"] > 24 * 60)
+    assert f"{len(long)} of {len(entries)} take more than a day on two cores, the longest four months" in README
+    assert long[-1] == 120 * 24 * 60
+    assert max(e.minutes["quick"] for e in entries) <= 1
+
+
 def test_pictures_exist():
     for path in re.findall(r"\]\((figures/[^)]*)\)", README):
         assert (ROOT / path).is_file(), path
+
+
+def test_a_whole_models_gradient_is_checked_as_the_readme_says():
+    """The line below the example; the loss must use the copy that is checked."""
+    import numpy as np
+
+    from minivi import Generator, gradcheck
+    from minivi.models import VAE
+
+    line = re.search(r'`(double = vae.astype\("float64"\))`, then `(gradcheck\(.*?, parameters=double\))`', README)
+    vae = VAE(pixels=6, hidden=(4,), latents=2, rng=Generator(0))
+    names = {"vae": vae, "gradcheck": gradcheck, "x": np.eye(6)[:3], "eps": np.ones((1, 3, 2))}
+    exec(line[1], names)
+    report = eval(line[2], names)
+    assert report.ok and len(report.worst()) == len(list(vae.named_parameters()))

@@ -61,7 +61,7 @@ def test_without_noise_and_refusal():
     found = evaluation.gradient_moments(lambda: [np.array([0.0, -2.0])], 5)
     assert np.isnan(found.snr()[0][0]) and np.isposinf(found.snr()[0][1])
     for draws in (0, 1):
-        with pytest.raises(ValueError, match=f"{draws} draws; a variance needs at least 2"):
+        with pytest.raises(ValueError, match=f"draws must be an integer, at least 2; got {draws}"):
             evaluation.gradient_moments(lambda: [np.zeros(2)], draws)
 
 

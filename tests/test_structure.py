@@ -5,9 +5,10 @@ import pytest
 from scipy.special import logsumexp, softmax
 
 from minivi import nn, ops
-from minivi.flows import LOG_E_MINUS_1, Planar, Radial
+from minivi.flows import LOG_E_MINUS_1, Planar, Radial, iaf
 from minivi.models import VAE, LayeredVAE
 from minivi.models.classifier import Classifier
+from minivi.models.full_vb import FullVB
 from minivi.random import Generator
 from minivi.tensor import Tensor
 
@@ -104,3 +105,58 @@ def test_default_axes_in_three_dimensions(function, right):
         found = np.asarray(function(x))
         assert found.shape == np.shape(right)
         np.testing.assert_allclose(found, right, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layers_and_images_have_the_models_dtype(dtype):
+    layered = LayeredVAE(4, [(3,), (3,)], [2, 2], rng=Generator(0), dtype=dtype)
+    vae = VAE(4, (3,), 2, rng=Generator(0), dtype=dtype)
+    x = np.array([[1.0, 0.0, 1.0, 1.0]] * 5, dtype)
+    for model in (layered, vae):
+        arrays = [model.log_weights(x, Generator(1), 3), *model.sample(6, Generator(2)), model.reconstruct(x)]
+        assert {np.asarray(a).dtype.name for a in arrays} == {dtype}
+        assert [np.shape(a) for a in arrays] == [(3, 5), (6, 4), (6, 4), (5, 4)]
+
+
+def test_what_the_lowest_layer_means_by_itself():
+    """Level 0 is the default; only the pixels' network starts at the given bias, all others at 0."""
+    bias = np.array([1.0, -1.0, 0.5, 2.0])
+    layered = LayeredVAE(4, [(3,), (3,)], [2, 1], rng=Generator(0), output_bias=bias, dtype="float64")
+    x, z = np.ones((2, 4)), np.ones((2, 2))
+    np.testing.assert_array_equal(layered.encode(x).mu, layered.encode(x, 0).mu)
+    np.testing.assert_array_equal(layered.decode(z).logits, layered.decode(z, 0).logits)
+    last = [network.layers[-1].bias.data for network in (*layered.decoders, *layered.encoders)]
+    np.testing.assert_array_equal(last[0], bias)
+    assert all(not b.any() for b in last[1:]) and [b.shape for b in last[1:]] == [(4,), (4,), (2,)]
+
+
+def test_any_axes_may_lead():
+    """Draws of draws: the last axis alone is a datum's."""
+    layered = LayeredVAE(4, [(3,), (3,)], [2, 1], rng=Generator(0), init=nn.normal(1.0), dtype="float64")
+    z = np.random.default_rng(1).normal(size=(3, 5, 2))
+    for network in (lambda z: layered.encode(z, 1), lambda z: layered.decode(z[..., :1], 1)):
+        flat, deep = network(z.reshape(15, 2)), network(z)
+        for a, b in ((flat.mu, deep.mu), (flat.log_sigma, deep.log_sigma)):
+            np.testing.assert_allclose(np.reshape(np.asarray(b), np.shape(a)), a, rtol=1e-12)
+    model = Classifier(4, [], 3, rng=Generator(0))
+    x = np.random.default_rng(2).normal(size=(2, 5, 4)).astype("float32")
+    np.testing.assert_array_equal(model.predict(x), [model.predict(part) for part in x])
+    with_context = VAE(4, (3,), 2, rng=Generator(0), flow=iaf(2, 2, (6,), Generator(1), context=3), context=3)
+    x = (np.random.default_rng(2).random((2, 5, 4)) < 0.5).astype("float32")
+    draws = np.zeros((2, 5, 2), "float32")
+    deep = with_context.encode(x).rsample(draws)
+    np.testing.assert_allclose(deep, [with_context.encode(part).rsample(d) for part, d in zip(x, draws, strict=True)])
+
+
+def test_defaults_of_models():
+    vae = VAE(5, rng=Generator(0))
+    assert shapes(vae.encoder) == [(5, 500), (500, 40)] and vae.likelihood == "bernoulli"
+    model = Classifier(3, [4], 2, rng=Generator(0))
+    assert model.input_dropout == model.hidden_dropout == 0.0
+    for share in (1.0, 1.5, -0.1):
+        for name in ("input_dropout", "hidden_dropout"):
+            with pytest.raises(ValueError, match="dropout"):
+                Classifier(3, [4], 2, rng=Generator(0), **{name: share})
+    full = FullVB(VAE(5, (4,), 2, rng=Generator(0)), 10)
+    for p in full.log_sigma:
+        np.testing.assert_allclose(np.exp(p.data), 0.01, rtol=1e-6)

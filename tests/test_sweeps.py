@@ -1,18 +1,21 @@
 """Sweeps: results in order, resumption after a kill without repeating, failures, and other executors."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minivi import kernels
 from minivi.sweeps import SweepError, sweep
+from minivi.training import TrainingError
 
 CELLS = [{"x": x, "scale": scale} for x in (1, 2, 3) for scale in (0.5, 2.0)]
 EXPECTED = [{"product": c["x"] * c["scale"]} for c in CELLS]
@@ -77,6 +80,154 @@ def test_foreign_and_damaged_files(tmp_path, threads):
         sweep(product, CELLS[:1] * 2, tmp_path, executor=threads)
 
 
+def test_a_function_does_not_take_the_place_of_another(tmp_path, threads):
+    sweep(product, CELLS[:1], tmp_path, executor=threads, progress=False)
+    before = (tmp_path / "x=1,scale=0.5.json").read_bytes()
+    for resume in (True, False):
+        with pytest.raises(SweepError, match=r"cell \(function was \S+product, is now \S+fails\); .* another folder"):
+            sweep(fails, CELLS[:1], tmp_path, executor=threads, resume=resume, progress=False)
+    assert (tmp_path / "x=1,scale=0.5.json").read_bytes() == before
+
+
+FACTOR = 2.0
+
+
+def uses_factor(x, scale):
+    return x * scale * FACTOR
+
+
+@pytest.mark.parametrize("what", ["code", "instruction_set"])
+def test_cells_of_other_code_or_rounding_are_not_taken(tmp_path, threads, monkeypatch, what):
+    """A constant that the function names is part of it. Without resume the cells are done again."""
+    sweep(uses_factor, CELLS[:1], tmp_path, executor=threads, progress=False)
+    if what == "code":
+        monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3.0)
+    else:
+        monkeypatch.setattr(kernels, "instruction_set", lambda: "other")
+    with pytest.raises(SweepError, match=rf"x=1,scale=0.5.json does not hold this cell \({what} was \S+, is now \S+\)"):
+        sweep(uses_factor, CELLS[:1], tmp_path, executor=threads, resume=True, progress=False)
+    sweep(uses_factor, CELLS[:1], tmp_path, executor=threads, progress=False)
+    assert len(sweep(uses_factor, CELLS[:1], tmp_path, executor=threads, resume=True, progress=False)) == 1
+
+
+def of_numpy(x, scale):
+    return {"x": np.float32(x), "list": np.array([x, scale]), "many": [np.int64(3), np.bool_(True)]}
+
+
+def not_json(x, scale):
+    return scale if x == 1 else {"x": {1, 2}}
+
+
+def test_results_and_cells_of_numpy_are_numbers(tmp_path, threads):
+    cells = [{"x": np.float32(0.5), "scale": np.int64(3)}]
+    for resume in (False, True):
+        found = sweep(of_numpy, cells, tmp_path, executor=threads, resume=resume, progress=False)
+        assert found == [{"x": 0.5, "list": [0.5, 3.0], "many": [3, True]}]
+
+
+def test_what_json_cannot_hold_is_refused_and_named(tmp_path, threads):
+    with pytest.raises(SweepError, match="x=2,scale=0.5: TypeError: a set cannot be stored as JSON") as caught:
+        sweep(not_json, CELLS, tmp_path, executor=threads, progress=False)
+    assert "\n" not in str(caught.value)
+    assert {p.name for p in tmp_path.iterdir()} == {"x=1,scale=0.5.json", "x=1,scale=2.0.json"}
+    with pytest.raises(ValueError, match=r"cell \{'x': \{1\}\}: a set cannot be stored"):
+        sweep(product, [{"x": {1}}], tmp_path, executor=threads, progress=False)
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_the_work(tmp_path, threads):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot write into .*file"):
+        sweep(lambda: pytest.fail("called"), [{}], tmp_path / "file", executor=threads, progress=False)
+
+
+class Picky(Exception):
+    """Cannot be unpickled: pickle calls the class with one argument."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def troubled(x, scale):
+    """Cells that end in several ways; the others take a while."""
+    if x == 2:
+        time.sleep(0.3)
+        if scale == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if scale == "picky":
+            raise Picky("this", "that")
+        if scale == "exit":
+            sys.exit("enough")
+    time.sleep(60 if x == 9 else 1.0 if x == 1 else 0.0)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("scale", "match"),
+    [
+        ("killed", "x=2,scale=killed: its process ended with status -9"),
+        ("picky", "x=2,scale=picky: Picky: this and that"),
+        ("exit", "x=2,scale=exit: SystemExit: enough"),
+    ],
+)
+def test_a_failure_in_a_process_is_told_of_the_right_cell(tmp_path, monkeypatch, scale, match):
+    """Two processes at work: the other's cell, and those that wait, are not blamed; no process stays, hung or not."""
+    if scale == "killed" and os.name != "posix":
+        pytest.skip("kills by SIGKILL")
+    monkeypatch.setattr(kernels, "get_threads", lambda: 2)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
+    cells = [{"x": x, "scale": scale} for x in (9, 2, 1, 3)]
+    begun = time.monotonic()
+    with pytest.raises(SweepError, match=match) as caught:
+        sweep(troubled, cells, tmp_path, progress=False)
+    assert time.monotonic() - begun < 40  # not the minute of the hung cell
+    assert not multiprocessing.active_children() and "\n" not in str(caught.value)
+
+
+def test_an_executor_that_breaks_names_the_cells_that_were_not_finished(tmp_path):
+    class Broken(ThreadPoolExecutor):
+        def submit(self, function, where, cell):
+            future = Future()
+            future.set_exception(BrokenExecutor("a worker died")) if cell["x"] == 2 else future.set_result(
+                ("1", "", "")
+            )
+            return future
+
+    with pytest.raises(
+        SweepError, match=r"of these cells broke the executor, BrokenExecutor: a worker died: x=2,sc\S+; x=2,sc\S+$"
+    ):
+        sweep(product, CELLS, tmp_path, executor=Broken(1), progress=False)
+
+
+HUNG = """
+from tests.test_sweeps import troubled
+from minivi.sweeps import sweep
+if __name__ == "__main__":
+    sweep(troubled, [{{"x": 3, "scale": 1}}, {{"x": 9, "scale": 1}}], {folder!r}, progress=False)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("send", ["kill", "killpg"])
+def test_ctrl_c_ends_a_sweep_with_a_hung_cell(tmp_path, send):
+    """SIGINT to all processes, as a terminal sends it, or one: ended at once, none left, no traceback of a worker."""
+    script, folder, root = tmp_path / "run.py", tmp_path / "cells", Path(__file__).parents[1]
+    script.write_text(HUNG.format(folder=str(folder)))
+    env = os.environ | {"PYTHONPATH": str(root), "NUMBA_NUM_THREADS": "2"}
+    command = [sys.executable, str(script)]
+    run = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "x=3,scale=1.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    getattr(os, send)(run.pid, signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode != 0 and err.count("Traceback") == 1 and err.strip().endswith("KeyboardInterrupt")
+    with pytest.raises(ProcessLookupError):  # soon nobody of the group is left
+        while time.monotonic() < deadline:
+            os.killpg(run.pid, 0)
+            time.sleep(0.01)
+
+
 def test_odd_names_do_not_collide(tmp_path, threads):
     cells = [{"x": 1, "scale": 1.0, "name": name} for name in ("a/b", "a:b", "a" * 300, "a" * 299 + "b")]
     found = sweep(named, cells, tmp_path, executor=threads, progress=False)
@@ -119,7 +270,7 @@ def test_killed_half_way_goes_on_and_leaves_no_process(tmp_path):
 
 
 def test_dask_runs_it_without_a_line_of_ours(tmp_path, monkeypatch):
-    distributed = pytest.importorskip("dask.distributed", reason="needs the extra: pip install 'minivi[cluster]'")
+    distributed = pytest.importorskip("dask.distributed", reason="needs dask: pip install distributed")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,

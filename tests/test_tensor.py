@@ -111,7 +111,9 @@ def _under_no_grad(p):
 )
 def test_a_lost_graph_is_an_error(loss):
     p = Parameter([1.0, 2.0])
-    with pytest.raises(RuntimeError, match=r"of shape \(\) does not depend on any input \(of shapes \(2,\)\); compute"):
+    with pytest.raises(
+        RuntimeError, match=r"of shape \(\) depends on no input \(1 given, the first of shape \(2,\)\); compute"
+    ):
         grad(loss(p), p)
     for differentiable in (False, True):
         g = grad(loss(p), p, unused="zeros", differentiable=differentiable)
@@ -397,6 +399,44 @@ def test_detect_nonfinite_names_the_first_culprit():
             with pytest.raises(FloatingPointError, match="the vjp of sqrt made"):
                 grad(root.sum(), [x, root, *root._parents])
         assert not np.isfinite(ops.log(x).data).all()
+
+
+@pytest.mark.parametrize(
+    "case, words",
+    [
+        (
+            "data",
+            r"^argument 0 of affine, a constant, has nan at \(1, 2\) of shape \(4, 3\) \(1 of 12\): clean the data",
+        ),
+        ("infinite data", r"^argument 0 of affine, a constant, has inf at \(1, 2\) .*: clean the data"),
+        ("parameter", r"^argument 1 of affine, parameter weight, has nan at \(0, 1\) .*: load weights from before it"),
+        ("forward", r"^log made the first non-finite value: nan at \(1, 2\) .*, there -1.0: keep them away from there"),
+        ("of infinities", r"^subtract made the first non-finite value: nan at \(1, 2\) .* from infinite arguments"),
+        (
+            "vjp",
+            r"^the vjp of sqrt made the first non-finite value: inf at \(1, 2\) .*, there 0.0: .*smaller step size",
+        ),
+    ],
+)
+def test_detect_nonfinite_names_data_then_parameters_then_primitives_then_vjps(case, words):
+    """Each case has a later fault too, which must not be named."""
+    x, w = np.ones((4, 3)), Parameter(np.eye(3), "weight")
+    place = {"data": np.nan, "infinite data": np.inf, "forward": -1.0, "of infinities": np.inf, "vjp": 0.0}
+    x[1, 2] = place.get(case, 1.0)
+    if case == "parameter":
+        w.assign(np.where(np.arange(9).reshape(3, 3) == 1, np.nan, 1.0))
+    with np.errstate(all="ignore"), detect_nonfinite(), pytest.raises(FloatingPointError, match=words):
+        if case == "forward":
+            y = ops.log(Tensor(x))
+        elif case == "of infinities":
+            infinite = ops.exp(Tensor(np.where(x > 1, 0.0, x)) * 0.0 + np.where(np.isinf(x), np.inf, 0.0))
+            y = infinite - infinite
+        elif case == "vjp":
+            leaf = Tensor(x)
+            grad(ops.sqrt(leaf).sum(), leaf)
+        else:
+            y = ops.affine(x, w, Tensor(np.zeros(3)))
+        grad(ops.log(y - y).sum(), w)
 
 
 shapes = hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=4, min_side=0)

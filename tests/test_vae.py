@@ -120,11 +120,14 @@ def test_output_bias_and_mean_image():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: tiny(likelihood="poisson"), "unknown likelihood 'poisson'; 'bernoulli' or 'gaussian'"),
+        (lambda: tiny(likelihood="poisson"), "unknown likelihood 'poisson'; one of bernoulli, gaussian"),
         (lambda: tiny().elbo(PATTERNS, Generator(0), estimator="C"), "unknown estimator 'C'"),
         (lambda: tiny().encode(np.ones((2, 5))), r"x has shape \(2, 5\); this model takes \(..., 3\)"),
-        (lambda: evaluation.elbo(tiny(), np.ones((0, 3)), Generator(0)), "at least one datum"),
-        (lambda: evaluation.log_likelihood(tiny(), PATTERNS, Generator(0), 0), "0 samples"),
+        (lambda: evaluation.elbo(tiny(), np.ones((0, 3)), Generator(0)), "no data; pass at least one row"),
+        (
+            lambda: evaluation.log_likelihood(tiny(), PATTERNS, Generator(0), 0),
+            "samples must be an integer, at least 1; got 0",
+        ),
     ],
 )
 def test_errors(call, match):

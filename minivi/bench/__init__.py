@@ -227,6 +227,9 @@ class Runner:
 
     def run(self) -> int:
         """All workloads; the exit status."""
+        from minivi.training import prepare_folder
+
+        prepare_folder(Path(self.args.out).parent)
         self.save()  # fails now rather than after the measurements
         about = self.report["environment"]
         print(f"{about['cpu']}, threads: {self.threads}, {self.args.rounds} rounds of {self.args.seconds:g} s")

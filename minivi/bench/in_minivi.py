@@ -117,7 +117,8 @@ MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vd
 
 def about() -> dict[str, Any]:
     """Versions, and the workloads that there are."""
-    versions = {"minivi": minivi.__version__, "matmul": kernels.matmul_backend()}
+    kernel = {"matmul": kernels.matmul_backend(), "tile": kernels.matmul_tile()}
+    versions = {"minivi": minivi.__version__} | kernel
     return {
         "versions": versions | {m.__name__: m.__version__ for m in (np, numba)},
         "families": [*MODELS, "adam", "gemm", "rng"],

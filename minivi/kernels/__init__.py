@@ -9,7 +9,7 @@ if numba.config.DISABLE_JIT:
     from .reference import *
 else:
     from .autoregressive import *
-    from .jit import get_threads, instruction_set, set_threads
+    from .jit import get_threads, instruction_set, on_compile, set_threads
     from .matmul import *
     from .random import *
     from .sparse import *

@@ -36,6 +36,7 @@ What is known to be zero need not be multiplied. :func:`masked_matmul` gives eac
 gradient of the weights, of rows); :func:`binary_matmul` adds up the rows of B that zeros and ones choose.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -49,7 +50,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import CPU, FEATURES, chunk, get_threads, instruction_set, launch, rows, set_threads
+from .jit import CPU, FEATURES, chunk, get_threads, launch, replace_file, rows, set_threads
 from .reference.matmul import Ranges, check_binary, checked_shape
 from .reference.matmul import masked_weight_gradient as blas_weight_gradient
 from .reference.matmul import matmul as blas_matmul
@@ -63,25 +64,49 @@ __all__ = [
     "masked_weight_gradient",
     "matmul",
     "matmul_backend",
+    "matmul_tile",
     "set_matmul_backend",
 ]
 
-# Bytes of a vector register; rows of a tile; length of a block of k, of which a panel takes 24 KB.
-VECTOR, MR, DEPTH = (64, 8, 128) if instruction_set() == "avx512" else (32, 4, 256)
+# By bytes of a vector register: rows of a tile; length of a block of k, of which a panel takes 24 KB.
+TILES = {64: (8, 128), 32: (4, 256)}
 BLOCK = 1024  # rows in a block of A, which the outer caches stream
 BY_COLUMNS, BY_ROWS, MASKED_K, MASKED_ROWS = range(4)  # what threads share out, and what a mask spares
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
+_tile_in_use = {}
+
+
+def matmul_tile() -> int:
+    """Bytes of the vectors in the tile of the kernel: 32, or 64 where AVX-512 makes it faster. Same bits either way.
+
+    The environment variable ``MINIVI_TILE`` says "32", "64" or "auto" (the default). Automatic is 64 on CPUs that do
+    nearly twice as many multiply-adds a second in vectors of 64 bytes: others, which take such a vector in two halves
+    or have one unit for it, gain nothing, and stores and broken tiles cost more. The comparison takes 2 ms and 0.3 s
+    of compilation; it is remembered beside that of :func:`matmul_backend`. A process uses one tile to its end.
+
+    Raises:
+        ValueError: ``MINIVI_TILE`` says something else, or "64" on a CPU without AVX-512.
+    """
+    if not _tile_in_use:
+        choice, wide = os.environ.get("MINIVI_TILE", "auto"), "+avx512f" in FEATURES.split(",")
+        if choice not in ("32", "64", "auto") or (choice == "64" and not wide):
+            raise ValueError(f"MINIVI_TILE is {choice!r}; set it to 32, auto or, on a CPU with AVX-512, 64")
+        if choice == "auto":
+            choice = _remembered("tile", tuple(TILES), _measured_tile) if wide else 32
+        _tile_in_use.setdefault("bytes", int(choice))  # of two threads that measure, the first decides
+    return _tile_in_use["bytes"]
+
 
 class _Emitter:
     """Writes vector instructions for one element type at the place where the LLVM builder stands."""
 
-    def __init__(self, context, builder, pointer):
+    def __init__(self, context, builder, pointer, size=None):
         self.builder = builder
         self.element = context.get_value_type(pointer.dtype)
         self.bytes = pointer.dtype.bitwidth // 8
-        self.lanes = VECTOR // self.bytes
+        self.lanes = (size or matmul_tile()) // self.bytes
         self.vector = ir.VectorType(self.element, self.lanes)
 
     def constant(self, values):
@@ -144,7 +169,7 @@ class _Emitter:
 
 def _emit_tile(emit, vectors, a, row, step, height, b, ldb, panel, keep, depth, c, ldc, columns, start, ldstart, go_on):
     """The body of :func:`_tile`."""
-    builder, lanes, vector = emit.builder, emit.lanes, emit.vector
+    builder, lanes, vector, MR = emit.builder, emit.lanes, emit.vector, TILES[matmul_tile()][0]
     each = [(r, v) for r in range(MR) for v in range(vectors)]
     tile = {(r, v): cgutils.alloca_once(builder, vector) for r, v in each}
     # A tile shorter than MR computes its last row again, and does not store it: cheaper than a kernel of each height.
@@ -228,10 +253,15 @@ def _tile(_, three, a, row, step, height, b, ldb, panel, keep, depth, c, ldc, co
 
 
 @intrinsic
-def _lanes(_, pointer):
-    """Elements in a vector."""
-    count = VECTOR // (pointer.dtype.bitwidth // 8)
-    return types.int64(pointer), lambda context, builder, signature, args: _I64(count)
+def _sizes(_, pointer):
+    """Elements in a vector, bytes in an element, rows of a tile, length of a block of k."""
+    size = pointer.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        sizes = [matmul_tile() // size, size, *TILES[matmul_tile()]]
+        return context.make_tuple(builder, signature.return_type, [_I64(number) for number in sizes])
+
+    return types.UniTuple(types.int64, 4)(pointer), codegen
 
 
 @intrinsic
@@ -293,11 +323,11 @@ def _integers(_, pointer):
 
 @intrinsic
 def _pointer(_, like, array):
-    """The first multiple of VECTOR bytes in ``array``, as a pointer of the type of ``like``."""
+    """The first multiple of 64 bytes in ``array``, as a pointer of the type of ``like``."""
 
     def codegen(context, builder, signature, args):
         data = builder.ptrtoint(context.make_array(array)(context, builder, args[1]).data, _I64)
-        aligned = builder.and_(builder.add(data, _I64(VECTOR - 1)), _I64(-VECTOR))
+        aligned = builder.and_(builder.add(data, _I64(63)), _I64(-64))
         return builder.inttoptr(aligned, context.get_value_type(like))
 
     return like(like, array), codegen
@@ -306,7 +336,7 @@ def _pointer(_, like, array):
 @njit(error_model="numpy", nogil=True)
 def _pack(panel, width, b, row, column, depth, columns):
     """panel[k, j] = b[k, j], at k row + j column; zeros in the columns from ``columns`` to ``width``."""
-    lanes = _lanes(b)
+    lanes = _sizes(b)[0]
     if column == 1:
         for k in range(depth):
             for j in range(0, width, lanes):
@@ -343,7 +373,7 @@ def _share(ranges, n, lanes, lo, hi):
     return first, last
 
 
-@chunk
+@chunk(setting=matmul_tile)
 def _gemm(p, s, lo, hi):
     """One thread's part of the products of a batch: rows in tiles, columns in vectors, or the work of a mask."""
     q, ranges = _integers(p[4]), _integers(p[5])
@@ -351,7 +381,7 @@ def _gemm(p, s, lo, hi):
     a_row, a_step, a_matrix = q[3], q[4], q[5]
     b_row, b_column, b_matrix = q[6], q[7], q[8]
     kind, accumulate, biased = q[9], q[10] != 0, q[11] != 0
-    lanes = _lanes(p[0])
+    lanes, size, MR, DEPTH = _sizes(p[0])
     vectors = -(-n // lanes)
     units = -(-m // MR) if kind == BY_ROWS else vectors
     if kind == MASKED_K or kind == MASKED_ROWS:
@@ -361,7 +391,7 @@ def _gemm(p, s, lo, hi):
     blocks = max(1, -(-k // DEPTH))
     depth = -(-k // blocks)
     height = min(BLOCK, -(-m // lanes) * lanes)
-    room = np.empty(depth * (3 * lanes + height) * VECTOR // lanes + VECTOR, np.uint8)
+    room = np.empty(depth * (3 * lanes + height) * size + 64, np.uint8)
     for matrix in range(lo // units, -(-hi // units)):
         first, last = max(lo - matrix * units, 0), min(hi - matrix * units, units)
         i_first, i_last = (first * MR, min(last * MR, m)) if kind == BY_ROWS else (0, m)
@@ -451,7 +481,8 @@ def matmul_backend(dtype=np.float32) -> str:
         if choice not in ("jit", "blas", "auto"):
             raise ValueError(f"MINIVI_MATMUL is {choice!r}; set it to jit, blas or auto")
         if choice == "auto":
-            choice = _remembered(dtype) if {"+avx2", "+fma"} <= set(FEATURES.split(",")) else "blas"
+            has_kernel = {"+avx2", "+fma"} <= set(FEATURES.split(","))
+            choice = _remembered(dtype, ("jit", "blas"), lambda: _measured(dtype)) if has_kernel else "blas"
         set_matmul_backend(choice, dtype)
     return _backends[dtype]
 
@@ -475,26 +506,23 @@ def _one_blas_thread():
     return threadpool_limits(1, user_api="blas")
 
 
-def _remembered(dtype):
+def _remembered(what, choices, measure):
     """The automatic choice: from the user's cache folder, or measured and, where possible, written there."""
     folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "minivi")
     path = os.path.join(folder, "matmul.json")
-    key = f"{dtype} on {CPU} with numpy {np.__version__} and numba {numba.__version__}"
+    key = f"{what} on {CPU} with numpy {np.__version__} and numba {numba.__version__}"
     try:
         with open(path, encoding="utf-8") as file:
-            choices = dict(json.load(file))
-    except (OSError, ValueError, TypeError):  # none yet, or not ours
-        choices = {}
-    if choices.get(key) not in ("jit", "blas"):
-        choices[key] = _measured(dtype)
-        try:
-            os.makedirs(folder, exist_ok=True)
-            with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
-                json.dump(choices, file, indent=1)
-            os.replace(file.name, path)
-        except OSError:  # measured again in the next process
-            pass
-    return choices[key]
+            known = dict(json.load(file))
+    except (OSError, ValueError, TypeError, RecursionError):  # none yet, or not ours
+        known = {}
+    if known.get(key) not in choices:
+        known[key] = measure()
+        with contextlib.suppress(OSError):  # measured again in the next process
+            if os.path.isabs(folder):  # else there is no home
+                os.makedirs(folder, exist_ok=True)
+                replace_file(path, json.dumps(known, indent=1).encode())
+    return known[key]
 
 
 def _measured(dtype):
@@ -516,6 +544,45 @@ def _measured(dtype):
     finally:
         set_threads(threads)
     return "blas" if 2 * seconds["blas"] < seconds["jit"] else "jit"
+
+
+def _measured_tile():
+    """64 if vectors of 64 bytes multiply at least 1.4 times as many numbers a second as vectors of 32."""
+    seconds, numbers = dict.fromkeys(TILES, math.inf), np.ones(32, np.float32)
+    for _ in range(10):
+        for size in TILES:
+            start = time.perf_counter()
+            launch(_multiply_adds, 1000, (numbers,), (size,), work=0)
+            seconds[size] = min(seconds[size], time.perf_counter() - start)
+    return 64 if 1.4 * seconds[64] < 2 * seconds[32] else 32
+
+
+@chunk
+def _multiply_adds(p, s, lo, hi):
+    """From lo to hi, 120 multiply-adds of vectors of s[0] bytes."""
+    if s[0] == 64:
+        _spin(64, p[0], 10 * (hi - lo))
+    else:
+        _spin(32, p[0], 10 * (hi - lo))
+
+
+@intrinsic(prefer_literal=True)
+def _spin(_, size, pointer, count):
+    """``count`` times 12 multiply-adds that do not wait for one another, of vectors of ``size`` bytes."""
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, pointer, size.literal_value)
+        places = [emit.address(args[1], _I64(v)) for v in range(12)]
+        sums = [cgutils.alloca_once_value(builder, emit.load(place)) for place in places]
+        x = builder.load(sums[0])
+        with cgutils.for_range(builder, args[2]):
+            for total in sums:
+                builder.store(emit.call("fma", emit.vector, builder.load(total), x, x), total)
+        for total, place in zip(sums, places, strict=True):
+            emit.store(builder.load(total), place)
+        return context.get_dummy_value()
+
+    return types.void(size, pointer, types.int64), codegen
 
 
 def _stored(x, batch):
@@ -554,12 +621,12 @@ def _plan(a, a_turned, b, b_turned, dtype, accumulate, biased, kind, ranges, bat
         return 1 if turned else columns, columns if turned else 1, rows * columns if len(shape) > 2 else 0
 
     m, k, n = a[-1 if a_turned else -2], a[-2 if a_turned else -1], b[-2 if b_turned else -1]
-    work = math.prod(batch) * m * k * n * dtype.itemsize // 128
+    work, vector = math.prod(batch) * m * k * n * dtype.itemsize // 128, matmul_tile()
     if kind is None:
         kind = BY_ROWS if m > n else BY_COLUMNS
-        units = math.prod(batch) * (-(-m // MR) if m > n else -(-n * dtype.itemsize // VECTOR))
+        units = math.prod(batch) * (-(-m // TILES[vector][0]) if m > n else -(-n * dtype.itemsize // vector))
     else:
-        units, work = _work(ranges, VECTOR // dtype.itemsize), int(work * ranges.share)
+        units, work = _work(ranges, vector // dtype.itemsize), int(work * ranges.share)
     numbers = [m, k, n, *distances(a, a_turned), *distances(b, b_turned), kind, accumulate, biased]
     return units, work, np.array(numbers, np.int64).view(dtype)
 
@@ -697,13 +764,13 @@ def _sum_rows(_, target, columns, start, biased, panel, places, count):
     return types.void(target, i, start, flag, panel, types.CPointer(i), i), codegen
 
 
-@chunk
+@chunk(setting=matmul_tile)
 def _binary(p, s, lo, hi):
     """Vectors of columns ``lo`` to ``hi`` of the sums of rows, 8 at a time, for which they are packed."""
     m, n, k, biased = np.int64(s[0]), np.int64(s[1]), np.int64(s[2]), s[3] != 0
     places, counts = _integers(p[3]), _integers(p[4])
-    lanes = _lanes(p[0])
-    room = np.empty(8 * VECTOR * k + VECTOR, np.uint8)
+    lanes, size, _, _ = _sizes(p[0])
+    room = np.empty(8 * lanes * size * k + 64, np.uint8)
     for v in range(lo, hi, 8):
         panel = _pointer(p[0], room)
         j = v * lanes
@@ -805,5 +872,7 @@ def binary_matmul(x, b, out=None, bias=None):
     (m, k), n = ones.shape, b.shape[1]
     arrays = (np.ascontiguousarray(b), out if bias is None else bias, out, ones._places, ones._counts)
     work = m * n * (1 + k // 8)
-    launch(_binary, -(-n * b.itemsize // VECTOR), arrays, (m, n, k, bias is not None), work=work * b.itemsize // 32)
+    launch(
+        _binary, -(-n * b.itemsize // matmul_tile()), arrays, (m, n, k, bias is not None), work=work * b.itemsize // 32
+    )
     return out

@@ -296,7 +296,7 @@ def log1p(x: Array) -> Array:
 
 @pointwise
 def tanh(x: Array) -> Array:
-    """Hyperbolic tangent; at most 2 ulp off."""
+    """Hyperbolic tangent; at most 2 ulp off in float32 and, by the C library, 3 in float64."""
     return _tanh(x)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minivi import validate
 from minivi.distributions import Categorical
 from minivi.nn import ACTIVATIONS, MLP, Module, dropout, he
 from minivi.tensor import Tensor, no_grad
@@ -30,7 +31,7 @@ class Classifier(Module):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: an unknown activation, or a share outside [0, 1).
+        ValueError: a size below 1, an unknown activation, a share outside [0, 1), no generator.
     """
 
     def __init__(
@@ -46,10 +47,13 @@ class Classifier(Module):
         init: Callable = he,
         dtype: Any = "float32",
     ):
-        if not (0 <= input_dropout < 1 and 0 <= hidden_dropout < 1):
-            raise ValueError(
-                f"Classifier: input_dropout {input_dropout}, hidden_dropout {hidden_dropout}; shares in [0, 1)"
-            )
+        validate.count(inputs, "Classifier: inputs")
+        validate.sizes(hidden, "Classifier: hidden")
+        validate.count(classes, "Classifier: classes")
+        validate.one_of(activation, "Classifier: activation", ACTIVATIONS)
+        validate.number(input_dropout, "Classifier: input_dropout", 0, 1, "[)")
+        validate.number(hidden_dropout, "Classifier: hidden_dropout", 0, 1, "[)")
+        self.inputs = inputs
         self.network = MLP((inputs, *hidden, classes), rng, activation=activation, init=init, dtype=dtype)
         self.input_dropout, self.hidden_dropout = input_dropout, hidden_dropout
 
@@ -57,7 +61,12 @@ class Classifier(Module):
         """p(y | x): ``x`` (..., D), or (N, D) of ``scipy.sparse`` in compressed rows, -> logits (..., C).
 
         ``rng`` draws the dropped units, in training; without it none is dropped.
+
+        Raises:
+            ValueError: ``x`` does not have D columns.
         """
+        if np.shape(x)[-1:] != (self.inputs,) and getattr(x, "shape", ())[-1:] != (self.inputs,):
+            raise ValueError(f"Classifier: x has shape {np.shape(x)}; this model takes (..., {self.inputs})")
         act = ACTIVATIONS[self.network.activation]
         x = dropout(x, self.input_dropout, rng)
         for layer in self.network.layers[:-1]:
@@ -65,7 +74,13 @@ class Classifier(Module):
         return Categorical(self.network.layers[-1](x))
 
     def log_prob(self, x: Any, labels: Any, rng: Any = None) -> Tensor:
-        """log p(label | x) of each datum in nats, (...,); arguments as for ``__call__``."""
+        """log p(label | x) of each datum in nats, (...,); arguments as for ``__call__``.
+
+        Raises:
+            ValueError: not one label for each datum, or one that is no class.
+        """
+        if np.shape(labels) != tuple(getattr(x, "shape", np.shape(x)))[:-1]:
+            raise ValueError(f"Classifier.log_prob: labels of shape {np.shape(labels)} for x of shape {np.shape(x)}")
         return self(x, rng).log_prob(labels)
 
     def predict(self, x: Any) -> np.ndarray:

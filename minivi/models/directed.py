@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from minivi import ops
+from minivi import ops, validate
 from minivi.distributions import Bernoulli, Normal
-from minivi.models.layered import _gaussian
+from minivi.models.layered import _gaussian, check_groups
 from minivi.nn import ACTIVATIONS, MLP, Linear, Module, glorot
 from minivi.tensor import Parameter, Tensor, no_grad
 
@@ -91,10 +91,15 @@ class DirectedVAE(Module):
         latents: names of the latent variables in the order of ``generative``, which is that of the columns of ``kl``.
 
     Raises:
-        ValueError: an unknown parent, a cycle, no "x", or an inferred "x".
+        ValueError: an unknown parent, a cycle, no "x", an inferred "x", or one that depends on no latent variable.
     """
 
     def __init__(self, pixels: int, generative: Graph, inference: Graph):
+        validate.count(pixels, "DirectedVAE: pixels")
+        for graph in (generative, inference):
+            pairs = graph.values() if isinstance(graph, dict) else [None]
+            if not all(isinstance(v, tuple | list) and len(v) == 2 and isinstance(v[0], tuple | list) for v in pairs):
+                raise ValueError("DirectedVAE: a graph is a dict {variable: (list of parents, conditional)}")
         if "x" not in generative or "x" in inference:
             raise ValueError("DirectedVAE: 'x' must be a variable of the generative graph, and not of the inference")
         self.pixels, self._dtype = pixels, np.dtype("float64")
@@ -106,11 +111,21 @@ class DirectedVAE(Module):
         for name, (parents, _) in inference.items():
             _known(name, parents, {"x", *generative, *inference, *(f"p({z})" for z in self.latents)})
         self._order_of_generation = _ordered({name: parents for name, (parents, _) in generative.items()})
+        above = {"x"}
+        for name in reversed(self._order_of_generation):  # its children come before it
+            above |= set(generative[name][0]) if name in above and name in generative else set()
+        if not above.intersection(self.latents):
+            raise ValueError(
+                "DirectedVAE: 'x' depends on no latent variable; give it a parent that is a variable of both graphs"
+            )
         # In one graph: a sample "z" comes of "q(z)"; "p(z)" and "q(z)" of their parents, as features do.
         self._parents = {"x": [], **{name: [f"q({name})"] for name in self.latents}}
         self._parents |= {f"p({k})" if k in shared else k: list(parents) for k, (parents, _) in generative.items()}
         self._parents |= {f"q({k})" if k in shared else k: list(parents) for k, (parents, _) in inference.items()}
         self._order = _ordered(self._parents)
+        for name, conditional in [*self.generative.items(), *self.inference.items()]:
+            if not callable(conditional):
+                validate.count(conditional, f"DirectedVAE: the conditional of {name}, if no function,")
 
     @property
     def dtype(self) -> np.dtype:
@@ -153,7 +168,17 @@ class DirectedVAE(Module):
             eps: the noise itself, by latent variable (K, B, J), for checks; or
             z: values of the latent variables (K, B, J) instead of samples: both graphs' log-densities there.
             samples: K.
+
+        Raises:
+            ValueError: x that is not (B, D); no samples; noise or values missing for a latent variable.
         """
+        validate.rows(x, "DirectedVAE: x", self.pixels)
+        given = eps if z is None else z
+        if given is None:
+            validate.count(samples, "DirectedVAE: samples")
+            validate.generator(rng, "DirectedVAE: rng")
+        elif not isinstance(given, dict) or not given.keys() >= set(self.latents):
+            raise ValueError(f"DirectedVAE: eps and z are dicts with arrays (K, B, J) for each of {self.latents}")
         values, log_q = {"x": x}, {}
         for key in self._order:
             if key in self.latents:
@@ -163,6 +188,10 @@ class DirectedVAE(Module):
                     continue
                 shape = samples, len(x), q.shape[-1]
                 noise = rng.standard_normal(shape, dtype=self.dtype) if eps is None else eps[key]
+                if np.shape(noise)[1:] != shape[1:] or len(noise) == 0:
+                    raise ValueError(
+                        f"DirectedVAE: eps of {key} has shape {np.shape(noise)}; pass (K, {len(x)}, {q.shape[-1]})"
+                    )
                 values[key], log_q[key] = q.rsample_with_log_prob(noise)
             elif key != "x":
                 conditionals = self.inference if key[:2] == "q(" or key in self.inference else self.generative
@@ -189,6 +218,8 @@ class DirectedVAE(Module):
 
     def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws from the generative graph: the means of p(x | its parents) and the draws, (count, D)."""
+        validate.count(count, "DirectedVAE.sample: count", 0)
+        validate.generator(rng, "DirectedVAE.sample: rng")
         values: dict[str, Any] = {}
         with no_grad():
             for name, parents in self._order_of_generation.items():
@@ -230,6 +261,9 @@ class Arrow(Module):
         sizes: of the hidden layers and the outputs.
         make: from outputs (..., O) to a distribution, as :class:`~minivi.distributions.Bernoulli`, or to numbers.
         rng, activation, init, out_bias, dtype: as for :class:`~minivi.nn.MLP`.
+
+    Raises:
+        ValueError: no inputs or no sizes, or one below 1; ``make`` is no function; an unknown activation.
     """
 
     def __init__(
@@ -244,6 +278,10 @@ class Arrow(Module):
         out_bias: Any = 0.0,
         dtype: Any = "float32",
     ):
+        validate.sizes(inputs, "Arrow: inputs", 1)
+        validate.sizes(sizes, "Arrow: sizes", 1)
+        validate.function(make, "Arrow: make", "outputs -> distribution or numbers")
+        validate.one_of(activation, "Arrow: activation", ACTIVATIONS)
         options = {"init": init, "dtype": dtype}
         self.make, self.activation = make, activation
         self.first = Linear(inputs[0], sizes[0], rng, bias=0.0 if len(sizes) > 1 else out_bias, **options)
@@ -252,6 +290,8 @@ class Arrow(Module):
 
     def __call__(self, *parents: Any) -> Any:
         """Parents (..., I), broadcast against each other -> ``make`` of (..., O)."""
+        if len(parents) != 1 + len(self.others):
+            raise ValueError(f"Arrow: {len(parents)} parents for {1 + len(self.others)} inputs; give one for each")
         h = self.first(parents[0])
         for parent, weight in zip(parents[1:], self.others, strict=True):
             h = h + ops.matmul(parent, weight)
@@ -307,12 +347,11 @@ def layers(
     Raises:
         ValueError: an unknown ``inference``, or not one group of hidden layers for each stochastic layer.
     """
-    if inference not in INFERENCE:
-        raise ValueError(f"layers: unknown inference {inference!r}; one of {', '.join(INFERENCE)}")
-    if not latents or len(hidden) != len(latents) or not all(hidden):
-        raise ValueError(
-            f"layers: hidden layers {list(hidden)} for {len(latents)} stochastic layers; one group for each"
-        )
+    validate.one_of(inference, "layers: inference", INFERENCE)
+    validate.one_of(activation, "layers: activation", ACTIVATIONS)
+    check_groups("layers", pixels, hidden, latents)
+    if not all(map(len, hidden)):
+        raise ValueError(f"layers: hidden layers {list(hidden)}; at least one in each group")
     options = {"rng": rng, "activation": activation, "init": init, "dtype": dtype}
     arrow = lambda inputs, sizes, make, **more: Arrow(inputs, sizes, make, **options, **more)
     act, top = ACTIVATIONS[activation], len(latents)
@@ -368,7 +407,14 @@ def auxiliary(
         pixels, hidden, latents: D, sizes of the encoder's hidden layers, and J, as for a VAE.
         auxiliaries: the length of u. Its arrows have one hidden layer each, as wide as the last of ``hidden``.
         rng, activation, init, output_bias, dtype: as for a VAE.
+
+    Raises:
+        ValueError: a size below 1, no hidden layer, an unknown activation.
     """
+    for value, what in ((pixels, "pixels"), (latents, "latents"), (auxiliaries, "auxiliaries")):
+        validate.count(value, f"auxiliary: {what}")
+    validate.sizes(hidden, "auxiliary: hidden", 1)
+    validate.one_of(activation, "auxiliary: activation", ACTIVATIONS)
     options = {"rng": rng, "activation": activation, "init": init, "dtype": dtype}
     width, act = hidden[-1], ACTIVATIONS[activation]
     generative: Graph = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi import ops
+from minivi import ops, validate
 from minivi.distributions import Normal
 from minivi.nn import Module
 from minivi.tensor import Parameter, Tensor
@@ -31,12 +31,13 @@ class FullVB(Module):
             noise of its gradient smaller.
 
     Raises:
-        ValueError: ``count`` or ``scale`` is not positive.
+        ValueError: ``count`` is no positive integer, or ``scale`` not positive; a ``vae`` without decoder.
     """
 
     def __init__(self, vae: Any, count: int, scale: float = 0.01, *, local: bool = False):
-        if not (count > 0 and scale > 0):
-            raise ValueError(f"FullVB: count={count} and scale={scale} must be positive")
+        validate.offers(vae, "FullVB: vae", "elbo", "decoder", "dtype")
+        validate.count(count, "FullVB: count")
+        validate.number(scale, "FullVB: scale", 0, ends="(]")
         self.vae, self.count, self.local = vae, count, local
         self.log_sigma = [Parameter(np.full(mu.shape, np.log(scale)), dtype=mu.dtype) for mu in self.mu]
 
@@ -110,25 +111,35 @@ class FullVB(Module):
             x: data (B, D).
             rng: generator of the noise; or
             eps, zeta: the noise itself, for checks: L samples of z, (L, B, J), and L sets as of :meth:`draw`.
-            samples: L, each with weights of its own.
+            samples: L, each with weights of its own; where ``eps`` or ``zeta`` is given, as many as they hold.
             estimator: "A", all four Gaussian terms sampled (eq. 2.87), or "B", in closed form (eq. 2.89).
             kl_weight: of the weights' divergence; other than 1, the result is a bound only if it is larger.
 
         Raises:
-            ValueError: an unknown estimator, or "A" with local noise, which never samples the weights themselves.
+            ValueError: an unknown estimator, or "A" with local noise, which never samples the weights themselves; no
+                samples; another number of samples in ``eps`` than in ``zeta``; a generator is missing.
         """
+        validate.one_of(estimator, "FullVB.elbo: estimator", ("A", "B"))
+        validate.number(kl_weight, "FullVB.elbo: kl_weight", 0)
         if estimator == "A" and self.local:
             raise ValueError(
                 "FullVB.elbo: local noise samples no weights, so log q(theta) has no sample; estimator='B'"
             )
+        given = {len(noise) for noise in (eps, zeta) if noise is not None}
+        if len(given) > 1:
+            raise ValueError(f"FullVB.elbo: {len(eps)} samples in eps, {len(zeta)} in zeta; give as many of both")
+        count = given.pop() if given else samples
+        validate.count(count, "FullVB.elbo: samples")
+        if eps is None or zeta is None:
+            validate.generator(rng, "FullVB.elbo: rng, without both eps and zeta,")
         total = 0.0
-        for k in range(samples if zeta is None else len(zeta)):
+        for k in range(count):
             noise = zeta[k] if zeta is not None else None if self.local else self.noise(rng)
             model = self.draw(rng, noise)
             total = total + model.elbo(x, rng, estimator=estimator, eps=None if eps is None else eps[k : k + 1])
             if estimator == "A":
                 total = total + self.log_ratio(noise) * (kl_weight / self.count)
-        total = total * (1.0 / (k + 1))
+        total = total * (1.0 / count)
         return total if estimator == "A" else total - self.kl() * (kl_weight / self.count)
 
     def bound(self, x: np.ndarray, rng: Any = None, samples: int = 1, **options: Any) -> Tensor:

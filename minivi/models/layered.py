@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from minivi import validate
 from minivi.distributions import Bernoulli, Normal
 from minivi.models.vae import Terms
-from minivi.nn import MLP, Module, glorot
+from minivi.nn import ACTIVATIONS, MLP, Module, glorot
 from minivi.tensor import Tensor, no_grad
 
 
@@ -34,7 +35,8 @@ class LayeredVAE(Module):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: no layers, or another number of ``hidden`` than of ``latents``; an unknown activation.
+        ValueError: no layers, or another number of ``hidden`` than of ``latents``; a size below 1; an unknown
+            activation; no generator.
     """
 
     def __init__(
@@ -49,8 +51,8 @@ class LayeredVAE(Module):
         output_bias: Any = 0.0,
         dtype: Any = "float32",
     ):
-        if not latents or len(hidden) != len(latents):
-            raise ValueError(f"LayeredVAE: {len(hidden)} groups of hidden layers for {len(latents)} stochastic layers")
+        check_groups("LayeredVAE", pixels, hidden, latents)
+        validate.one_of(activation, "LayeredVAE: activation", ACTIVATIONS)
         self.pixels, self.sizes = pixels, tuple(latents)
         below = (pixels, *latents[:-1])
         settings = {"activation": activation, "init": init, "dtype": dtype}
@@ -66,13 +68,34 @@ class LayeredVAE(Module):
         return self.encoders[0].layers[0].weight.dtype
 
     def encode(self, below: Any, level: int = 0) -> Normal:
-        """q(z_1 | x) or, at a higher ``level``, q(z_{level+1} | z_level): (..., D) -> parameters (..., J)."""
+        """q(z_1 | x) or, at a higher ``level``, q(z_{level+1} | z_level): (..., D) -> parameters (..., J).
+
+        Raises:
+            ValueError: a wrong number of columns, no such level, or ``x`` with NaN or infinity.
+        """
+        self._check("encode", below, level, (self.pixels, *self.sizes)[:-1])
+        if level == 0:
+            validate.finite(below, "LayeredVAE.encode: x")
         return _gaussian(self.encoders[level](below))
 
     def decode(self, above: Any, level: int = 0) -> Bernoulli | Normal:
-        """p(x | z_1) or, at a higher ``level``, p(z_level | z_{level+1}): (..., J) -> parameters (..., D)."""
+        """p(x | z_1) or, at a higher ``level``, p(z_level | z_{level+1}): (..., J) -> parameters (..., D).
+
+        Raises:
+            ValueError: a wrong number of columns, or no such level.
+        """
+        self._check("decode", above, level, self.sizes)
         heads = self.decoders[level](above)
         return _gaussian(heads) if level else Bernoulli(heads)
+
+    def _check(self, method, values, level, columns):
+        if level not in range(len(columns)):
+            raise ValueError(f"LayeredVAE.{method}: no level {level!r}; there are {len(columns)}, counted from 0")
+        if np.shape(values)[-1:] != (columns[level],):
+            raise ValueError(
+                f"LayeredVAE.{method}: an input of shape {np.shape(values)}; level {level} takes (..., "
+                f"{columns[level]})"
+            )
 
     def terms(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: Sequence[np.ndarray] | None = None) -> Terms:
         """One pass: sample upwards K times, then score every arrow of the generative model.
@@ -82,9 +105,18 @@ class LayeredVAE(Module):
             rng: generator of the noise; or
             eps: the noise itself, for each layer (K, B, J_l), for checks.
             samples: K.
+
+        Raises:
+            ValueError: x that is not (B, D) with values in [0, 1]; no samples; noise of other shapes, or none.
         """
+        validate.rows(x, "LayeredVAE: x", self.pixels)
         if eps is None:
+            validate.count(samples, "LayeredVAE: samples")
+            validate.generator(rng, "LayeredVAE: rng")
             eps = [rng.standard_normal((samples, len(x), j), dtype=self.dtype) for j in self.sizes]
+        shapes = [np.shape(e) for e in eps]
+        if not shapes or not shapes[0] or shapes != [(shapes[0][0], len(x), j) for j in self.sizes] or 0 in shapes[0]:
+            raise ValueError(f"LayeredVAE: eps of shapes {shapes}; pass (K, {len(x)}, J) for each J of {self.sizes}")
         q, z, below = [], [], x
         for level, noise in enumerate(eps):  # the lowest network runs once for all samples, those above for each
             q.append(self.encode(below, level))
@@ -112,17 +144,33 @@ class LayeredVAE(Module):
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         """The mean of p(x | z_1) at z_1 = the mean of q(z_1 | x): (B, D) -> (B, D)."""
+        validate.unit_interval(x, "LayeredVAE.reconstruct: x")
         with no_grad():
             return np.asarray(self.decode(self.encode(x).mu).mean)
 
     def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws from the top layer down: the mean images and the draws, both (count, D)."""
+        validate.count(count, "LayeredVAE.sample: count", 0)
+        validate.generator(rng, "LayeredVAE.sample: rng")
         z = rng.standard_normal((count, self.sizes[-1]), dtype=self.dtype)
         with no_grad():
             for level in range(len(self.sizes) - 1, 0, -1):
                 z = self.decode(z, level).sample(rng)
             p = self.decode(z)
             return np.asarray(p.mean), p.sample(rng)
+
+
+def check_groups(name: str, pixels: Any, hidden: Any, latents: Any) -> None:
+    """Sizes of a chain of layers, or ValueError: one group of hidden layers for each stochastic layer."""
+    validate.count(pixels, f"{name}: pixels")
+    validate.sizes(latents, f"{name}: latents", 1)
+    if not isinstance(hidden, Sequence) or len(hidden) != len(latents):
+        raise ValueError(
+            f"{name}: hidden {validate.brief(hidden)} for {len(latents)} stochastic layers; one group for each, as in "
+            "[(200, 200), (100, 100)]"
+        )
+    for group in hidden:
+        validate.sizes(group, f"{name}: hidden, each group,")
 
 
 def _gaussian(heads):

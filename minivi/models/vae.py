@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from minivi import ops
+from minivi import ops, validate
 from minivi.distributions import Bernoulli, MultivariateNormal, Normal
 from minivi.flows import Flow, FlowPosterior
-from minivi.nn import MLP, Module, glorot
+from minivi.nn import ACTIVATIONS, MLP, Module, glorot
 from minivi.tensor import Tensor, no_grad
 
 
@@ -60,7 +60,8 @@ class VAE(Module):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: an unknown likelihood, activation or posterior; a context without a flow.
+        ValueError: a size below 1; an unknown likelihood, activation or posterior; a context without a flow; a flow
+            over another number of dimensions; no generator.
     """
 
     def __init__(
@@ -79,10 +80,17 @@ class VAE(Module):
         output_bias: Any = 0.0,
         dtype: Any = "float32",
     ):
-        if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"VAE: unknown likelihood {likelihood!r}; 'bernoulli' or 'gaussian'")
-        if posterior not in ("diagonal", "full"):
-            raise ValueError(f"VAE: unknown posterior {posterior!r}; 'diagonal' or 'full'")
+        validate.count(pixels, "VAE: pixels")
+        validate.sizes(hidden, "VAE: hidden")
+        validate.count(latents, "VAE: latents")
+        validate.count(context, "VAE: context", 0)
+        validate.one_of(likelihood, "VAE: likelihood", ("bernoulli", "gaussian"))
+        validate.one_of(activation, "VAE: activation", ACTIVATIONS)
+        validate.one_of(posterior, "VAE: posterior", ("diagonal", "full"))
+        if flow is not None:
+            validate.offers(flow, "VAE: flow", "forward", "inverse")
+            if getattr(flow, "size", None) not in (None, latents):
+                raise ValueError(f"VAE: a flow over {flow.size} dimensions for {latents} latents; make them the same")
         if context and flow is None:
             raise ValueError(f"VAE: context {context} without a flow; pass flow=, or leave the context out")
         self.pixels, self.latents, self.likelihood, self.posterior = pixels, latents, likelihood, posterior
@@ -116,8 +124,9 @@ class VAE(Module):
         """q(z | x), eq. 2.36, 2.37 or 2.53, 2.54 or 5.24: ``x`` (..., D) -> a distribution of draws (..., J).
 
         Raises:
-            ValueError: ``x`` does not have D columns.
+            ValueError: ``x`` does not have D columns, or has NaN or infinity.
         """
+        validate.finite(x, "VAE.encode: x")
         if np.shape(x)[-1:] != (self.pixels,):
             raise ValueError(f"VAE.encode: x has shape {np.shape(x)}; this model takes (..., {self.pixels})")
         heads = self.encoder(x)
@@ -130,7 +139,9 @@ class VAE(Module):
         return FlowPosterior(q, self.flow, heads[..., end:] if heads.shape[-1] > end else None)
 
     def decode(self, z: Any) -> Bernoulli | Normal:
-        """p(x | z), eq. 2.74 or 2.75: ``z`` (..., J) -> parameters (..., D)."""
+        """p(x | z), eq. 2.74 or 2.75: ``z`` (..., J) -> parameters (..., D); ValueError without J columns."""
+        if np.shape(z)[-1:] != (self.latents,):
+            raise ValueError(f"VAE.decode: z has shape {np.shape(z)}; this model takes (..., {self.latents})")
         heads = self.decoder(z)
         if self.likelihood == "bernoulli":
             return Bernoulli(heads)
@@ -138,8 +149,13 @@ class VAE(Module):
 
     def _posterior(self, x, rng, samples, eps):
         """q(z | x), and the noise to sample it with."""
+        validate.rows(x, "VAE: x", self.pixels)
         if eps is None:
+            validate.count(samples, "VAE: samples")
+            validate.generator(rng, "VAE: rng")
             eps = rng.standard_normal((samples, len(x), self.latents), dtype=self.dtype)
+        elif np.shape(eps)[1:] != (len(x), self.latents) or len(eps) == 0:
+            raise ValueError(f"VAE: eps has shape {np.shape(eps)}; pass (K, {len(x)}, {self.latents}) for K samples")
         return self.encode(x), eps
 
     def terms(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Terms:
@@ -150,6 +166,10 @@ class VAE(Module):
             rng: generator of the noise; or
             eps: the noise itself, (K, B, J), for checks.
             samples: K.
+
+        Raises:
+            ValueError: x that is not (B, D), has NaN, or with Bernoulli pixels lies outside [0, 1]; no samples; noise
+                of another shape, or none.
         """
         q, eps = self._posterior(x, rng, samples, eps)
         z, log_qz_x = q.rsample_with_log_prob(eps)
@@ -191,7 +211,7 @@ class VAE(Module):
                 None is B, or A behind a flow, where there is no closed form.
 
         Raises:
-            ValueError: an unknown estimator, or "B" behind a flow.
+            ValueError: an unknown estimator, or "B" behind a flow; as :meth:`terms`.
         """
         if estimator not in ("A", "B", None):
             raise ValueError(f"VAE.elbo: unknown estimator {estimator!r}; 'A' (eq. 2.29) or 'B' (eq. 2.77)")
@@ -204,6 +224,8 @@ class VAE(Module):
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         """The mean of p(x | z) at z = the mean of q(z | x), or where a flow takes it: (B, D) -> (B, D)."""
+        if self.likelihood == "bernoulli":
+            validate.unit_interval(x, "VAE.reconstruct: x")
         with no_grad():
             q = self.encode(x)
             return self.mean_image(q.rsample(np.zeros(q.shape, self.dtype)))
@@ -216,6 +238,8 @@ class VAE(Module):
 
     def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws z ~ N(0, I), x ~ p(x | z): the mean images and the draws, both (count, D)."""
+        validate.count(count, "VAE.sample: count", 0)
+        validate.generator(rng, "VAE.sample: rng")
         z = rng.standard_normal((count, self.latents), dtype=self.dtype)
         with no_grad():
             return self.mean_image(z), np.asarray(self.decode(z).sample(rng))

@@ -10,6 +10,8 @@ from .sparse import *
 from .update import *
 from .vector import *
 
+on_compile = []  # the twins need no compiling
+
 
 def get_threads() -> int:
     """The twins use one thread."""
@@ -18,6 +20,11 @@ def get_threads() -> int:
 
 def set_threads(count: int) -> None:
     """Accepts any count, since the results would be the same."""
+
+
+def matmul_tile() -> int:
+    """NumPy's product has no tile of ours."""
+    return 0
 
 
 def instruction_set() -> str:

@@ -1,0 +1,48 @@
+"""Progress bars: who sees them, and what compiling does to their estimate."""
+
+import io
+import sys
+
+import pytest
+
+from minivi import kernels, progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "notebook", "asked", "shown"),
+    [(Terminal(), False, True, True), (Terminal(), False, "name", True), (Terminal(), True, False, False),
+     (io.StringIO(), False, True, False), (io.StringIO(), True, True, True), (None, False, True, False)],
+)  # fmt: skip
+def test_a_bar_is_shown_where_somebody_sees_it(stream, notebook, asked, shown, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", None)
+    assert progress.visible(asked) is shown
+    assert progress.bar([1, 2], progress=asked, label="bar", unit="step").disable is not shown
+
+
+def test_compiling_is_said_and_does_not_count_in_the_estimate(monkeypatch):
+    stream, now = Terminal(), [1000.0]
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = progress.bar(None, progress="fit", label="bar", unit="step", total=10, mininterval=0)
+    bar.ncols, bar.dynamic_ncols, bar._time = 300, None, lambda: now[0]
+    bar.start_t = bar.last_print_t = now[0]
+    with bar, progress.Compiling(bar) as compiling:
+        for step in range(5):
+            if step == 0:
+                for tell in kernels.on_compile:
+                    tell("first")
+                    tell("second")
+                now[0] += 100
+            compiling.step_done()
+            now[0] += 1
+            bar.update(1)
+        assert bar.format_dict["elapsed"] == 5 and bar.format_dict["rate"] == pytest.approx(1)
+    assert "compiling kernels, once" in stream.getvalue()
+    assert compiling._tell not in kernels.on_compile
