@@ -199,9 +199,11 @@ def test_an_executor_that_breaks_names_the_cells_that_were_not_finished(tmp_path
 
 
 HUNG = """
+import signal
 from tests.test_sweeps import troubled
 from minivi.sweeps import sweep
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
     sweep(troubled, [{{"x": 3, "scale": 1}}, {{"x": 9, "scale": 1}}], {folder!r}, progress=False)
 """
 
