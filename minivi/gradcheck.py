@@ -557,17 +557,14 @@ def _verdict(problem, line, found, tolerance):
     if found.lossy:
         allowed = max(allowed, RESOLUTION * scale)  # where f loses digits, its gradient may too
     others = min(problem.largest_slope, problem.largest_effect / line.size)
-    # What rounding leaves of a derivative that is 0: in its own terms, or in those of f, where they hide it.
-    residue = 64.0 * _EPS * max(found.nearby, others)
-    if found.nearby:
-        residue = max(residue, min(found.error, 64.0 * _EPS * problem.terms / line.size))
+    residue = 64.0 * _EPS * max(found.nearby, others)  # what rounding leaves of a sum of larger numbers that is 0
     vanishes = abs(line.analytic) <= residue and abs(found.value) <= residue + found.error
     gap = found.sides[1] - found.sides[0] if found.sides else 0.0
     if gap > RESOLUTION * scale:
         room = found.error - 0.499 * gap  # half of it is in the error
         between = found.sides[0] - room <= line.analytic <= found.sides[1] + room
         verdict = "kink" if between else "WRONG"
-    elif found.error <= RESOLUTION * scale and found.value:  # 0 may be a g that does not move, which says little
+    elif found.error <= RESOLUTION * scale:
         verdict = "ok" if error <= allowed else "WRONG"
     elif vanishes and found.error <= VANISHING * found.nearby:
         verdict = "ok"

@@ -191,6 +191,11 @@ RIGHT = {
         np.full(1, 0.01),
         lambda x: np.sin(x) / x**2 - 2 * (1 - np.cos(x)) / x**3,
     ),
+    "(exp x - 1) / x, whose gradient loses digits": (
+        lambda x: np.sum((np.exp(x) - 1) / x),
+        np.full(1, 1e-5),
+        lambda x: np.exp(x) / x - (np.exp(x) - 1) / x**2,
+    ),
     "tanh at 20": (lambda x: np.sum(np.tanh(x)), np.full(1, 20.0), lambda x: 1 / np.cosh(x) ** 2),
     "tanh at -20": (lambda x: np.sum(np.tanh(x)), np.full(1, -20.0), lambda x: 1 / np.cosh(x) ** 2),
     "x^3 at 0": (lambda x: np.sum(x**3), np.zeros(1), lambda x: 3 * x * x),
