@@ -8,6 +8,10 @@ part of f(x + i 1e-200) for each coordinate, exact to rounding, or a formula. A 
 thousandth too large or too small; where it is 0, or moves f by no more than f's rounding when x moves by its own size,
 off by a thousandth of the largest, or of 1 if all are so. Up to six coordinates of a function are made wrong in turn,
 one of those with more than a thousand; random ones, of fixed seeds.
+
+minivi's counts are in-sample: its checker was tuned on these functions, and a few of them were changed after a result
+was seen ("x^2 of 5000 over scales" and "float32 mean" were harder). Its first version, tried on 160 functions that it
+had not seen, refused 20 right gradients and missed wrong ones of 8.
 """
 
 import argparse
@@ -611,12 +615,18 @@ def main():
         details.append(f"{checker} accepts a wrong gradient of {len(missed)}: {some or '-'}.")
     print("\n".join([*lines, "", *details]))
     if args.write:
-        text = __doc__.split("\n\n")[2].replace("\n", " ").strip()
+        text, caution = (part.replace("\n", " ").strip() for part in __doc__.split("\n\n")[2:4])
         by = f"NumPy {np.__version__}, Python {platform.python_version()}, {datetime.date.today().isoformat()}"
         path = Path(__file__).resolve().parents[1] / "docs" / "gradcheck.md"
         path.parent.mkdir(exist_ok=True)
         words = f"--write{' --long' if args.long else '`, without the long reductions of `--long'}"
-        blocks = ["# Checkers of gradients", text, f"`python tests/gradcheck_bar.py {words}`, {by}:", "\n".join(lines)]
+        blocks = [
+            "# Checkers of gradients",
+            text,
+            f"`python tests/gradcheck_bar.py {words}`, {by}:",
+            "\n".join(lines),
+            caution,
+        ]
         path.write_text("\n\n".join([*blocks, *details]) + "\n")
 
 
