@@ -68,12 +68,13 @@ def run(tree, *words, threads=1):
     return done.returncode, done.stdout
 
 
-def fingerprint(tree, chapters):
+def fingerprint(tree, chapters, keep=lambda chapter, found: None):
     """{name: digest} of everything that the tree's chapters leave at `quick`, and of its checks."""
-    found = {}
+    everything = {}
     with tempfile.TemporaryDirectory() as out, ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def one(chapter):
+            found = {}
             status, text = run(tree, "run", chapter, "--quiet", "--out", f"{out}/{chapter}")
             if status:
                 print(text[-2000:], file=sys.stderr)
@@ -94,14 +95,18 @@ def fingerprint(tree, chapters):
             # Whatever the folders are called, and in however many the same weights lie
             found[f"{chapter}/weights"] = digest(sorted(set(map(weights, folder.rglob("*.safetensors")))))
             print(f"  {chapter}", file=sys.stderr, flush=True)
+            keep(chapter, found)
+            everything.update(found)
 
         list(pool.map(one, chapters))
-    return found
+    return everything
 
 
 def chapters_of(tree):
     """The keys of a tree's chapters."""
-    return sorted(p.stem for p in (tree / "chapters").glob("*.py") if not p.stem.startswith("_"))
+    folder = tree / "chapters"
+    folders = [f for f in (folder / "studies", folder / "checks") if f.is_dir()] or [folder]
+    return sorted({p.stem for f in folders for p in f.glob("*.py") if not p.stem.startswith("_")})
 
 
 def git(*words):
@@ -112,23 +117,26 @@ def git(*words):
 
 
 def of_commit(commit, only):
-    """The fingerprint of a commit, from the cache folder or by running it."""
+    """The fingerprint of a commit, chapter by chapter from the cache folder, or by running it."""
     from minivi import kernels
 
-    name = f"{commit}-{kernels.instruction_set()}-{digest(only or 'all')}.json"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "minivi", "gate", name)
-    if cache.exists():
-        return json.loads(cache.read_text())
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder, "tree")
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "minivi", "gate")
+    folder = folder / f"{commit}-{kernels.instruction_set()}"
+    found = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch, "tree")
         git("worktree", "add", "--detach", "--force", str(tree), commit)
         try:
-            found = fingerprint(tree, only or chapters_of(tree))
+            chapters = [c for c in chapters_of(tree) if c in (only or [c])]
+            folder.mkdir(parents=True, exist_ok=True)
+            fingerprint(
+                tree,
+                [c for c in chapters if c not in found],
+                lambda c, one: (found.update({c: one}), (folder / f"{c}.json").write_text(json.dumps(one))),
+            )
         finally:
             git("worktree", "remove", "--force", str(tree))
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    cache.write_text(json.dumps(found))
-    return found
+    return {name: value for chapter in chapters for name, value in found[chapter].items()}
 
 
 def main():
