@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import minivi
+from minivi import tables
 
 
 class UsageError(ValueError):
@@ -91,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     results = add("results", _results, "print the tables and claims that runs have left in a folder")
     results.add_argument("folder", nargs="?", default="runs", help="default: runs; figures/ holds the project's own")
+    redraw = add("redraw", _redraw, "make the table and figures of a stored result anew, without training")
+    redraw.add_argument("files", nargs="+", metavar="JSON", help="files that runs have left, such as runs/*.json")
     check = add("check", _check, "verify every primitive's derivatives and the chapters' equations")
     check.add_argument("what", nargs="?", help="primitives, a chapter (ch02) or an equation (2.8); default: everything")
     check.add_argument("--index", action="store_true", help="print where each equation is checked, run nothing")
@@ -130,8 +133,8 @@ def _list(args: Any) -> int:
     experiments.load_chapters()
     lines = [["experiment", "mirrors", "what", "quick", "laptop", "paper"]]
     for e in experiments.EXPERIMENTS.values():
-        lines.append([e.key, e.mirrors, e.title, *(experiments.duration(e.minutes[b]) for b in experiments.BUDGETS)])
-    print(experiments.text_table(lines, (3, 4, 5), experiments.terminal_width()))
+        lines.append([e.key, e.mirrors, e.title, *(tables.duration(e.minutes[b]) for b in experiments.BUDGETS)])
+    print(tables.text_table(lines, (3, 4, 5), tables.terminal_width()))
     print("\nminivi run EXPERIMENT [--budget quick|laptop|paper]; times are for two cores")
     return 0
 
@@ -160,6 +163,14 @@ def _results(args: Any) -> int:
     return 1 if failures else 0
 
 
+def _redraw(args: Any) -> int:
+    from minivi import experiments
+
+    for path in args.files:
+        experiments.redraw(path)
+    return 0
+
+
 def _check(args: Any) -> int:
     from minivi import experiments
     from minivi.gradcheck import check_primitive
@@ -175,7 +186,7 @@ def _check(args: Any) -> int:
             ["equation", "claim", "checked at"],
             *([c.equation, c.claim, f"{c.chapter} {c.place}"] for c in checks),
         ]
-        print(experiments.text_table(lines, width=experiments.terminal_width()))
+        print(tables.text_table(lines, width=tables.terminal_width()))
         return 0
     if args.what in (None, "primitives"):
         lines = [["primitive", "checks", "worst", "at", "error", "allowed", "order", "verdict"]]
@@ -197,7 +208,7 @@ def _check(args: Any) -> int:
                 failed += not report.ok
                 total += 1
         print("Derivatives of every primitive: finite differences and Taylor remainders, float64")
-        print(experiments.text_table(lines, (1, 4, 5), experiments.terminal_width()), end="\n\n")
+        print(tables.text_table(lines, (1, 4, 5), tables.terminal_width()), end="\n\n")
     skipped = 0
     lines = [["equation", "claim", "left", "", "right", "error", "tolerance", "verdict"]]
     for entry in checks:
@@ -221,7 +232,7 @@ def _check(args: Any) -> int:
             total += 1
     if len(lines) > 1:
         print("Equations: a claim of the text against something computed another way")
-        print(experiments.text_table(lines, (2, 4, 5, 6), experiments.terminal_width()))
+        print(tables.text_table(lines, (2, 4, 5, 6), tables.terminal_width()))
     if total == 0:
         raise UsageError(f"no check matches {args.what!r}; `minivi check --index` lists them, or say primitives")
     note = f", {skipped} slow ones skipped (--all runs them)" if skipped else ""
@@ -300,7 +311,6 @@ def _import(target: str) -> Callable:
 
 def _data(args: Any) -> int:
     from minivi import data
-    from minivi.experiments import terminal_width, text_table
 
     if args.action == "list":
         lines = [["data set", "what", "splits", "here", "size"]]
@@ -308,7 +318,7 @@ def _data(args: Any) -> int:
             about = data.describe(name)
             here = "yes" if about["cached"] else "no"
             lines.append([name, about["what"], ", ".join(about["splits"]), here, f"{about['megabytes']:g} MB"])
-        print(text_table(lines, (4,), terminal_width()))
+        print(tables.text_table(lines, (4,), tables.terminal_width()))
         print(f"\nfolder: {data.folder()} (MINIVI_DATA chooses another); minivi data fetch NAME downloads one")
         return 0
     if not args.names:

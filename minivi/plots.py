@@ -39,11 +39,16 @@ def style(i: int, points: int = 10) -> dict[str, Any]:
     return STYLES[i % len(STYLES)] | {"markersize": 4, "linewidth": 1.3, "markevery": max(1, points // 10)}
 
 
+def grey_levels(images: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] as the 256 levels that a picture has, uint8: what a study keeps of images for :func:`tile`."""
+    return np.minimum(np.clip(images, 0.0, 1.0) * 256.0, 255.0).astype(np.uint8)
+
+
 def tile(images: np.ndarray, shape: tuple[int, ...], columns: int, gap: int = 1, photo: bool = False) -> np.ndarray:
     """Images side by side in one array, white between them.
 
     Args:
-        images: (N, D), values in [0, 1].
+        images: (N, D), values in [0, 1], or of :func:`grey_levels`.
         shape: (H, W), D = H * W; or (H, W, 3) for colour, D = H * W * 3.
         columns: images in a row.
         gap: pixels between images.
@@ -53,7 +58,7 @@ def tile(images: np.ndarray, shape: tuple[int, ...], columns: int, gap: int = 1,
         A 2-D array in which 0 is paper and 1 is ink; or, for colour, a 3-D one of red, green and blue light.
     """
     height, width, *colour = shape
-    images = np.clip(images, 0.0, 1.0)
+    images = images / 255.0 if images.dtype == np.uint8 else np.clip(images, 0.0, 1.0)
     rows = -(-len(images) // columns)
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *colour), 1.0 if colour else 0.0)
     for i, image in enumerate(1.0 - images if photo and not colour else images):

@@ -1,34 +1,19 @@
 """Chapter 2's attributes, distances, paths and reconstruction errors, against pictures whose answer is known."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import study
 from numpy.testing import assert_allclose
 from scipy.stats import spearmanr
 
-import minivi
 from minivi import nn
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import grad
 
-CHAPTERS = Path(minivi.__file__).parents[1] / "chapters"
-
-
-def chapter(name):
-    """The chapter's module, without entering the other chapters."""
-    spec = importlib.util.spec_from_file_location(f"chapter_under_test_{name}", CHAPTERS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-if not (CHAPTERS / "ch02_latent_space.py").exists():
-    pytest.skip("no chapters beside this installation", allow_module_level=True)
-space, autoencoder = chapter("ch02_latent_space"), chapter("ch02_autoencoder")
+space, autoencoder = study("ch02_latent_space"), study("ch02_autoencoder")
 
 
 def bar(lean, shape=(21, 31)):

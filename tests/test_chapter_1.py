@@ -1,12 +1,12 @@
 """What chapter 1 trains with: the E step, both kinds of EM, early stopping's images; and how its grids are judged."""
 
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import study
 
-from minivi import experiments, nn, optim
+from minivi import nn, optim
 from minivi.distributions import Normal
 from minivi.models import VAE
 from minivi.random import Generator
@@ -17,8 +17,7 @@ PATTERNS = np.array([[int(c) for c in f"{i:04b}"] for i in range(16)], float)
 
 @pytest.fixture(scope="module")
 def chapter():
-    experiments.load_chapters()
-    return sys.modules["minivi_chapters.ch01_models"]
+    return study("ch01_models")
 
 
 def tiny(latents=1):

@@ -1,35 +1,21 @@
 """What chapter 4 adds: cyclic degrees, mixtures as conditionals, continuous data made of levels, bits per dimension."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import CHECKS, study
 from numpy.testing import assert_allclose
 from scipy import stats
 
-import minivi
 from minivi import nn
 from minivi.experiments import Experiment, Run
 from minivi.gradcheck import gradcheck
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad
 
-CHAPTERS = Path(minivi.__file__).parents[1] / "chapters"
-
-
-def chapter(name):
-    """The chapter's module, without entering the other chapters."""
-    spec = importlib.util.spec_from_file_location(f"chapter_under_test_{name}", CHAPTERS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-if not (CHAPTERS / "ch04_invertible.py").exists():
-    pytest.skip("no chapters beside this installation", allow_module_level=True)
-autoregressive, invertible = chapter("ch04_autoregressive"), chapter("ch04_invertible")
+autoregressive, invertible = study("ch04_autoregressive"), study("ch04_invertible")
+checks = study("ch04_invertible", CHECKS)
 
 
 # ------------------------------------------------------------------------------------------------- cyclic degrees
@@ -80,7 +66,7 @@ def test_images_of_two_splits_in_one_chapter():
 def mixture(size, components):
     model = invertible.AutoregressiveMixture(size, (5,), components, Generator(0), dtype="float64")
     model.made.activation = "tanh"
-    return invertible.shaken(model)
+    return checks.shaken(model)
 
 
 @pytest.mark.parametrize("components", [1, 3])

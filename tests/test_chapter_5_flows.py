@@ -1,26 +1,20 @@
 """Chapter 5's flows: energies, targets, the accounts of Figure 5.2 against closed forms; how a posterior broadcasts."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import CHECKS, study
 from numpy.testing import assert_allclose
 from scipy import stats
 
-import minivi
 from minivi.distributions import Normal
 from minivi.flows import FlowPosterior
 from minivi.random import Generator
 from minivi.tensor import Tensor, grad
 
-PATH = Path(minivi.__file__).parents[1] / "chapters" / "ch05_flows.py"
-if not PATH.exists():
-    pytest.skip("no chapters beside this installation", allow_module_level=True)
-spec = importlib.util.spec_from_file_location("chapter_under_test_ch05_flows", PATH)
-chapter = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(chapter)
+chapter = study("ch05_flows")
+checks = study("ch05_flows", CHECKS)
 
 
 def potential(name, z):
@@ -118,7 +112,7 @@ def test_flows_of_one_depth(kind):
     if kind != "IAF":
         assert_allclose(image, z, atol=1e-12)
         assert len(flow.flows) == 3 + (kind == "NICE")
-    moved = np.abs(np.asarray(chapter.shake(flow).forward(z)[0]) - image)
+    moved = np.abs(np.asarray(checks.shake(flow).forward(z)[0]) - image)
     assert (moved.max(axis=0) > 1e-3).all(), "some dimension is never moved"
 
 
@@ -143,9 +137,9 @@ def test_accounts_of_figure_5_2(kind):
     """Bound = -log 4 - KL(q(z) || p(z)) - E KL(q(x | z) || p(x | z)), sampled against the grid, for any parameters."""
     s = SimpleNamespace(hidden=8, context=4, depth=2, width=8)
     model = chapter.toy(s, kind, 0)
-    chapter.shake(model.encoder, 1, 0.3)
+    checks.shake(model.encoder, 1, 0.3)
     if model.flow is not None:
-        chapter.shake(model.flow, 2, 0.1)
+        checks.shake(model.flow, 2, 0.1)
     found = chapter.toy_measures(model, 20_000, edge=9.0, points=181)
     assert found.mass == pytest.approx(1.0, abs=1e-3)
     assert found.prior > 0 and found.decoder > 0
@@ -156,7 +150,7 @@ def test_accounts_of_figure_5_2(kind):
 def test_log_prob_broadcasts_as_a_gaussian_does(kind):
     """Points (K, 1, J) against data (B, J): each point for each datum."""
     rng = Generator(5)
-    flow = chapter.shaken(kind, 3, 2, context=2)
+    flow = checks.shaken(kind, 3, 2, context=2)
     mu, log_sigma, h = rng.standard_normal((4, 3)), 0.3 * rng.standard_normal((4, 3)), rng.standard_normal((4, 2))
     q, z = FlowPosterior(Normal(mu, log_sigma), flow, h), rng.standard_normal((6, 1, 3))
     found = np.asarray(q.log_prob(z))

@@ -1,25 +1,18 @@
 """What chapter 5's comparisons of posteriors rest on: variants that begin alike and differ in one thing."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import study
 
-import minivi
 from minivi import evaluation
 from minivi.experiments import Run
 from minivi.flows import InverseAutoregressive, Reversal
 from minivi.random import Generator
 from minivi.training import TrainingError
 
-PATH = Path(minivi.__file__).parents[1] / "chapters" / "ch05_iaf.py"
-if not PATH.exists():
-    pytest.skip("no chapters beside this installation", allow_module_level=True)
-spec = importlib.util.spec_from_file_location("chapter_under_test_ch05_iaf", PATH)
-chapter = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(chapter)
+chapter = study("ch05_iaf")
 
 SETTINGS = SimpleNamespace(**chapter.QUICK | {"hidden": [12], "latents": 5, "context": 3})
 TRAIN = (Generator(0).random((50, 20)) < 0.3).astype(np.float32)

@@ -1,30 +1,20 @@
 """What chapter 7 adds: optimizers against PyTorch's, the bounds of a step, an averaged optimizer that resumes."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import study
 from numpy.testing import assert_allclose
 
-import minivi
 from minivi import optim
 from minivi.random import Generator
 from minivi.tensor import Parameter
 
-CHAPTER = Path(minivi.__file__).parents[1] / "chapters" / "ch07_adam.py"
-
 
 @pytest.fixture(scope="module")
 def adam():
-    """The chapter's module, without entering the other chapters."""
-    if not CHAPTER.exists():
-        pytest.skip("no chapters beside this installation")
-    spec = importlib.util.spec_from_file_location("chapter_under_test_ch07_adam", CHAPTER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return study("ch07_adam")
 
 
 # ------------------------------------------------------------------------------------------------- beside PyTorch

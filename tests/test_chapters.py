@@ -2,13 +2,14 @@
 
 import ast
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import CHECKS, STUDIES, empty_registry
 
 from minivi import experiments
+from minivi.experiments import equations
 
-CHAPTERS = Path(__file__).parent.parent / "chapters"
+FILES = sorted([*STUDIES.glob("*.py"), *CHECKS.glob("*.py")])
 ALLOWED = {"minivi", "numpy", "scipy", "sklearn", "matplotlib", "skimage", "tqdm"}
 
 
@@ -17,14 +18,9 @@ def registry():
     """The experiments and checks of the chapters beside the tests, whatever other tests have registered."""
     patch = pytest.MonkeyPatch()
     patch.delenv("MINIVI_CHAPTERS", raising=False)
-    patch.setattr(experiments, "EXPERIMENTS", {})
-    patch.setattr(experiments, "CHECKS", [])
-    for path in CHAPTERS.glob("*.py"):
-        patch.delitem(sys.modules, f"minivi_chapters.{path.stem}", raising=False)
+    empty_registry(patch)
     experiments.load_chapters()
     yield experiments.EXPERIMENTS, experiments.CHECKS
-    for path in CHAPTERS.glob("*.py"):
-        sys.modules.pop(f"minivi_chapters.{path.stem}", None)
     patch.undo()
 
 
@@ -39,9 +35,9 @@ def test_every_experiment_has_three_budgets(registry):
         )
 
 
-@pytest.mark.parametrize("path", sorted(CHAPTERS.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_chapters_stand_alone(path):
-    """A chapter imports the library and well-kept packages, no other chapter."""
+    """A study imports the library and well-kept packages, checks also the study of their chapter, neither another."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.Import):
@@ -49,6 +45,8 @@ def test_chapters_stand_alone(path):
         elif isinstance(node, ast.ImportFrom):
             names = [node.module]
         for name in names:
+            if path.parent == CHECKS and name == f"minivi_chapters.studies.{path.stem}":
+                continue
             package = name.split(".")[0]
             assert package in ALLOWED or package in sys.stdlib_module_names, f"{path.name} imports {name}"
 
@@ -58,7 +56,7 @@ def test_chapters_stand_alone(path):
 )
 def test_every_numbered_equation_of_a_chapter_is_checked(registry, chapter, first, last):
     """Of the thesis; 2.1 to 2.4 are definitions."""
-    checked = set().union(*(experiments._numbers(c.equation) for c in registry[1]))
+    checked = set().union(*(equations._numbers(c.equation) for c in registry[1]))
     missing = [f"{chapter}.{i}" for i in range(first, last + 1) if f"{chapter}.{i}" not in checked]
     assert not missing
 
@@ -67,12 +65,12 @@ def test_every_numbered_equation_of_a_chapter_is_checked(registry, chapter, firs
     ("report", "last"), [("AEVB report", 14), ("review report", 11), ("tighter-bounds report", 16)]
 )
 def test_every_equation_of_a_report_is_checked(registry, report, last):
-    checked = set().union(*(experiments._numbers(c.equation) for c in registry[1]))
+    checked = set().union(*(equations._numbers(c.equation) for c in registry[1]))
     missing = [i for i in range(1, last + 1) if f"{report} {i}" not in checked]
     assert not missing
 
 
-@pytest.mark.parametrize("path", sorted(CHAPTERS.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(CHECKS.glob("*.py")), ids=lambda p: p.stem)
 def test_every_equation_check_holds(registry, path):
     """What `minivi check --all` runs, chapter by chapter."""
     failures = []
@@ -91,4 +89,4 @@ def test_a_check_that_fails_would_be_seen(registry, monkeypatch):
     elbo = VAE.elbo
     monkeypatch.setattr(VAE, "elbo", lambda *args, **kwargs: -elbo(*args, **kwargs))
     with pytest.raises(AssertionError, match="2\\.[0-9]"):
-        test_every_equation_check_holds(registry, CHAPTERS / "ch02_aevb.py")
+        test_every_equation_check_holds(registry, CHECKS / "ch02_aevb.py")

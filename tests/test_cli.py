@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import empty_registry
 from scipy.sparse import csr_array
 
 from minivi import cli, data, experiments, plots, training
-from minivi.experiments import Claim, Result, Row
+from minivi.experiments import Claim, Result, Row, runner
 from minivi.training import load_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,11 +41,8 @@ def chapter(tmp_path, monkeypatch):
         "    return [Claim(1.0, '=', 1.0, 0.0), Claim(1.0, '<=', 2.0, 0.0, 'order')]\n"
     )
     monkeypatch.setenv("MINIVI_CHAPTERS", str(folder))
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {})
-    monkeypatch.setattr(experiments, "CHECKS", [])
-    yield folder
-    for name in [name for name in sys.modules if name.startswith("minivi_chapters.ch9")]:
-        del sys.modules[name]
+    empty_registry(monkeypatch)
+    return folder
 
 
 def run(capsys, *words):
@@ -394,7 +392,7 @@ def test_data_that_would_be_ignored_are_refused_before_the_run(chapter, capsys, 
 def test_run_takes_the_start_of_chapters_names_and_shares_nothing_between_them(chapter, capsys, tmp_path, monkeypatch):
     (chapter / "ch99_more.py").write_text((chapter / "ch99_toy.py").read_text())
     seen = []
-    monkeypatch.setattr(experiments, "_run_one", lambda entry, run, out, report: seen.append((entry.key, run.shared)))
+    monkeypatch.setattr(runner, "_run_one", lambda entry, run, out, report: seen.append((entry.key, run.shared)))
     assert run(capsys, "run", "ch99", "--out", str(tmp_path))[0] == 0
     assert [key for key, _ in seen] == ["ch99_more.sum", "ch99_toy.sum"] and seen[0][1] is not seen[1][1]
     assert run(capsys, "run", "ch9", "--out", str(tmp_path))[0] == 2
@@ -416,7 +414,7 @@ def test_claims(left, relation, right, tolerance, ok):
 
 
 def test_table_text_without_a_published_number():
-    lines = experiments.table_text([Row("a", 1.5), Row("bb", 2.0, 1.0)]).splitlines()
+    lines = experiments.rows_text([Row("a", 1.5), Row("bb", 2.0, 1.0)]).splitlines()
     assert lines[2].split() == ["a", "1.50", "-", "-", "nats"]
     assert lines[3].split() == ["bb", "2.00", "1.00", "+1.00", "nats"]
 
@@ -435,9 +433,7 @@ def test_reader_that_goes_away_is_no_error(chapter):
 def test_the_chapter_of_the_main_job(tmp_path, monkeypatch, capsys):
     """Every experiment of ch02_aevb runs from the command line with tiny settings, and resumes."""
     monkeypatch.delenv("MINIVI_CHAPTERS", raising=False)
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {})
-    monkeypatch.setattr(experiments, "CHECKS", [])
-    monkeypatch.delitem(sys.modules, "minivi_chapters.ch02_aevb", raising=False)
+    empty_registry(monkeypatch)
     experiments.load_chapters()
     entries = [e for e in experiments.EXPERIMENTS.values() if e.chapter == "ch02_aevb"]
     for entry in entries:
@@ -459,7 +455,6 @@ def test_the_chapter_of_the_main_job(tmp_path, monkeypatch, capsys):
     (found,) = (tmp_path / "paper").glob(weights)
     _, about = load_arrays(found)
     assert about["step_size"] in manifold.budgets["paper"]["step_sizes"]
-    sys.modules.pop("minivi_chapters.ch02_aevb", None)
 
 
 def test_claims_are_reported_and_can_be_read_again(chapter, capsys, tmp_path):

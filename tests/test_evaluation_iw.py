@@ -1,16 +1,14 @@
 """Bounds over a data set, paired differences, active units and SSIM; and what the tighter-bounds chapter trains."""
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import study
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
-import minivi
 from minivi import bounds, evaluation
 from minivi.evaluation import Estimate
 from minivi.models import VAE, LayeredVAE
@@ -193,13 +191,7 @@ def test_ssim_without_scikit_image_says_the_mend(monkeypatch):
 
 @pytest.fixture(scope="module")
 def chapter():
-    path = Path(minivi.__file__).parents[1] / "chapters" / "report_tighter_bounds.py"
-    if not path.exists():
-        pytest.skip("no chapters beside this installation")
-    spec = importlib.util.spec_from_file_location("chapter_under_test_tighter", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return study("report_tighter_bounds")
 
 
 def test_piwae_trains_the_encoder_by_miwae_and_the_decoder_by_iwae(chapter):

@@ -12,7 +12,7 @@ import minivi
 
 ROOT = Path(minivi.__file__).parent
 FLOORS = {
-    "kernels": 0, "tensor": 1, "validate": 1, "progress": 1, "ops": 2, "random": 2,
+    "tables": 0, "kernels": 0, "tensor": 1, "validate": 1, "progress": 1, "ops": 2, "random": 2,
     "gradcheck": 3, "nn": 3, "distributions": 3, "optim": 3,
     "flows": 4, "models": 5, "bounds": 5, "estimators": 5, "mcmc": 5, "identity": 5,
     "data": 6, "evaluation": 6, "plots": 6, "training": 6,

@@ -1,11 +1,10 @@
 """Monte Carlo EM as chapter 2 trains it: chains of their own, five updates a sample, checkpoints that hold both."""
 
-import sys
-
 import numpy as np
 import pytest
+from helpers import study
 
-from minivi import experiments, nn, optim
+from minivi import nn, optim
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.training import fit
@@ -15,8 +14,7 @@ PATTERNS = np.array([[int(c) for c in f"{i:04b}"] for i in range(16)], float)
 
 @pytest.fixture(scope="module")
 def chapter():
-    experiments.load_chapters()
-    return sys.modules["minivi_chapters.ch02_marginal_likelihood"]
+    return study("ch02_marginal_likelihood")
 
 
 def start(chapter):

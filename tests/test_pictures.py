@@ -5,10 +5,11 @@
 
 import numpy as np
 import pytest
-from test_chapters import CHAPTERS, registry  # noqa: F401  (a fixture)
+from helpers import CHAPTERS, STUDIES
+from test_chapters import registry  # noqa: F401  (a fixture)
 
 from minivi import plots
-from minivi.experiments import Claim, Result, Run, report_stored, run_experiments
+from minivi.experiments import Claim, Result, Run, outcome, report_stored, run_experiments
 
 # Each takes about a second
 SOME = (
@@ -21,7 +22,7 @@ def measured(entries, out):
     """What is wrong with the pictures of experiments of one chapter, by file name; and how many there are."""
     shared, found, count = {}, {}, 0
     for entry in entries:
-        result = entry.function(Run(entry, "quick", None, 0, out, False, False, shared))
+        result, _ = outcome(entry, Run(entry, "quick", None, 0, out, False, False, shared))
         for name, fig in result.figures.items():
             path = out / f"{entry.key}_{name}.png"
             plots.save(fig, path)
@@ -40,7 +41,7 @@ def test_pictures_of_quick_experiments(key, registry, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chapter", sorted(p.stem for p in CHAPTERS.glob("*.py")))
+@pytest.mark.parametrize("chapter", sorted(p.stem for p in STUDIES.glob("*.py")))
 def test_pictures_of_all_experiments(chapter, registry, tmp_path):  # noqa: F811
     found, count = measured([e for e in registry[0].values() if e.chapter == chapter], tmp_path)
     assert found == {}

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import tarfile
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import study
 from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 
@@ -236,17 +236,7 @@ def test_imdb_is_fetched_with_its_checksum(imdb, monkeypatch):
 
 @pytest.fixture(scope="module")
 def chapter():
-    from minivi import experiments
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(experiments, "EXPERIMENTS", {})
-    patch.setattr(experiments, "CHECKS", [])
-    path = Path(__file__).parents[1] / "chapters" / "ch07_experiments.py"
-    spec = importlib.util.spec_from_file_location("ch07_experiments_under_test", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    patch.undo()
+    return study("ch07_experiments")
 
 
 CELL = {

@@ -350,7 +350,7 @@ class Runner:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Results as aligned text."""
-    from minivi.experiments import text_table
+    from minivi.tables import text_table
 
     head = ["", "ms", "min - max", "/ minivi", "min - max", "GFLOP/s", "of peak", "peak MB", "for it", "setup s"]
     lines = [[*head, "values compared"]]

@@ -25,12 +25,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from minivi import data, optim, plots
-from minivi.experiments import Claim, Result, Row, check, experiment
+from minivi.experiments import Claim, Result, Row, experiment
 from minivi.models import VAE
 from minivi.models.classifier import Classifier
 from minivi.random import Generator
 from minivi.sweeps import sweep
-from minivi.tensor import Parameter
 from minivi.training import TrainingError, fit
 
 
@@ -223,24 +222,6 @@ def correction_figure(steps, loss, epoch, s):
     title = f"{s.data}, {s.images:,} images: training loss in epoch {epoch} (worse or diverged: at the upper edge)"
     fig.suptitle(title, fontsize=10)
     return fig
-
-
-@check("section 7.4.3", "uncorrected: the first step is (1 - beta1) / sqrt(1 - beta2) step sizes; beta1 = 0 is RMSProp")
-def uncorrected_steps():
-    claims, noise = [], np.random.default_rng(0).standard_normal((50, 7))
-    for beta1, beta2, factor in ((0.9, 0.9999, 10.0), (0.0, 0.9999, 100.0), (0.9, 0.99, 1.0)):
-        p = Parameter(np.zeros(1))
-        optim.Adam([p], 0.25, beta1=beta1, beta2=beta2, eps=1e-30, bias_correction=False).step([np.array([-3.0])])
-        label = f"first step of gradient -3 with beta1 {beta1:g}, beta2 {beta2:g}, in step sizes"
-        claims.append(Claim(p.data[0] / 0.25, "=", factor, 1e-9, label))
-    ours, theirs = Parameter(np.zeros(7)), Parameter(np.zeros(7))
-    adam = optim.Adam([ours], 0.1, beta1=0.0, beta2=0.99, eps=1e-30, bias_correction=False)
-    rmsprop = optim.RMSProp([theirs], 0.1, decay=0.99, eps=1e-30)
-    for g in noise:
-        adam.step([g])
-        rmsprop.step([g])
-    claims.append(Claim(np.abs(ours.data - theirs.data).max(), "=", 0.0, 1e-12, "Adam's and RMSProp's path"))
-    return claims
 
 
 # %% [markdown]

@@ -1,0 +1,379 @@
+"""Chapter 2, gradients: reparameterisation against the score function, estimator A against B (sections 2.10, 2.11).
+
+The encoder's gradient can be estimated without any derivative of the decoder. Why is that not done? Because of its
+variance, which is measured here. So is what the closed-form divergence saves, which the AEVB report can only suppose.
+"""
+
+# %% [markdown]
+# With the learning signal l(x, z) = log p(x, z) - log q(z | x), the encoder's gradient of the bound E_q[l] is
+#
+#     reparameterised (eq. 2.29):  grad_phi l(x, mu + sigma eps)                      eps ~ N(0, I)
+#     score function (eq. 2.73):   (l(x, z) - c) grad_phi log q(z | x)                z ~ q(z | x), held constant
+#     estimator B (eq. 2.77):      grad_phi [log p(x | mu + sigma eps) - KL(q(z | x) || p(z))]
+#
+# All are unbiased. The decoder's gradient at given samples is the same for each of them.
+
+# %%
+import numpy as np
+
+from minivi import data, evaluation, nn, optim, plots
+from minivi.estimators import score_function, sticking_the_landing
+from minivi.experiments import Claim, Result, Row, experiment
+from minivi.models import VAE
+from minivi.random import Generator
+from minivi.tensor import grad, no_grad
+
+# %% [markdown]
+# ## Settings
+#
+# `paper` takes section 2.11's networks and optimizer; the text gives none for this comparison. The smaller budgets
+# train for fewer epochs, with Adam, which needs fewer. ``draws`` gradients are sampled for each of ``repeats``
+# minibatches of ``images`` images; the spread over minibatches gives the standard errors.
+
+# %%
+ADAM = {"optimizer": "adam", "step_size": 1e-3, "batch": 100, "images": 20, "repeats": 8}
+QUICK = {"data": "digits", "split": "1500/297", "hidden": 100, "epochs": 100, "draws": 30, **ADAM}
+LAPTOP = {"data": "mnist", "split": "60000/10000", "hidden": 500, "epochs": 3, "draws": 32, **ADAM}
+PAPER = {
+    "data": "mnist", "split": "50000/10000/10000", "hidden": 500, "epochs": 200, "draws": 400,
+    "optimizer": "adagrad", "step_size": 0.02, "batch": 100, "images": 100, "repeats": 20,
+}  # fmt: skip
+
+
+def budgets(quick, laptop, paper):
+    """The three settings, with what an experiment adds to them."""
+    return {"quick": QUICK | quick, "laptop": LAPTOP | laptop, "paper": PAPER | paper}
+
+
+def binarize(x, rng):
+    """Fresh binary pixels from grey values."""
+    return data.binarize(x, "dynamic", rng)
+
+
+def stages(run, latents):
+    """The model before and after training, by name; trained once for both experiments."""
+    s, images = run.settings, run.images()
+
+    def new():
+        return VAE(
+            images.train.shape[1], (s.hidden,), latents, rng=Generator([run.seed, latents]),
+            init=nn.glorot if s.optimizer == "adam" else nn.normal(0.1),
+        )  # fmt: skip
+
+    name = f"{s.data}_latents{latents}_seed{run.seed}"
+    if (name, s.epochs) not in run.shared:
+        vae = new()
+        if s.optimizer == "adam":
+            optimizer = optim.Adam(vae.parameters(), s.step_size)
+        else:
+            optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / len(images.train))
+        run.fit(
+            name, vae, lambda x, rng: -vae.elbo(x, rng).mean(), optimizer, images.train, epochs=s.epochs,
+            batch_size=s.batch, rng=Generator([run.seed, latents, 1]), prepare=binarize,
+        )  # fmt: skip
+        run.shared[name, s.epochs] = {"at initialisation": new(), f"after {s.epochs} epochs": vae}
+    return run.shared[name, s.epochs]
+
+
+# %% [markdown]
+# ## How to measure a gradient's variance
+#
+# A minibatch is kept fixed and its noise drawn many times (`evaluation.gradient_moments`). Estimators get the same
+# random numbers, hence the same z, which cancels part of the noise of their ratio. Only the encoder's weights matter.
+
+
+# %%
+def encoder(vae):
+    """Its parameters by name."""
+    return {name: p for name, p in vae.named_parameters() if name.startswith("encoder")}
+
+
+def variances(run, vae, surrogates):
+    """Variance of each estimator's gradient, for each encoder parameter.
+
+    Args:
+        run: with ``images``, ``repeats`` and ``draws`` in its settings.
+        vae: the model.
+        surrogates: name -> ``f(x, rng)``, the surrogate of each datum (B,).
+
+    Returns:
+        name -> one list for each repeat, of arrays shaped like the encoder's parameters.
+    """
+    s, parameters = run.settings, list(encoder(vae).values())
+    found = {name: [] for name in surrogates}
+    for r, x in enumerate(minibatches(run)):
+        for name, surrogate in surrogates.items():
+            rng = Generator([run.seed, 10, r])
+            draw = lambda f=surrogate, x=x, rng=rng: grad(f(x, rng).mean(), parameters)
+            found[name].append(evaluation.gradient_moments(draw, s.draws).variance)
+    return found
+
+
+def minibatches(run):
+    """``repeats`` fixed minibatches of test images."""
+    s, test = run.settings, run.images().test
+    order = Generator([run.seed, 11]).permutation(len(test))[: s.repeats * s.images]
+    return [binarize(test[part], Generator([run.seed, 12])) for part in np.array_split(order, s.repeats)]
+
+
+def total(repeats):
+    """Sum over parameters, of each repeat."""
+    return np.array([sum(float(v.sum(dtype=np.float64)) for v in arrays) for arrays in repeats])
+
+
+def ratio(above, below):
+    """Geometric mean of above / below over repeats, and its standard error."""
+    logs = np.log(above / below)
+    mean = float(np.exp(logs.mean()))
+    return mean, mean * float(logs.std(ddof=1) / np.sqrt(len(logs)))
+
+
+def mean_error(values):
+    """Mean and standard error over repeats."""
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def groups(vae, arrays):
+    """The parameters' arrays as flat vectors by kind: the first layer, and the heads of mu and log sigma apart."""
+    j = vae.latents
+    named = dict(zip(encoder(vae), arrays, strict=True))
+    head = max(int(name.split(".")[2]) for name in named)
+    found = {}
+    for name, a in named.items():
+        kind = "weights" if name.endswith("weight") else "biases"
+        if int(name.split(".")[2]) == head:
+            found[f"mu {kind}"], found[f"log sigma {kind}"] = a[..., :j].ravel(), a[..., j:].ravel()
+        else:
+            found[f"hidden {kind}"] = np.concatenate([found.get(f"hidden {kind}", a[:0].ravel()), a.ravel()])
+    return found
+
+
+def parameter_ratios(vae, above, below):
+    """above / below for each parameter with a gradient, by kind; variances averaged over repeats."""
+    mean = [[np.mean(parts, axis=0) for parts in zip(*repeats, strict=True)] for repeats in (above, below)]
+    above, below = (groups(vae, arrays) for arrays in mean)
+    return {k: above[k][below[k] > 0] / below[k][below[k] > 0] for k in above}
+
+
+# %% [markdown]
+# ## Section 2.10.1: the score function's variance
+#
+# The variance of n independent estimates' mean is 1 / n of one's, so the ratio of two estimators' variances at the same
+# K is also the factor of samples that the worse one needs to draw level. The control variate is the mean signal of the
+# datum's other samples (leave-one-out), hence K = 2. The text quotes two orders of magnitude from work on other models,
+# for a sophisticated score-function estimator.
+#
+# A control variate can do better than the text expects. Where q is the true posterior, the signal is log p(x) for every
+# z: leave-one-out then leaves nothing, while the reparameterised gradient keeps the noise of grad log q, whose mean is
+# zero. Without that term, differentiating only the path through z (Roeder et al. 2017), it vanishes there as well; so
+# this estimator is measured beside them.
+
+
+# %%
+def path_only(vae, x, rng, samples=1):
+    """Estimator A with log q's own parameters held constant, so that only the path through z counts: (B,)."""
+    return sticking_the_landing(vae, x, rng, samples, groups=samples)
+
+
+@experiment(
+    "score_function",
+    title="variance of score-function and reparameterised gradients",
+    mirrors="thesis section 2.10.1, eq. 2.72, 2.73",
+    budgets=budgets(
+        {"latents": [1, 2, 5, 20], "samples": 2},
+        {"latents": [1, 2, 5, 10, 20, 50], "samples": 2},
+        {"latents": [1, 2, 5, 10, 20, 50, 200], "samples": 2},
+    ),
+    minutes={"quick": 0.5, "laptop": 2.5, "paper": 900},
+)
+def score_function_variance(run):
+    """For each number of latents, before and after training: variances, their ratios, and ratios by parameter."""
+    s = run.settings
+    rows, claims, numbers = [], [], []
+    names = ["score function", "with control variate", "reparameterised", "reparameterised, path only"]
+    for latents in s.latents:
+        for stage, vae in stages(run, latents).items():
+            found = variances(
+                run, vae,
+                {
+                    names[0]: lambda x, rng, vae=vae: score_function(vae, x, rng, s.samples),
+                    names[1]: lambda x, rng, vae=vae: score_function(
+                        vae, x, rng, s.samples, baseline="leave-one-out"
+                    ),
+                    names[2]: lambda x, rng, vae=vae: vae.elbo(x, rng, s.samples, estimator="A"),
+                    names[3]: lambda x, rng, vae=vae: path_only(vae, x, rng, s.samples),
+                },
+            )  # fmt: skip
+            totals = {name: total(repeats) for name, repeats in found.items()}
+            entry = {"latents": latents, "stage": stage}
+            entry["variance"] = {name: mean_error(values) for name, values in totals.items()}
+            for name, published in ((names[0], None), (names[1], 100.0)):
+                times, error = ratio(totals[name], totals[names[2]])
+                kinds = parameter_ratios(vae, found[name], found[names[2]])
+                quantiles = np.quantile(np.concatenate(list(kinds.values())), [0.1, 0.5, 0.9])
+                entry[name] = {
+                    "ratio": times, "error": error, "quantiles": quantiles,
+                    "median by kind": {kind: float(np.median(values)) for kind, values in kinds.items()},
+                }  # fmt: skip
+                low, middle, high = (f"{q:.3g}" for q in quantiles)
+                note = f"+- {error:.2g}; of single parameters: median {middle}, 10 to 90 % {low} to {high}"
+                if published:
+                    note += "; the text's hundred is quoted from other models"
+                what = f"{latents} latents, {stage}, {name}: variance / reparameterised"
+                rows.append(Row(what, times, published, "times", note))
+            times, error = ratio(totals[names[1]], totals[names[3]])
+            what = f"{latents} latents, {stage}, {names[1]}: variance / {names[3]}"
+            rows.append(Row(what, times, None, "times", f"+- {error:.2g}"))
+            entry["with control variate / path only"] = [times, error]
+            numbers.append(entry)
+    for stage in dict.fromkeys(entry["stage"] for entry in numbers):
+        for name in names[:2]:
+            least = min(entry[name]["ratio"] for entry in numbers if entry["stage"] == stage)
+            label = f"{name}, {stage}: least ratio over latents"
+            claims.append(Claim(least, ">=", 10.0, 0.0, f"{label} at least 10"))
+            if name == names[1]:  # the text quotes it for a sophisticated estimator
+                claims.append(Claim(least, ">=", 100.0, 0.0, f"{label} two orders of magnitude"))
+    return Result(rows, variance_figures(run, numbers, names), {"measured": numbers}, claims)
+
+
+def variance_figures(run, numbers, names):
+    """Total variances, and ratios with the spread over parameters, against the number of latents."""
+    fig, fig_ratio = plots.figure(8.5, 4.2), plots.figure(8.5, 4.4)
+    stage_names = list(dict.fromkeys(entry["stage"] for entry in numbers))
+    shared = shared_ratio = None
+    for i, stage in enumerate(stage_names):
+        here = [entry for entry in numbers if entry["stage"] == stage]
+        latents = np.array([entry["latents"] for entry in here])
+        axes = shared = fig.add_subplot(1, 2, i + 1, sharey=shared)
+        for k, name in enumerate(names):
+            values, errors = np.array([entry["variance"][name] for entry in here]).T
+            axes.errorbar(latents, values, errors, capsize=3, label=name, **plots.style(k))
+        axes.set_ylabel("total variance, nats²")
+        axes_ratio = shared_ratio = fig_ratio.add_subplot(1, 2, i + 1, sharey=shared_ratio)
+        for k, name in enumerate(names[:2]):
+            values, errors = np.array([[entry[name]["ratio"], entry[name]["error"]] for entry in here]).T
+            low, _, high = np.array([entry[name]["quantiles"] for entry in here]).T
+            style = plots.style(k)
+            axes_ratio.errorbar(latents, values, errors, capsize=3, label=f"{name}, all parameters", **style)
+            axes_ratio.fill_between(
+                latents, low, high, color=style["color"], alpha=0.15, linewidth=0,
+                label=f"{name}, 10 to 90 % of parameters", hatch=("//", "..")[k],
+            )  # fmt: skip
+        axes_ratio.axhline(100, color="#555555", linewidth=0.8, label="two orders of magnitude")
+        axes_ratio.axhline(10, color="#555555", linewidth=0.8, linestyle=":", label="factor 10")
+        axes_ratio.set_ylabel("variance / reparameterised variance")
+        for a in (axes, axes_ratio):
+            a.set_xscale("log")
+            a.set_yscale("log")
+            a.set_xticks(latents, [str(n) for n in latents])
+            a.minorticks_off()
+            a.set_xlabel("latents")
+            a.set_title(stage, fontsize=10)
+            a.grid(True, linewidth=0.3)
+    for figure, a, ncols in ((fig, shared, 4), (fig_ratio, shared_ratio, 3)):
+        plots.legend_below(figure, [a], ncols)
+    data_name, samples = run.settings.data, run.settings.samples
+    fig.suptitle(f"Variance of the encoder's gradient, summed over parameters ({data_name}, K = {samples})", size=10)
+    fig_ratio.suptitle(f"How many times more samples the score function needs ({data_name}, K = {samples})", size=10)
+    return {"": fig, "ratio": fig_ratio}
+
+
+# %% [markdown]
+# ## AEVB report, eq. 4 and 8 against 6 and 9: estimator A against B
+#
+# The report expects the closed-form divergence to lower the variance. For the *gradient* by mu_j that holds whenever
+# the likelihood is log-concave on average: A's has the extra term -sigma eps, which adds to the variance
+# sigma^2 (1 - 2 E[d^2 log p(x | z) / dz^2]). For the *value* it need not hold: were q the true posterior, A's value
+# would be log p(x) for every sample (check of eq. 4 and 6 below), while B's keeps the noise of log p(x | z). The same
+# cancellation serves the path-only gradient, the third estimator here.
+
+
+# %%
+def value_variances(vae, x, rng, samples):
+    """Variance over samples of the one-sample bounds A and B, averaged over the images, in nats^2."""
+    with no_grad():
+        terms = vae.terms(x, rng, samples)
+        both = {"A": terms.log_w, "B": terms.log_px_z}  # the KL of B is a constant
+    return {name: float(np.asarray(v, np.float64).var(axis=0, ddof=1).mean()) for name, v in both.items()}
+
+
+@experiment(
+    "estimators",
+    title="variance of estimators A (all sampled) and B (closed-form divergence)",
+    mirrors="AEVB report eq. 4, 8 against 6, 9; thesis eq. 2.29 against 2.77",
+    budgets=budgets({"latents": [2, 10, 20]}, {"latents": [2, 10, 50]}, {"latents": [3, 5, 10, 20, 200]}),
+    minutes={"quick": 0.4, "laptop": 1.5, "paper": 600},
+)
+def estimators(run):
+    """Variances of value and gradient, before and after training."""
+    s = run.settings
+    rows, claims, numbers = [], [], []
+    for latents in s.latents:
+        for stage, vae in stages(run, latents).items():
+            value = [
+                value_variances(vae, x, Generator([run.seed, 13, r]), 5 * s.draws)
+                for r, x in enumerate(minibatches(run))
+            ]
+            value = {name: np.array([v[name] for v in value]) for name in "AB"}
+            found = variances(
+                run, vae,
+                {
+                    "A": lambda x, rng, vae=vae: vae.elbo(x, rng, estimator="A"),
+                    "B": lambda x, rng, vae=vae: vae.elbo(x, rng, estimator="B"),
+                    "path": lambda x, rng, vae=vae: path_only(vae, x, rng),
+                },
+            )  # fmt: skip
+            gradient = {name: total(repeats) for name, repeats in found.items()}
+            entry = {"latents": latents, "stage": stage}
+            entry["value"] = {name: mean_error(v) for name, v in value.items()}
+            entry["gradient"] = {name: mean_error(v) for name, v in gradient.items()}
+            case = f"{latents} latents, {stage}"
+            for name in "AB":
+                mean, error = entry["value"][name]
+                rows.append(Row(f"{case}: value, {name}", mean, None, "nats²", f"+- {error:.2g}; of one image"))
+            for kind, name, pair in (
+                ("value", "A / B", (value["A"], value["B"])),
+                ("gradient", "A / B", (gradient["A"], gradient["B"])),
+                ("gradient", "A, path only / B", (gradient["path"], gradient["B"])),
+            ):
+                times, error = ratio(*pair)
+                entry[f"{kind} {name}"] = [times, error]
+                rows.append(Row(f"{case}: {kind}, {name}", times, None, "times", f"+- {error:.2g}"))
+                if name == "A / B":
+                    claims.append(Claim(times, ">=", 1.0, 2 * error, f"{case}: {kind} of B varies less, A / B"))
+            numbers.append(entry)
+    return Result(rows, {"": estimators_figure(run, numbers)}, {"measured": numbers}, claims)
+
+
+def estimators_figure(run, numbers):
+    """The ratios to B against the number of latents."""
+    fig = plots.figure(8.5, 4.0)
+    stage_names = list(dict.fromkeys(entry["stage"] for entry in numbers))
+    axes = None
+    for i, stage in enumerate(stage_names):
+        here = [entry for entry in numbers if entry["stage"] == stage]
+        latents = np.array([entry["latents"] for entry in here])
+        axes = fig.add_subplot(1, 2, i + 1, sharey=axes)
+        for k, name in enumerate(("value A / B", "gradient A / B", "gradient A, path only / B")):
+            values, errors = np.array([entry[name] for entry in here]).T
+            axes.errorbar(latents, values, errors, capsize=3, label=name, **plots.style(k))
+        axes.axhline(1, color="#555555", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(latents, [str(n) for n in latents])
+        axes.minorticks_off()
+        axes.set_xlabel("latents")
+        axes.set_ylabel("variance / variance of B")
+        axes.set_title(stage, fontsize=10)
+        axes.grid(True, linewidth=0.3)
+    axes.legend(fontsize=8)
+    fig.suptitle(f"Estimator A against B, one sample, {run.settings.data}: above 1, B varies less", fontsize=10)
+    return fig
+
+
+# %% [markdown]
+# ## What to try next
+#
+# - `minivi run ch02_gradients --budget laptop`: the same on MNIST.
+# - Raise ``samples``: more samples make the leave-one-out baseline better, but the ratio has a limit. Which?
+# - Give `score_function` a baseline of x from a small network, as NVIL does; how near leave-one-out does it come?

@@ -1,0 +1,57 @@
+"""The chapters' experiments and equation checks: their registry, their runs, and the results that runs leave."""
+
+from minivi.experiments.equations import CHECKS, Check, check, matching_checks, run_check
+from minivi.experiments.provenance import environment
+from minivi.experiments.registry import (
+    BUDGETS,
+    EXPERIMENTS,
+    Experiment,
+    chapter_files,
+    experiment,
+    find,
+    load_chapters,
+)
+from minivi.experiments.results import (
+    Claim,
+    ExperimentError,
+    Result,
+    Row,
+    Table,
+    report_claims,
+    report_stored,
+    rows_text,
+)
+from minivi.experiments.runner import FailedExperiments, Run, outcome, redraw, run_experiments
+from minivi.tables import duration, terminal_width, text_table
+
+__all__ = [
+    "BUDGETS",
+    "CHECKS",
+    "EXPERIMENTS",
+    "Check",
+    "Claim",
+    "Experiment",
+    "ExperimentError",
+    "FailedExperiments",
+    "Result",
+    "Row",
+    "Run",
+    "Table",
+    "chapter_files",
+    "check",
+    "duration",
+    "environment",
+    "experiment",
+    "find",
+    "load_chapters",
+    "matching_checks",
+    "outcome",
+    "redraw",
+    "report_claims",
+    "report_stored",
+    "rows_text",
+    "run_check",
+    "run_experiments",
+    "terminal_width",
+    "text_table",
+]

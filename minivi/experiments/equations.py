@@ -1,0 +1,84 @@
+"""Equation checks: a claim of a document against something computed another way.
+
+@check("2.8", "log p(x) = ELBO + KL(q(z|x) || p(z|x))")
+def decomposition(): return Claim(left, "=", right, tolerance)
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minivi.experiments.results import Claim
+
+
+def chapter_of(function: Callable) -> str:
+    """The chapter whose file a function stands in."""
+    return Path(function.__code__.co_filename).stem
+
+
+@dataclass
+class Check:
+    """A registered equation check."""
+
+    chapter: str
+    equation: str
+    claim: str
+    function: Callable
+    slow: bool
+
+    @property
+    def place(self) -> str:
+        """File and line of the code."""
+        code = self.function.__code__
+        return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
+CHECKS: list[Check] = []
+
+
+def check(equation: str, claim: str, slow: bool = False) -> Callable[[Callable], Callable]:
+    """Decorator: register ``function() -> Claim or list of Claims`` for an equation.
+
+    Args:
+        equation: the document's number, e.g. "2.8" or "2.8-2.12".
+        claim: what is compared, in one line.
+        slow: only run with ``--all``.
+    """
+
+    def register(function):
+        CHECKS.append(Check(chapter_of(function), equation, claim, function, slow))
+        return function
+
+    return register
+
+
+def matching_checks(key: str | None) -> list[Check]:
+    """The checks of a chapter (``ch02`` or ``ch02_aevb``) or an equation number; all for None."""
+    if key is None:
+        return list(CHECKS)
+    return [c for c in CHECKS if c.chapter == key or c.chapter.startswith(f"{key}_") or key in _numbers(c.equation)]
+
+
+def _numbers(equation: str) -> set[str]:
+    """The equation numbers in a label: "2.8-2.10, 2.12" gives 2.8, 2.9, 2.10, 2.12, and the label's own parts."""
+    found = set()
+    for part in equation.replace(" and ", ", ").split(","):
+        part = part.strip()
+        found.add(part)
+        first, _, last = part.partition("-")
+        head, _, tail = first.rpartition(".")
+        if last.startswith(f"{head}.") and tail.isdigit() and last[len(head) + 1 :].isdigit():
+            found |= {f"{head}.{i}" for i in range(int(tail), int(last[len(head) + 1 :]) + 1)}
+    return found
+
+
+def run_check(entry: Check) -> tuple[list[Claim], str]:
+    """The claims of a check; an exception becomes a message instead."""
+    try:
+        claims = entry.function()
+        return (claims if isinstance(claims, list) else [claims]), ""
+    except Exception:
+        return [], traceback.format_exc().strip().splitlines()[-1]

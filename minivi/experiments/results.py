@@ -1,0 +1,213 @@
+"""What experiments find: numbers, tables beside published values, claims with verdicts; and how JSON keeps them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from minivi.tables import terminal_width, text_table
+
+LARGE = 2000  # elements of an array from which on JSON keeps its bytes, compressed, and no list of numbers
+
+
+class ExperimentError(RuntimeError):
+    """An experiment, or a result of one, cannot be found or used; the message says the mend."""
+
+
+@dataclass
+class Claim:
+    """``left relation right`` within ``tolerance``: "=" (absolute difference), "<=" or ">="."""
+
+    left: float
+    relation: str
+    right: float
+    tolerance: float
+    label: str = ""
+
+    @property
+    def error(self) -> float:
+        """How far the claim is from holding exactly."""
+        gap = float(self.left) - float(self.right)
+        return {"=": abs(gap), "<=": max(0.0, gap), ">=": max(0.0, -gap)}[self.relation]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it holds; never with a NaN."""
+        return bool(np.isfinite(self.left) and np.isfinite(self.right) and self.error <= self.tolerance)
+
+    def __str__(self) -> str:
+        within = f" within {self.tolerance:.2g}" if self.tolerance else ""
+        return f"{self.label}: {self.left:.4g} {self.relation} {self.right:.4g}{within}"
+
+
+@dataclass
+class Row:
+    """A line of a result's table: our number, in ``unit``, beside the published one (None: only a picture exists)."""
+
+    what: str
+    ours: float
+    published: float | None = None
+    unit: str = "nats"
+    note: str = ""
+
+
+@dataclass
+class Result:
+    """What an experiment found: a table, figures by name, numbers for the JSON, and the text's claims about them.
+
+    A claim that does not hold is no error: it is reported as not reproduced, with its numbers.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+
+
+class Table:
+    """A table in the making: rows, and the document's claims about their numbers."""
+
+    def __init__(self):
+        self.rows: list[Row] = []
+        self.claims: list[Claim] = []
+
+    def row(
+        self, what: str, ours: float | None, published: float | None = None, unit: str = "nats", note: str = ""
+    ) -> None:
+        """Add a line; see :class:`Row`. ``ours`` is None where the measured number was NaN."""
+        self.rows.append(Row(what, float("nan") if ours is None else ours, published, unit, note))
+
+    def claim(self, left: float | None, relation: str, right: float | None, tolerance: float, label: str) -> None:
+        """Add a claim; see :class:`Claim`."""
+        left, right = (float("nan") if side is None else side for side in (left, right))
+        self.claims.append(Claim(left, relation, right, tolerance, label))
+
+
+# ------------------------------------------------------------------------------------------------ numbers in JSON
+def to_json(about: Any) -> str:
+    """Numbers as JSON text: NaN as null, large arrays as their compressed bytes; :func:`revived` undoes it."""
+    return json.dumps(json.loads(json.dumps(about, default=_plain), parse_constant=lambda name: None), indent=1) + "\n"
+
+
+def _plain(value):
+    if isinstance(value, np.ndarray) and value.size > LARGE:
+        packed = base64.b64encode(zlib.compress(np.ascontiguousarray(value).tobytes(), 9)).decode()
+        return {"dtype": value.dtype.str, "shape": value.shape, "zlib": packed}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)
+
+
+def revived(value: Any) -> Any:
+    """What :func:`to_json` has made text of, after ``json.loads``: lists of numbers become arrays, null in them NaN."""
+    if isinstance(value, dict):
+        if value.keys() == {"dtype", "shape", "zlib"}:
+            content = zlib.decompress(base64.b64decode(value["zlib"]))
+            return np.frombuffer(content, value["dtype"]).reshape(value["shape"])
+        return {key: revived(item) for key, item in value.items()}
+    if isinstance(value, list) and value:
+        kinds = {type(item) for item in value}
+        if kinds <= {int, float, type(None)} and kinds != {type(None)}:
+            return np.array(value, float if kinds - {int} else int)
+        items = [revived(item) for item in value]
+        same = all(isinstance(item, np.ndarray) and item.shape == items[0].shape for item in items)
+        return np.array(items) if same else items
+    return value
+
+
+ABOUT = (
+    "experiment", "mirrors", "budget", "settings", "seed", "seconds", "cpu_seconds", "commit", "python", "numpy",
+    "numba", "cpu", "threads", "matmul", "instruction_set", "table", "claims",
+)  # fmt: skip
+
+
+def measured(about: dict[str, Any]) -> SimpleNamespace:
+    """The numbers of a stored result, as attributes, with its ``settings``, ``seed`` and ``budget``."""
+    numbers = {key: revived(value) for key, value in about.items() if key not in ABOUT}
+    return SimpleNamespace(
+        **numbers, settings=SimpleNamespace(**about["settings"]), seed=about["seed"], budget=about["budget"]
+    )
+
+
+def stored(path: Path) -> dict[str, Any] | None:
+    """What a run has left in a JSON file; None if that is missing, damaged or something else."""
+    try:
+        about = json.loads(path.read_text())
+        return about if isinstance(about, dict) and "experiment" in about else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+# ------------------------------------------------------------------------------------------------ as text
+def rows_text(rows: list[Row]) -> str:
+    """The table "ours / published / difference" as aligned text."""
+    lines = [["", "ours", "published", "difference", "unit", ""]]
+    for row in rows:
+        published = "-" if row.published is None else f"{row.published:.2f}"
+        difference = "-" if row.published is None else f"{row.ours - row.published:+.2f}"
+        lines.append([row.what, f"{row.ours:.2f}", published, difference, row.unit, row.note])
+    return text_table(lines, (1, 2, 3), terminal_width())
+
+
+def report_claims(claims: list[Claim], report: Callable[[str], None], data: str | None = None) -> None:
+    """Say of each claim whether it holds; once, of toy ``data``, that they are such."""
+    if claims and data == "digits":
+        report("claims about scikit-learn's digits of 8 x 8 pixels, a toy, not about the document's data:")
+    for claim in claims:
+        report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
+
+
+def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = print) -> list[str]:
+    """Print the tables and claims that runs have left in ``folder`` (:func:`run_experiments` with ``out=folder``).
+
+    Returns:
+        A line for each file that cannot be read.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    found, failures = 0, []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            about = json.loads(path.read_text())
+            if not isinstance(about, dict) or "experiment" not in about:
+                continue  # such as a benchmark's
+            found += 1
+            budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
+            lines = [
+                f"\n{about['experiment']}: {about['mirrors']} (budget {budget}, seed {about['seed']}, "
+                f"commit {about['commit']}, {about['seconds']:.0f} s)"
+            ]
+            rows = [Row(**_numbers_back(row)) for row in about["table"]]
+            lines += [rows_text(rows)] if rows else []
+            report_claims(
+                [Claim(**_numbers_back(claim)) for claim in about["claims"]],
+                lines.append,
+                about["settings"].get("data"),
+            )
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            failures.append(f"{path} cannot be read ({error}); remove it, and run its experiment again")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            failures.append(f"{path} was not written by this version; run {about['experiment']} again")
+        else:
+            report("\n".join(lines))
+    if not found and not failures:
+        raise ExperimentError(f"no results in {folder}; minivi run EXPERIMENT --out {folder} puts some there")
+    return failures
+
+
+def _numbers_back(entry):
+    """The fields of a stored Row or Claim; JSON has null for NaN, and says of a claim whether it held."""
+    return {
+        k: float("nan") if v is None and k in ("ours", "left", "right") else v for k, v in entry.items() if k != "holds"
+    }

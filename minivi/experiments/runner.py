@@ -1,0 +1,253 @@
+"""Running experiments: settings and models for each, its table, figures and JSON in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from minivi.experiments.provenance import environment
+from minivi.experiments.registry import Experiment, find
+from minivi.experiments.results import ExperimentError, Result, report_claims, rows_text, stored, to_json
+from minivi.tables import duration
+
+
+class FailedExperiments(RuntimeError):
+    """Some of a chapter's experiments failed; the message lists them."""
+
+
+class Run:
+    """What an experiment gets: its settings as attributes of ``settings``, the seed, and where files go.
+
+    Attributes:
+        settings: of the budget, e.g. ``run.settings.epochs``.
+        budget: "quick", "laptop" or "paper".
+        seed: of everything random.
+        folder: for weights, checkpoints and cells of sweeps, one for the chapter, so that experiments share trained
+            models.
+        resume: whether to go on from what is there.
+        progress: whether to show progress bars.
+        shared: a dict for this chapter's experiments, e.g. for models trained by an earlier one.
+        earlier: seconds, and CPU seconds, that had gone into the models before this run went on with them.
+    """
+
+    def __init__(self, experiment, budget, data, seed, out, resume, progress, shared, report=print):
+        settings = dict(experiment.budgets[budget])
+        if data is not None:
+            settings["data"] = data
+        self.settings = SimpleNamespace(**settings)
+        self.experiment, self.budget, self.seed = experiment, budget, seed
+        self.folder = Path(out) / experiment.chapter
+        self.resume, self.progress, self.shared, self.report = resume, progress, shared, report
+        self.earlier = np.zeros(2)
+
+    def images(self, labels: bool = False) -> Any:
+        """The data set that the settings name, in their split if it has that; read once for a chapter.
+
+        Raises:
+            ExperimentError: it holds no images; or, with ``labels``, nobody has said what they show.
+        """
+        from minivi import data
+
+        name, split = self.settings.data, getattr(self.settings, "split", None)
+        splits = data.describe(name)["splits"]  # of another set by --data, the first
+        key = "images", name, split if split in splits else splits[0]
+        if key not in self.shared:
+            self.shared[key] = data.load(*key[1:], self.progress)
+        images = self.shared[key]
+        if not isinstance(images.train, np.ndarray):
+            raise ExperimentError(f"{name} holds texts, not images; run with --data digits or mnist")
+        if labels and (images.train_labels is None or images.test_labels is None):
+            raise ExperimentError(f"{name} has no labels to predict; run with --data digits or mnist")
+        return images
+
+    def fit(self, name: str, model: Any, loss: Callable, optimizer: Any, train: np.ndarray, **options: Any) -> Any:
+        """:func:`minivi.training.fit`, resumed and shown as the run says.
+
+        Its checkpoint goes into a folder of this ``name`` and of a digest of all that decides the numbers: a model of
+        another seed, budget or setting has another one, and neither is taken for the other nor removed by it.
+        """
+        from minivi.training import CHECKPOINT, fit
+
+        def folder(digest):
+            path = self.folder / f"{name}-{digest}"
+            found = [file.parent for file in self.folder.glob(f"{name}-{'?' * 12}/{CHECKPOINT}")]
+            if self.resume and found and path not in found:
+                self.report(f"{name}: no checkpoint of these settings, only of others; trained from the start")
+            return path
+
+        history = fit(
+            model, loss, optimizer, train, folder=folder, resume=self.resume, progress=self.progress and name, **options
+        )
+        self.earlier += history.earlier
+        return history
+
+    def train(
+        self, name: str, start: Callable[[], tuple], train: Any, *, evaluate: Callable | None = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """A model trained by :meth:`fit`, and its history; trained once for all of a chapter's experiments.
+
+        Args:
+            name: of the checkpoint's folder: says all in which the models of a chapter differ, but for ``epochs``.
+            start: ``start() -> model, loss, optimizer``.
+            train: the training data.
+            evaluate: ``evaluate(model, epoch) -> dict`` of numbers for the history.
+            options: of :func:`minivi.training.fit`.
+        """
+        key = "trained", name, options["epochs"]
+        if key not in self.shared:
+            model, loss, optimizer = start()
+            after = evaluate and (lambda epoch: evaluate(model, epoch))
+            self.shared[key] = model, self.fit(name, model, loss, optimizer, train, evaluate=after, **options)
+        return self.shared[key]
+
+
+def run_experiments(
+    key: str,
+    *,
+    budget: str = "quick",
+    data: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    out: str | os.PathLike = "runs",
+    progress: bool = True,
+    report: Callable[[str], None] = print,
+) -> list[Result]:
+    """Run one experiment, or all of a chapter; print tables, write figures and JSON into ``out``.
+
+    Results of another budget, data set or seed that are there already stay: these then get a name that says their own.
+
+    Raises:
+        DataError: no data set ``data``.
+        ExperimentError: no such experiment, or one that would ignore ``data``.
+        FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
+        TrainingError: ``out`` cannot be written.
+    """
+    from minivi.training import prepare_folder
+
+    entries, out = list(find(key)), Path(out)
+    _accepts(entries, budget, data)
+    prepare_folder(out)
+    shared: dict[str, dict[str, Any]] = {entry.chapter: {} for entry in entries}
+    results, failures = [], []
+    for entry in entries:
+        report(
+            f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {duration(entry.minutes[budget])})"
+        )
+        run = Run(entry, budget, data, seed, out, resume, progress, shared[entry.chapter], report)
+        try:
+            results.append(_run_one(entry, run, out, report))
+        except Exception as error:
+            if len(entries) == 1:
+                raise
+            failures.append((f"{entry.key}: {type(error).__name__}: {' '.join(str(error).split())}", error))
+            report(f"FAILED {failures[-1][0]}")
+    if failures:
+        told = "; ".join(text for text, _ in failures)
+        raise FailedExperiments(f"{len(failures)} of {len(entries)} experiments failed: {told}") from failures[0][1]
+    return results
+
+
+def _accepts(entries, budget, data):
+    """Refuse a data set that does not exist, or that not all of the experiments would use."""
+    if data is None:
+        return
+    from minivi.data import describe
+
+    describe(data)
+    deaf = [entry.key for entry in entries if "data" not in entry.budgets[budget]]
+    if deaf:
+        mend = "leave it out" if len(deaf) == len(entries) else "give it with the chapter's other experiments"
+        raise ExperimentError(f"{', '.join(deaf)} would ignore --data {data}; {mend}")
+
+
+def outcome(entry: Experiment, run: Run) -> tuple[Result, dict[str, Any]]:
+    """What an experiment gives: its result, and all that goes into the JSON file."""
+    begun = time.monotonic(), sum(os.times()[:4])  # the CPUs' of all threads and of a sweep's processes
+    found = entry(run)
+    now = time.monotonic(), sum(os.times()[:4])
+    seconds, cpu = np.subtract(now, begun) + run.earlier
+    about = {
+        "experiment": entry.key,
+        "mirrors": entry.mirrors,
+        "budget": run.budget,
+        "settings": vars(run.settings),
+        "seed": run.seed,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        **environment(),
+    }
+    result, numbers = found, found
+    if isinstance(found, Result):
+        numbers = found.numbers
+    else:
+        result = entry.result(json.loads(to_json(dict(**about, **numbers))))
+    return result, dict(**about, **_told(result), **numbers)  # unlike |, an error if numbers have one of these names
+
+
+def _run_one(entry, run, out, report):
+    """The result of an experiment, after its tables, figures and JSON are out."""
+    result, about = outcome(entry, run)
+    stem = entry.key.replace(".", "_")
+    if _identity(stored(out / f"{stem}.json")) not in (None, _identity(about)):
+        data = about["settings"].get("data")
+        stem += "".join(f"_{part}" for part in (run.budget, data, f"seed{run.seed}") if part)
+    _leave(result, about, out / f"{stem}.json", report, run.resume)
+    return result
+
+
+def _told(result):
+    """The table and the claims of a result, for JSON."""
+    claims = [{**vars(claim), "holds": claim.ok} for claim in result.claims]
+    return {"table": [vars(row) for row in result.rows], "claims": claims}
+
+
+def _leave(result, about, path, report, resume=False):
+    """Print a result's table and claims, write its JSON to ``path`` and its figures beside it."""
+    from minivi import plots
+    from minivi.training import write_atomically
+
+    if result.rows:
+        report(rows_text(result.rows))
+    report_claims(result.claims, report, about["settings"].get("data"))
+    text = to_json(about)
+    about = json.loads(text)
+    for name, fig in result.figures.items():
+        picture = path.with_name(f"{path.stem}_{name}.png" if name else f"{path.stem}.png")
+        plots.save(fig, picture)
+        report(f"figure: {picture}")
+    changing = {"seconds": None, "cpu_seconds": None, "commit": None}
+    if resume and (stored(path) or {}) | changing == about | changing:
+        report(f"numbers: {path}, as before")
+    else:
+        write_atomically(path, text.encode())
+        report(f"numbers: {path} ({about['seconds']:.0f} s)")
+
+
+def redraw(path: str | os.PathLike, *, report: Callable[[str], None] = print) -> Result:
+    """Make the table, claims and figures of a stored result anew, in its folder, from its numbers, without training.
+
+    Raises:
+        ExperimentError: ``path`` holds no result, or one without numbers, or its experiment is not there any more.
+    """
+    path = Path(path)
+    about = stored(path)
+    if about is None:
+        raise ExperimentError(f"{path} holds no result; minivi redraw takes the JSON file that a run has left")
+    (entry,) = find(about["experiment"])
+    if not (entry.tables or entry.figures):
+        raise ExperimentError(f"{entry.key} measures and draws in one; run it again to draw it")
+    result = entry.result(about)
+    _leave(result, about | _told(result), path, report)
+    return result
+
+
+def _identity(about):
+    """What keeps results of an experiment apart."""
+    return about and (about.get("budget"), (about.get("settings") or {}).get("data"), about.get("seed"))
