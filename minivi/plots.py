@@ -68,6 +68,25 @@ def tile(images: np.ndarray, shape: tuple[int, ...], columns: int, gap: int = 1,
     return sheet
 
 
+def panel(axes: Any, title: str = "", x: str = "", y: str = "", log: str = "") -> Any:
+    """Title, names of the axes (with units) and a thin grid for one panel of a figure; returns ``axes``.
+
+    Args:
+        axes: the panel.
+        title: above it.
+        x: name of the horizontal axis.
+        y: name of the vertical axis.
+        log: the logarithmic ones of the axes: "x", "y" or "xy".
+    """
+    for axis in log:
+        getattr(axes, f"set_{axis}scale")("log")
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=9)
+    axes.grid(True, linewidth=0.3)
+    return axes
+
+
 def show(axes: Any, sheet: np.ndarray, title: str = "") -> None:
     """Draw a tiled sheet, ink black on white or in its colours, without ticks."""
     axes.imshow(sheet, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")

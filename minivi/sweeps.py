@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from minivi import kernels
@@ -214,9 +215,15 @@ def _call(where, cell):
             try:
                 importlib.import_module(module)
             except ModuleNotFoundError:
-                spec = importlib.util.spec_from_file_location(module, path)
-                sys.modules[module] = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(sys.modules[module])
+                package, *parts = module.split(".")
+                if parts:  # a.b.c in the file x/b/c.py: a is the folder x
+                    sys.modules[package] = ModuleType(package)
+                    sys.modules[package].__path__ = [str(Path(path).parents[len(parts) - 1])]
+                    importlib.import_module(module)
+                else:
+                    spec = importlib.util.spec_from_file_location(module, path)
+                    sys.modules[module] = importlib.util.module_from_spec(spec)
+                    spec.loader.exec_module(sys.modules[module])
         kernels.set_threads(1)
         found = sys.modules[module]
         for part in name.split("."):

@@ -10,8 +10,9 @@ prints it with its reason instead of failing:
 
     Changes: ch02_aevb.manifold_frey/* the grid is centred on the encoder's mean
 
-The first word is a pattern for the names that the gate prints. About 20 minutes for each of the two trees on two
-cores; a commit's fingerprint is kept in the cache folder, so that the next gate runs one tree alone.
+The first word is a pattern for the names that the gate prints. What is new is printed too, and is no change. About 15
+minutes for each of the two trees on two cores; a commit's fingerprint is kept in the cache folder, so that the next
+gate runs one tree alone.
 """
 
 import argparse
@@ -106,7 +107,8 @@ def chapters_of(tree):
     """The keys of a tree's chapters."""
     folder = tree / "chapters"
     folders = [f for f in (folder / "studies", folder / "checks") if f.is_dir()] or [folder]
-    return sorted({p.stem for f in folders for p in f.glob("*.py") if not p.stem.startswith("_")})
+    entries = [path for f in folders for path in f.iterdir() if path.is_dir() or path.suffix == ".py"]
+    return sorted({path.stem for path in entries if not path.stem.startswith("_")})
 
 
 def git(*words):
@@ -157,7 +159,7 @@ def main():
         if before.get(name) != after.get(name):
             what = "new" if name not in before else "gone" if name not in after else "changed"
             reasons = [reason for pattern, *reason in named if fnmatch.fnmatch(name, pattern)]
-            unnamed += not reasons
+            unnamed += not reasons and what != "new"
             print(f"{what}: {name}{': meant: ' + ' '.join(reasons[0]) if reasons else ''}")
     print(f"{len(after)} hashes, {unnamed} changed without a name")
     return 1 if unnamed else 0

@@ -1,8 +1,9 @@
 """What several test files share: the chapters' folders, their modules, and an empty registry."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,18 +21,17 @@ def empty_registry(patch):
         patch.setattr(module, name, value)
         patch.setattr(experiments, name, value)
     patch.setattr(registry, "LOADED", set())
+    for name in [name for name in sys.modules if name.partition(".")[0] == registry.PACKAGE]:
+        patch.delitem(sys.modules, name)
 
 
 def study(name, folder=STUDIES):
     """A study's module, or another of its chapter; enters no registry, and skips where there are no chapters."""
-    path = folder / f"{name}.py"
-    if not path.exists():
+    if not CHAPTERS.exists():
         pytest.skip("no chapters beside this installation", allow_module_level=True)
     with pytest.MonkeyPatch.context() as patch:
         empty_registry(patch)
-        if folder != STUDIES:  # which imports from its study
-            patch.setitem(sys.modules, f"minivi_chapters.studies.{name}", study(name))
-        spec = importlib.util.spec_from_file_location(f"under_test_{folder.name}_{name}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
+        package = ModuleType(registry.PACKAGE)
+        package.__path__ = [str(CHAPTERS)]
+        patch.setitem(sys.modules, registry.PACKAGE, package)
+        return importlib.import_module(f"{registry.PACKAGE}.{folder.name}.{name}")

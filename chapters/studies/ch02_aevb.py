@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtri
 
 from minivi import data, estimators, evaluation, nn, optim, plots
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi.experiments import experiment
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.training import fit, save_arrays
@@ -133,33 +133,31 @@ def choose_step_size(run, method, latents, seed, steps=200):
 
 
 def trained(run, latents, seed=None, method="AEVB"):
-    """A trained model, its history and the images; trained once for all experiments of this chapter."""
+    """A model trained for this chapter's experiments, its history, the held-out data as prepared, the step size."""
     seed = run.seed if seed is None else seed
     s, images = run.settings, run.images()
     likelihood = getattr(s, "likelihood", "bernoulli")
-    name = f"{s.data}_{likelihood}_latents{latents}_seed{seed}_{method}"
-    key = (name, s.epochs, s.optimizer)
-    if key in run.shared:
-        return run.shared[key]
-    vae = new_model(s, images, latents, seed)
-    step_size = choose_step_size(run, method, latents, seed)
     held_out = {"test": images.test, "train": images.train[: len(images.test)]}
     held_out = {name: preparation(s)(x, Generator(2)) for name, x in held_out.items()}
 
-    def evaluate(epoch):
-        found = {name: evaluation.elbo(vae, x, Generator([3, epoch])) for name, x in held_out.items()}
-        errors = {f"{name}_error": estimate.standard_error for name, estimate in found.items()}
-        return {name: estimate.mean for name, estimate in found.items()} | errors
+    def start():
+        vae = new_model(s, images, latents, seed)
+        step_size = choose_step_size(run, method, latents, seed)
+        return vae, LOSSES[method](vae), optimizer_for(vae, s, step_size, len(images.train))
 
-    history = run.fit(
-        name, vae, LOSSES[method](vae), optimizer_for(vae, s, step_size, len(images.train)), images.train,
-        epochs=s.epochs, batch_size=s.batch, rng=Generator([seed, latents, 1]), prepare=preparation(s),
-        evaluate=evaluate,
+    def evaluate(vae, epoch):
+        bounds = {name: evaluation.elbo(vae, x, Generator([3, epoch])) for name, x in held_out.items()}
+        errors = {f"{name}_error": bound.standard_error for name, bound in bounds.items()}
+        return {name: bound.mean for name, bound in bounds.items()} | errors
+
+    vae, history, optimizer = run.train(
+        f"{s.data}_{likelihood}_latents{latents}_seed{seed}_{method}", start, images.train, epochs=s.epochs,
+        batch_size=s.batch, rng=Generator([seed, latents, 1]), prepare=preparation(s), evaluate=evaluate,
     )  # fmt: skip
-    about = {"model": "VAE", "pixels": vae.pixels, "hidden": s.hidden, "latents": latents, "step_size": step_size}
+    about = {"model": "VAE", "pixels": vae.pixels, "hidden": s.hidden, "latents": latents}
+    about |= {"step_size": optimizer.step_size}
     save_arrays(history.folder / "weights.safetensors", vae.state_dict(), about)
-    run.shared[key] = vae, history, images, held_out, step_size
-    return run.shared[key]
+    return vae, history, held_out, optimizer.step_size
 
 
 # %% [markdown]
@@ -170,6 +168,7 @@ def trained(run, latents, seed=None, method="AEVB"):
 # of the same settings.
 
 # %%
+SIZES = (2, 5, 10, 20)  # numbers of latents in Figure 2.8
 REFERENCE = {3: {1: -174.9, 5: -151.2, 10: -143.5, 20: -139.2}, 20: {1: -126.1, 5: -110.4, 10: -104.3, 20: -101.2}}
 
 
@@ -192,63 +191,76 @@ REFERENCE = {3: {1: -174.9, 5: -151.2, 10: -143.5, 20: -139.2}, 20: {1: -126.1, 
     minutes={"quick": 1, "laptop": 17, "paper": 60 * 18},
 )
 def bound(run):
-    """Train for each number of latents by both methods; draw and tabulate the bounds."""
+    """Train for each number of latents by both methods: curves, and the bounds of AEVB's models of all images."""
     s, images = run.settings, run.images()
-    rows, claims, curves, values = [], [], {}, {}
+    curves, step_sizes, values = {}, {}, {}
     for latents in s.latents:
         for method in LOSSES:
-            count = s.seeds.get(str(latents), 1) if method == "AEVB" else 1
-            runs = [trained(run, latents, run.seed + k, method) for k in range(count)]
-            histories = [r[1] for r in runs]
-            examples = histories[0].column("examples")
+            models = [trained(run, latents, run.seed + k, method) for k in range(seeds_of(s, latents, method))]
+            histories = [history for _, history, *_ in models]
             mean = {name: np.mean([h.column(name) for h in histories], axis=0) for name in ("train", "test")}
-            curves[f"{method}, {latents} latents"] = {"examples": examples} | mean
-            note = f"after {s.epochs} epochs" + (f", mean of {count} seeds" if count > 1 else "")
-            note += f", step size {runs[0][4]:g}" if len(s.step_sizes) > 1 else ""
-            rows.append(Row(f"{method}, {latents} latents, train", mean["train"][-1], note=note))
-            note += "; published as a picture only"
-            rows.append(Row(f"{method}, {latents} latents, test", mean["test"][-1], note=note))
+            curves[f"{method}, {latents} latents"] = {"examples": histories[0].column("examples")} | mean
+            step_sizes[f"{method}, {latents} latents"] = models[0][-1]
             if method == "AEVB":
-                both = {"train": images.train, "test": images.test}
-                both = {name: preparation(s)(x, Generator(2)) for name, x in both.items()}
-                values[latents] = {n: evaluation.elbo(runs[0][0], x, Generator(9), samples=5) for n, x in both.items()}
-                if getattr(s, "reference", False) and s.data == "mnist" and count == 2:
-                    for epoch, value in REFERENCE.get(latents, {}).items():
-                        note = "beside a PyTorch run of these settings (mean of two seeds), not a published number"
-                        rows.append(Row(f"{latents} latents, epoch {epoch}", mean["test"][epoch - 1], value, note=note))
-        ends = [curves[f"{method}, {latents} latents"]["test"][-1] for method in LOSSES]
-        claims.append(Claim(ends[0], ">=", ends[1], 0.0, f"{latents} latents: AEVB's test bound above wake-sleep's"))
+                for name, x in (("train", images.train), ("test", images.test)):
+                    x = preparation(s)(x, Generator(2))
+                    values[latents, name] = evaluation.elbo(models[0][0], x, Generator(9), samples=5)
     # Images differ far more than two models do on one image: the error is that of paired differences.
     few, many = s.latents[-2:]
-    gain = {name: evaluation.difference(values[many][name], values[few][name]) for name in ("train", "test")}
-    error = 2 * np.hypot(gain["train"].standard_error, gain["test"].standard_error)
+    gains = {name: evaluation.difference(values[many, name], values[few, name]) for name in ("train", "test")}
+    gains = {name: {"mean": gain.mean, "error": gain.standard_error} for name, gain in gains.items()}
+    return {"curves": curves, "step_sizes": step_sizes, "gains": gains}
+
+
+def seeds_of(s, latents, method):
+    """How many seeds are trained."""
+    return s.seeds.get(str(latents), 1) if method == "AEVB" else 1
+
+
+@bound.table
+def _(n, table):
+    s = n.settings
+    for latents in s.latents:
+        for method in LOSSES:
+            curve, count = n.curves[f"{method}, {latents} latents"], seeds_of(s, latents, method)
+            note = f"after {s.epochs} epochs" + (f", mean of {count} seeds" if count > 1 else "")
+            if len(s.step_sizes) > 1:
+                note += f", step size {n.step_sizes[f'{method}, {latents} latents']:g}"
+            table.row(f"{method}, {latents} latents, train", curve["train"][-1], note=note)
+            note += "; published as a picture only"
+            table.row(f"{method}, {latents} latents, test", curve["test"][-1], note=note)
+            if method == "AEVB" and getattr(s, "reference", False) and s.data == "mnist" and count == 2:
+                for epoch, value in REFERENCE.get(latents, {}).items():
+                    note = "beside a PyTorch run of these settings (mean of two seeds), not a published number"
+                    table.row(f"{latents} latents, epoch {epoch}", curve["test"][epoch - 1], value, note=note)
+        ends = [n.curves[f"{method}, {latents} latents"]["test"][-1] for method in LOSSES]
+        table.claim(ends[0], ">=", ends[1], 0.0, f"{latents} latents: AEVB's test bound above wake-sleep's")
+    few, many = s.latents[-2:]
+    error = 2 * np.hypot(n.gains["train"]["error"], n.gains["test"]["error"])
     label = f"{many} latents gain no more over {few} on training images than on test images"
-    claims.append(
-        Claim(gain["train"].mean, "<=", gain["test"].mean, error, f"{label} (2 standard errors, of paired differences)")
-    )
-    return Result(rows, {"": bound_figure(curves, s)}, {"curves": curves}, claims)
+    label += " (2 standard errors, of paired differences)"
+    table.claim(n.gains["train"]["mean"], "<=", n.gains["test"]["mean"], error, label)
 
 
-def bound_figure(curves, s):
+@bound.figure()
+def _(n):
     """A panel for each number of latents; the frame leaves out the first twentieth of training if that lies far off."""
+    s, panels = n.settings, []
     fig = plots.figure(2.6 * len(s.latents), 3.4)
-    panels = []
     for i, latents in enumerate(s.latents):
         panels.append(fig.add_subplot(1, len(s.latents), i + 1, sharey=panels[0] if panels else None))
         for j, method in enumerate(LOSSES):
-            examples, train, test = curves[f"{method}, {latents} latents"].values()
+            examples, train, test = n.curves[f"{method}, {latents} latents"].values()
             style = plots.style(j, len(examples)) | {"markevery": (len(examples) // 20, max(1, len(examples) // 4))}
             panels[-1].plot(examples, test, label=f"{method}, test", **style)
             panels[-1].plot(examples, train, label=f"{method}, training", **(style | plots.THIN))
-    ends = np.concatenate([[max(c["test"]), c["test"][len(c["test"]) // 20]] for c in curves.values()])
+    ends = np.concatenate([[max(c["test"]), c["test"][len(c["test"]) // 20]] for c in n.curves.values()])
     low, high = np.quantile(ends, 0.1), ends.max()
     panels[0].set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     panels[0].set_ylabel("lower bound on log p(x), nats per image", fontsize=9)
     for latents, axes in zip(s.latents, panels, strict=True):
-        axes.set_xscale("log")
+        plots.panel(axes, f"{latents} latents", "training points evaluated", axes.get_ylabel(), log="x")
         axes.minorticks_off()
-        axes.set_title(f"{latents} latents", fontsize=9)
-        axes.grid(True, linewidth=0.3)
         axes.label_outer()
         axes.set_xlabel("training points evaluated", fontsize=8)
     plots.legend_below(fig, panels)
@@ -285,22 +297,45 @@ def bound_figure(curves, s):
 )
 def manifold(run):
     """Decode a grid of the quantiles of the prior, or of a Gaussian around the training images' codes."""
-    s = run.settings
-    vae, history, images, *_ = trained(run, 2)
+    s, images = run.settings, run.images()
+    vae, history, *_ = trained(run, 2)
     means = np.asarray(vae.encode(preparation(s)(images.train, Generator(8))).mu, float)
-    centre, turn, of = np.zeros(2), np.eye(2), "prior"
+    centre, turn = np.zeros(2), np.eye(2)
     if s.around == "codes":
         variances, directions = np.linalg.eigh(np.cov(means.T))
         # Principal axes, the longer first, each with its larger part positive
         turn = (directions * np.sign(directions[np.abs(directions).argmax(0), [0, 1]]) * np.sqrt(variances)).T[::-1]
-        centre, of = means.mean(axis=0), "codes'"
-    quantiles = (np.arange(s.grid) + 0.5) / s.grid
-    u = ndtri(quantiles)
+        centre = means.mean(axis=0)
+    u = ndtri((np.arange(s.grid) + 0.5) / s.grid)
     grid = np.stack([a.ravel() for a in np.meshgrid(u, u[::-1])], axis=1)  # rows from top (large u_2) to bottom
+    codes = np.linalg.solve(turn.T, (means - centre).T).T  # in the grid's units
+    return {
+        "images": plots.grey_levels(vae.mean_image(centre + grid @ turn)),
+        "shape": images.shape,
+        "bound": history.records[-1]["test"],
+        "means": means.mean(axis=0),
+        "spreads": means.std(axis=0),
+        "taught": np.mean(cKDTree(codes).query(grid)[0] < 0.5),
+    }
+
+
+@manifold.table
+def _(n, table):
+    table.row("2 latents, test bound", n.bound, note="published as a picture only")
+    for i, (mean, spread) in enumerate(zip(n.means, n.spreads, strict=True)):
+        note = f"standard deviation {spread:.2f}; with no hole under the prior they are near 0 and 1"
+        table.row(f"mean of mu_{i + 1}(x) over training images", mean, unit="", note=note)
+    label = "share of the grid within half a standard deviation of a training image's code"
+    table.claim(n.taught, ">=", 0.9, 0.0, label)
+
+
+@manifold.figure()
+def _(n):
+    s, of = n.settings, "codes'" if n.settings.around == "codes" else "prior"
     fig = plots.figure(6.0, 6.2)
     axes = fig.add_subplot()
-    gap = images.shape[0] // 8 if images.shape[0] < 20 else 0
-    sheet = plots.tile(vae.mean_image(centre + grid @ turn), images.shape, s.grid, gap, photo=s.data == "frey")
+    gap = n.shape[0] // 8 if n.shape[0] < 20 else 0
+    sheet = plots.tile(n.images, n.shape, s.grid, gap, photo=s.data == "frey")
     axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, extent=(0, 1, 0, 1), interpolation="nearest")
     ticks = [0.05, 0.25, 0.5, 0.75, 0.95]
     axes.set_xticks(ticks, [f"{ndtri(t):.1f}" for t in ticks])
@@ -309,14 +344,7 @@ def manifold(run):
     axes.set_xlabel(f"{names[0]} (equal steps of {of} probability)", fontsize=9)
     axes.set_ylabel(names[1], fontsize=9)
     axes.set_title(f"Mean images p(x | z) over a two-dimensional latent space, {s.data}", fontsize=10)
-    rows = [Row("2 latents, test bound", history.records[-1]["test"], note="published as a picture only")]
-    for i, (mean, spread) in enumerate(zip(means.mean(axis=0), means.std(axis=0), strict=True)):
-        note = f"standard deviation {spread:.2f}; with no hole under the prior they are near 0 and 1"
-        rows.append(Row(f"mean of mu_{i + 1}(x) over training images", mean, unit="", note=note))
-    codes = np.linalg.solve(turn.T, (means - centre).T).T  # in the grid's units
-    taught = np.mean(cKDTree(codes).query(grid)[0] < 0.5)
-    label = "share of the grid within half a standard deviation of a training image's code"
-    return Result(rows, {"": fig}, claims=[Claim(taught, ">=", 0.9, 0.0, label)])
+    return fig
 
 
 # %% [markdown]
@@ -336,22 +364,37 @@ def manifold(run):
 )
 def samples(run):
     """Draw from four models, and estimate their likelihoods."""
-    s = run.settings
-    fig = plots.figure(10.0, 2.9)
-    rows = []
-    for i, latents in enumerate((2, 5, 10, 20)):
-        vae, _, images, held_out, _ = trained(run, latents)
-        drawn, _ = vae.sample(100, Generator([4, run.seed]))
-        plots.show(fig.add_subplot(1, 4, i + 1), plots.tile(drawn, images.shape, 10), f"{latents} latents")
+    s, models = run.settings, {}
+    for latents in SIZES:
+        vae, _, held_out, _ = trained(run, latents)
         x = held_out["test"][: s.images]
         elbo = evaluation.elbo(vae, x, Generator(5), samples=10)
         likelihood = evaluation.log_likelihood(vae, x, Generator(6), s.samples, progress=run.progress)
-        note = f"{len(x)} test images; standard error"
-        rows.append(Row(f"{latents} latents, bound", elbo.mean, note=f"{note} {elbo.standard_error:.2f}"))
-        note = f"{note} {likelihood.standard_error:.2f}; {s.samples} importance samples"
-        rows.append(Row(f"{latents} latents, log p(x)", likelihood.mean, note=note))
-    fig.suptitle(f"Random samples from models of {s.data}: mean images p(x | z), z from the prior", fontsize=10)
-    return Result(rows, {"": fig})
+        models[str(latents)] = {
+            "images": plots.grey_levels(vae.sample(100, Generator([4, run.seed]))[0]),
+            "bound": [elbo.mean, elbo.standard_error],
+            "log p(x)": [likelihood.mean, likelihood.standard_error],
+        }
+    return {"models": models, "shape": run.images().shape, "count": len(x)}
+
+
+@samples.table
+def _(n, table):
+    for latents, model in n.models.items():
+        for name, more in (("bound", ""), ("log p(x)", f"; {n.settings.samples} importance samples")):
+            mean, error = model[name]
+            note = f"{n.count} test images; standard error {error:.2f}{more}"
+            table.row(f"{latents} latents, {name}", mean, note=note)
+
+
+@samples.figure()
+def _(n):
+    fig = plots.figure(10.0, 2.9)
+    for i, (latents, model) in enumerate(n.models.items()):
+        plots.show(fig.add_subplot(1, 4, i + 1), plots.tile(model["images"], n.shape, 10), f"{latents} latents")
+    title = f"Random samples from models of {n.settings.data}: mean images p(x | z), z from the prior"
+    fig.suptitle(title, fontsize=10)
+    return fig
 
 
 # %% [markdown]
@@ -370,27 +413,37 @@ def samples(run):
 )
 def reconstructions(run):
     """Encode to the posterior mean and decode, for four models."""
-    fig = plots.figure(8.0, 2.5)
-    sheets, rows = [], []
-    for latents in (2, 5, 10, 20):
-        vae, _, images, held_out, _ = trained(run, latents)
+    models = {}
+    for latents in SIZES:
+        vae, _, held_out, _ = trained(run, latents)
         x = held_out["test"]
-        if not sheets:
-            sheets.append(x[:20])
-        sheets.append(vae.reconstruct(x[:20]))
         with_kl = [vae.encode(part).kl() for part in np.array_split(x, max(1, len(x) // 1000))]
-        kl = float(np.mean(np.concatenate([np.asarray(k) for k in with_kl])))
-        elbo = evaluation.elbo(vae, x, Generator(7)).mean
-        rows.append(Row(f"{latents} latents, E log p(x | z)", elbo + kl))
-        rows.append(Row(f"{latents} latents, KL(q(z | x) || p(z))", kl))
-    axes = fig.add_subplot()
-    plots.show(axes, plots.tile(np.concatenate(sheets), images.shape, 20))
-    height = images.shape[0] + 1
-    axes.set_yticks(
-        [height * (i + 0.5) for i in range(5)], ["data", *(f"{n} latents" for n in (2, 5, 10, 20))], fontsize=8
-    )
-    axes.set_title(f"Test images of {run.settings.data} and their reconstructions at the posterior mean", fontsize=10)
-    return Result(rows, {"": fig})
+        models[str(latents)] = {
+            "images": plots.grey_levels(vae.reconstruct(x[:20])),
+            "kl": float(np.mean(np.concatenate([np.asarray(k) for k in with_kl]))),
+            "bound": evaluation.elbo(vae, x, Generator(7)).mean,
+        }
+    return {"models": models, "data": plots.grey_levels(x[:20]), "shape": run.images().shape}
+
+
+@reconstructions.table
+def _(n, table):
+    for latents, model in n.models.items():
+        table.row(f"{latents} latents, E log p(x | z)", model["bound"] + model["kl"])
+        table.row(f"{latents} latents, KL(q(z | x) || p(z))", model["kl"])
+
+
+@reconstructions.figure()
+def _(n):
+    axes = plots.figure(8.0, 2.5).add_subplot()
+    sheets = [n.data, *(model["images"] for model in n.models.values())]
+    plots.show(axes, plots.tile(np.concatenate(sheets), n.shape, 20))
+    height = n.shape[0] + 1
+    labels = ["data", *(f"{latents} latents" for latents in n.models)]
+    axes.set_yticks([height * (i + 0.5) for i in range(5)], labels, fontsize=8)
+    title = f"Test images of {n.settings.data} and their reconstructions at the posterior mean"
+    axes.set_title(title, fontsize=10)
+    return axes.figure
 
 
 # %% [markdown]

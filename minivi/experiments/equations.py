@@ -13,10 +13,13 @@ from pathlib import Path
 
 from minivi.experiments.results import Claim
 
+FOLDERS = ("studies", "checks")  # of the chapters' folder
+
 
 def chapter_of(function: Callable) -> str:
-    """The chapter whose file a function stands in."""
-    return Path(function.__code__.co_filename).stem
+    """The chapter in whose file, or folder of files, a function stands."""
+    path = Path(function.__code__.co_filename)
+    return path.parent.name if path.parent.parent.name in FOLDERS else path.stem
 
 
 @dataclass

@@ -13,19 +13,20 @@ def _(n): ...; return fig                                     from the same numb
 from __future__ import annotations
 
 import difflib
-import importlib.util
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from minivi.experiments.equations import chapter_of
+from minivi.experiments.equations import FOLDERS, chapter_of
 from minivi.experiments.results import ExperimentError, Result, Table, measured
 
 BUDGETS = ("quick", "laptop", "paper")
-FOLDERS = ("studies", "checks")
+PACKAGE = "minivi_chapters"  # the chapters' folder, as a package
 
 
 @dataclass
@@ -129,43 +130,46 @@ def experiment(
 
 
 # ---------------------------------------------------------------------------------------------------- chapters
-def chapter_files() -> list[Path]:
-    """The files that register experiments and checks, from the first folder that has any.
-
-    They lie in its subfolders ``studies`` and ``checks``, or in itself if it has neither. Looks in the folder that
-    MINIVI_CHAPTERS names, else beside an editable install, else in ``chapters/`` here.
+def chapter_folder() -> Path:
+    """The folder of chapters: what MINIVI_CHAPTERS names, else beside an editable install, else ``chapters/`` here.
 
     Raises:
-        ExperimentError: none found.
+        ExperimentError: there are none.
     """
     named = os.environ.get("MINIVI_CHAPTERS")
-    folders = [Path(named)] if named else [Path(__file__).resolve().parents[1] / "chapters", Path("chapters")]
+    folders = [Path(named)] if named else [Path(__file__).resolve().parents[2] / "chapters", Path("chapters")]
     for folder in folders:
-        files = [*sorted(folder.glob("studies/*.py")), *sorted(folder.glob("checks/*.py"))]
-        files = [f for f in files or sorted(folder.glob("*.py")) if not f.name.startswith("_")]
-        if files:
-            return files
+        if any(chapter_files(folder)):
+            return folder.absolute()
     raise ExperimentError(
         f"no chapters in {' or '.join(map(str, folders))}; run from the repository, or set MINIVI_CHAPTERS to its "
         "chapters folder"
     )
 
 
+def chapter_files(folder: Path) -> list[Path]:
+    """The files that register experiments and checks: in ``studies`` and ``checks``, or in a folder without these.
+
+    A chapter is a file, or a folder of files; names that begin with "_" are not for themselves.
+    """
+    files = [file for name in FOLDERS for file in sorted(folder.glob(f"{name}/**/*.py"))]
+    return [file for file in files or sorted(folder.glob("*.py")) if not file.name.startswith("_")]
+
+
 def load_chapters() -> None:
-    """Import every chapter once, which fills the registry."""
-    for path in chapter_files():
-        name = ".".join(["minivi_chapters", *[path.parent.name] * (path.parent.name in FOLDERS), path.stem])
-        if name in LOADED:
-            continue
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
+    """Import every chapter once, as a module of the package ``minivi_chapters``, which fills the registry."""
+    folder = chapter_folder()
+    if not LOADED:
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
             del sys.modules[name]
-            raise
-        LOADED.add(name)
+    if PACKAGE not in sys.modules:
+        sys.modules[PACKAGE] = ModuleType(PACKAGE)
+    sys.modules[PACKAGE].__path__ = [str(folder)]
+    for path in chapter_files(folder):
+        name = ".".join([PACKAGE, *path.relative_to(folder).with_suffix("").parts])
+        if name not in LOADED:
+            importlib.import_module(name)
+            LOADED.add(name)
 
 
 def find(key: str) -> Iterator[Experiment]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from minivi.tables import terminal_width, text_table
 
-LARGE = 2000  # elements of an array from which on JSON keeps its bytes, compressed, and no list of numbers
+LARGE = 2000  # elements of an array from which on JSON keeps bytes, compressed, as it always does of images
 
 
 class ExperimentError(RuntimeError):
@@ -100,7 +100,7 @@ def to_json(about: Any) -> str:
 
 
 def _plain(value):
-    if isinstance(value, np.ndarray) and value.size > LARGE:
+    if isinstance(value, np.ndarray) and (value.size > LARGE or value.dtype == np.uint8):
         packed = base64.b64encode(zlib.compress(np.ascontiguousarray(value).tobytes(), 9)).decode()
         return {"dtype": value.dtype.str, "shape": value.shape, "zlib": packed}
     if isinstance(value, (np.ndarray, np.generic)):

@@ -90,8 +90,8 @@ class Run:
 
     def train(
         self, name: str, start: Callable[[], tuple], train: Any, *, evaluate: Callable | None = None, **options: Any
-    ) -> tuple[Any, Any]:
-        """A model trained by :meth:`fit`, and its history; trained once for all of a chapter's experiments.
+    ) -> tuple[Any, Any, Any]:
+        """A model trained by :meth:`fit`, its history and optimizer; trained once for all of a chapter's experiments.
 
         Args:
             name: of the checkpoint's folder: says all in which the models of a chapter differ, but for ``epochs``.
@@ -104,7 +104,8 @@ class Run:
         if key not in self.shared:
             model, loss, optimizer = start()
             after = evaluate and (lambda epoch: evaluate(model, epoch))
-            self.shared[key] = model, self.fit(name, model, loss, optimizer, train, evaluate=after, **options)
+            history = self.fit(name, model, loss, optimizer, train, evaluate=after, **options)
+            self.shared[key] = model, history, optimizer
         return self.shared[key]
 
 
