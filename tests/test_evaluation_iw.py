@@ -139,6 +139,7 @@ def test_active_units_counts_means_that_vary_and_nothing_else():
     x = np.where(np.arange(2500) % 2, 1.0, -1.0)[:, None]  # more than one chunk
     assert evaluation.active_units(stub, x) == 2
     assert evaluation.active_units(stub, x, threshold=1.0) == 1
+    assert evaluation.active_units(stub, x[:2], threshold=9.0) == 0  # two data do, and a variance of 9 is not above 9
     for few in (x[:1], x[:0]):
         with pytest.raises(ValueError):
             evaluation.active_units(stub, few)
