@@ -158,7 +158,7 @@ def test_an_inverse_stays_in_float32_and_takes_its_own_width_alone(name):
     z, image = Generator(3).standard_normal((5, 3), dtype="float32"), np.zeros((5, 4), "float32")
     assert flow.inverse(z).dtype == np.float32
     for wrong in (flow.forward, flow.inverse):
-        with pytest.raises(ValueError, match="axis" if "iaf" in name or name == "chain" else "takes"):
+        with pytest.raises(ValueError, match="takes|axis" if "iaf" in name or name == "chain" else "takes"):
             wrong(image)
 
 
