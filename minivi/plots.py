@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +114,20 @@ def legend_below(fig: Figure, panels: Any, columns: int = 8) -> None:
 
 def save(fig: Figure, path: Path) -> None:
     """Write a PNG of at most 300 kB, atomically, after :func:`finish`."""
-    from io import BytesIO
-
     from minivi.training import write_atomically
 
+    write_atomically(path, png(fig))
+
+
+def png(fig: Figure) -> bytes:
+    """A PNG of at most 300 kB, after :func:`finish`."""
     finish(fig)
     for dpi in (130, 100, 75, 50):
         buffer = BytesIO()
         fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
         if buffer.tell() <= 300_000:
             break
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 # ------------------------------------------------------------------------------------------------ the last touch

@@ -23,7 +23,7 @@ def bar(items: Any = None, *, progress: bool | str, label: str, unit: str, **opt
         unit: what an item is.
         options: of ``tqdm``.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm  # in a notebook the notebook's own
 
     label = progress if isinstance(progress, str) else label
     return tqdm(items, desc=label, unit=unit, dynamic_ncols=True, disable=not visible(progress), **options)

@@ -16,7 +16,7 @@ FLOORS = {
     "gradcheck": 3, "nn": 3, "distributions": 3, "optim": 3,
     "flows": 4, "models": 5, "bounds": 5, "estimators": 5, "mcmc": 5, "identity": 5,
     "data": 6, "evaluation": 6, "plots": 6, "training": 6,
-    "bench": 7, "experiments": 7, "sweeps": 7, "cli": 7,
+    "bench": 7, "experiments": 7, "sweeps": 7, "cli": 7, "lesson": 8,
     "__main__": 8, "__init__": 8,
 }  # fmt: skip
 LIGHT = {unit for unit, floor in FLOORS.items() if floor <= 5}
