@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minivi.gradcheck import gradcheck
+from minivi.gradcheck import check_primitive, gradcheck
+from minivi.tensor import PRIMITIVES
 
 FILE = Path(__file__).with_suffix(".txt")
 MANY = np.random.default_rng(0).uniform(0.5, 2.0, (6, 7))  # more than are looked at one by one
@@ -28,6 +29,7 @@ CASES = {
     "many": (lambda x: (x * x * x).sum(), lambda x: 3.0 * x * x, MANY),
     "many, one wrong": (lambda x: (x * x * x).sum(), lambda x: 3.0 * x * x + 0.1 * (MANY == MANY[2, 3]), MANY),
     "many far": (lambda x: (x * (x - 1e9)).sum(), lambda x: 2.0 * x - 1e9, 1e9 + MANY),
+    "many, fine": (lambda x: ((x - 1e6) * (x - 1e6) * (x - 1e6)).sum(), lambda x: 3.0 * (x - 1e6) ** 2, 1e6 + MANY),
     "single precision": (
         lambda x: float((np.float32(x) * np.float32(x)).sum()), lambda x: 2.0 * x, [0.7, 1.9],
     ),
@@ -36,10 +38,13 @@ CASES = {
 
 def lines():
     """A line for each row of each report."""
-    for name, (f, gradient, x) in CASES.items():
-        report = gradcheck(f, np.asarray(x), gradient=gradient)
+    reports = {name: gradcheck(f, np.asarray(x), gradient=gradient) for name, (f, gradient, x) in CASES.items()}
+    reports |= {
+        f"primitive {name}": check_primitive(PRIMITIVES[name], name == "divide") for name in ("multiply", "divide")
+    }
+    for name, report in reports.items():
         for r in report.rows:
-            yield f"{name}; {r.where}; {r.numeric:.9g}; {r.allowed:.6g}; {r.step:.6g}; {r.verdict}"
+            yield f"{name}; {r.where}; {r.numeric:.9g}; {r.error:.2g}; {r.allowed:.6g}; {r.step:.6g}; {r.verdict}"
 
 
 if __name__ == "__main__":

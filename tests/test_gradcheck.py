@@ -497,5 +497,5 @@ def test_reports_keep_their_numbers():
     assert len(now) == len(then)
     for line, kept in zip(now, then, strict=True):
         (case, where, *numbers, step, verdict), other = line.split("; "), kept.split("; ")
-        assert [case, where, step, verdict] == [*other[:2], *other[4:]]
-        np.testing.assert_allclose(np.array(numbers, float), np.array(other[2:4], float), 1e-5, 1e-12, err_msg=line)
+        assert [case, where, step, verdict] == [*other[:2], *other[5:]]
+        np.testing.assert_allclose(np.array(numbers, float), np.array(other[2:5], float), 1e-5, 1e-12, err_msg=line)
