@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from minivi.bench import BenchError, WorkerError
         from minivi.data import DataError
         from minivi.experiments import ExperimentError, FailedExperiments
-        from minivi.training import TrainingError
+        from minivi.files import TrainingError
 
         usage = isinstance(error, (UsageError, ExperimentError, BenchError))
         known = usage or isinstance(error, (DataError, FailedExperiments, TrainingError, WorkerError))

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from minivi.files import write_atomically
+
 # Dark to light in grey print; dashes and markers tell neighbours apart.
 STYLES = [
     {"color": "#000000", "linestyle": "-", "marker": "o"},
@@ -114,8 +116,6 @@ def legend_below(fig: Figure, panels: Any, columns: int = 8) -> None:
 
 def save(fig: Figure, path: Path) -> None:
     """Write a PNG of at most 300 kB, atomically, after :func:`finish`."""
-    from minivi.training import write_atomically
-
     write_atomically(path, png(fig))
 
 

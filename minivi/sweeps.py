@@ -28,9 +28,9 @@ from types import ModuleType
 from typing import Any
 
 from minivi import kernels
+from minivi.files import prepare_folder, to_json, write_atomically
 from minivi.identity import digest, rounding
 from minivi.progress import bar
-from minivi.training import prepare_folder, to_json, write_atomically
 
 
 class SweepError(RuntimeError):

@@ -15,6 +15,7 @@ import numpy as np
 from minivi.experiments.provenance import environment
 from minivi.experiments.registry import Experiment, find
 from minivi.experiments.results import ExperimentError, Result, report_claims, rows_text, stored, to_json
+from minivi.files import prepare_folder, write_atomically
 from minivi.tables import duration
 
 
@@ -130,8 +131,6 @@ def run_experiments(
         FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
         TrainingError: ``out`` cannot be written.
     """
-    from minivi.training import prepare_folder
-
     entries, out = list(find(key)), Path(out)
     _accepts(entries, budget, data)
     prepare_folder(out)
@@ -212,7 +211,6 @@ def _told(result):
 def _leave(result, about, path, report, resume=False):
     """Print a result's table and claims, write its JSON to ``path`` and its figures beside it."""
     from minivi import plots
-    from minivi.training import write_atomically
 
     if result.rows:
         report(rows_text(result.rows))
