@@ -39,10 +39,11 @@ def _parameters(name, *values):
     dtype = dtypes.pop() if dtypes else np.dtype("float64")
     values = [x if isinstance(x, Tensor) else np.asarray(x, dtype) for x in values]
     values = [x if x.ndim else ops.reshape(x, shape=(1,)) for x in values]
-    return *values, _broadcast(name, *[x.shape for x in values])
+    return *values, broadcast_shape(name, *[x.shape for x in values])
 
 
-def _broadcast(name, *shapes):
+def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape to which arrays of ``shapes`` broadcast; ValueError, in the name of ``name``, if there is none."""
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
@@ -52,7 +53,7 @@ def _broadcast(name, *shapes):
         ) from None
 
 
-def _check_last(name, x, shape):
+def check_last_axis(name: str, x: Any, shape: tuple[int, ...]) -> None:
     """Refuse ``x`` that would itself be repeated along the last axis."""
     if np.shape(x)[-1:] != shape[-1:] and shape[-1] != 1:
         raise ValueError(f"{name}: got shape {np.shape(x)}, draws have shape {shape}; pass (..., {shape[-1]})")
@@ -91,7 +92,7 @@ class Normal:
 
     def rsample(self, eps: Any) -> Any:
         """mu + sigma * eps (eq. 2.40); ``eps`` of shape (..., D), standard normal."""
-        _check_last("rsample", eps, self.shape)
+        check_last_axis("rsample", eps, self.shape)
         return ops.gaussian_sample(self.mu, self.log_sigma, eps)
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
@@ -100,12 +101,12 @@ class Normal:
 
     def log_prob(self, x: Any) -> Any:
         """log N(x; mu, diag(sigma^2)), shape (...)."""
-        _check_last("log_prob", x, self.shape)
+        check_last_axis("log_prob", x, self.shape)
         return ops.gaussian_log_prob(x, self.mu, self.log_sigma)
 
     def log_prob_of_noise(self, eps: Any) -> Any:
         """log-density of ``rsample(eps)`` = log N(eps; 0, I) - sum_d log sigma_d, shape (...) (eq. 2.43, 2.44)."""
-        _check_last("log_prob_of_noise", eps, self.shape)
+        check_last_axis("log_prob_of_noise", eps, self.shape)
         eps, add = (eps, ops.sum) if isinstance(eps, Tensor) else (np.asarray(eps), np.sum)
         log_sigma, size = self.log_sigma, eps.shape[-1] if eps.ndim else 1
         if log_sigma.shape[-1] != size:
@@ -180,7 +181,7 @@ class MultivariateNormal(Normal):
                 f"MultivariateNormal: lower has shape {lower.shape}; a {size} x {size} L has {len(self._rows)} entries "
                 "below its diagonal"
             )
-        batch = _broadcast("MultivariateNormal, leading axes", self.shape[:-1], lower.shape[:-1])
+        batch = broadcast_shape("MultivariateNormal, leading axes", self.shape[:-1], lower.shape[:-1])
         self.shape = (*batch, size)
         # Written out, since the methods take L apart: no entry may stand for several.
         self.mu, self.log_sigma, self.lower = (
@@ -212,7 +213,7 @@ class MultivariateNormal(Normal):
 
     def log_prob(self, x: Any) -> Any:
         """log N(x; mu, L L^T), shape (...), by forward substitution for eps in x = mu + L eps."""
-        _check_last("log_prob", x, self.shape)
+        check_last_axis("log_prob", x, self.shape)
         eps = _substitute(x - self.mu, self.log_sigma, self.lower)
         zero = np.zeros(self.shape[-1], self.mu.dtype)
         return ops.gaussian_log_prob(eps, zero, zero) - ops.sum(self.log_sigma, axis=-1)
@@ -296,7 +297,7 @@ class Bernoulli:
             ValueError: ``x`` has values outside [0, 1], or NaN.
         """
         validate.unit_interval(x, "Bernoulli.log_prob: x")
-        _check_last("log_prob", x, self.shape)
+        check_last_axis("log_prob", x, self.shape)
         return ops.bernoulli_log_prob(x, self.logits)
 
     def entropy(self) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops
-from minivi.distributions import Normal, _broadcast, _check_last
+from minivi.distributions import Normal, broadcast_shape, check_last_axis
 from minivi.nn import MADE, MLP, Linear, Module, normal
 from minivi.tensor import Parameter, no_grad
 
@@ -61,7 +61,7 @@ class Flow(Module):
         rows, others = np.shape(z)[:-1], np.shape(context)[:-1]
         if not others or rows[-len(others) :] == others:
             return z
-        rows = _broadcast(f"{name}, leading axes of z and context", rows, others)
+        rows = broadcast_shape(f"{name}, leading axes of z and context", rows, others)
         return ops.broadcast_to(z, shape=(*rows, np.shape(z)[-1]))
 
     def _forward(self, z, context):
@@ -491,7 +491,7 @@ class FlowPosterior:
         """Of one draw: (..., J), with the leading axes of the base's parameters and the context, broadcast."""
         if self.context is None:
             return self.base.shape
-        rows = _broadcast("FlowPosterior, leading axes", self.base.shape[:-1], np.shape(self.context)[:-1])
+        rows = broadcast_shape("FlowPosterior, leading axes", self.base.shape[:-1], np.shape(self.context)[:-1])
         return *rows, self.base.shape[-1]
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
@@ -525,8 +525,8 @@ class FlowPosterior:
 
         As for :class:`~minivi.distributions.Normal`, z is broadcast against the data: (K, 1, J) gives (K, B).
         """
-        _check_last("log_prob", z, self.shape)
-        shape = _broadcast("log_prob", np.shape(z), self.shape)
+        check_last_axis("log_prob", z, self.shape)
+        shape = broadcast_shape("log_prob", np.shape(z), self.shape)
         z = z if np.shape(z) == shape else ops.broadcast_to(z, shape=shape)
         start = self.flow.inverse(z, self.context)
         beyond = ~np.isfinite(np.asarray(start)).all(axis=-1)  # of any number: its density is 0, not NaN

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, validate
-from .tensor import Parameter
+from minivi import kernels, validate
+from minivi.tensor import Parameter
 
 StepSize = float | Callable[[int], float]
 # Gradients of at most so many numbers are looked at before anything is changed (2 us each), larger ones block by block

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, validate
+from minivi import kernels, validate
 
 __all__ = ["Generator", "default_rng"]
 

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 MODULES = (
-    "bounds", "distributions", "estimators", "evaluation", "flows", "gradcheck", "mcmc", "models", "nn", "ops", "optim",
-    "random", "sweeps", "tensor", "training",
+    "bounds", "data", "distributions", "estimators", "evaluation", "experiments", "files", "flows", "gradcheck",
+    "gradient_noise", "lesson", "mcmc", "models", "nn", "ops", "optim", "plots", "random", "sweeps", "tensor",
+    "training",
 )  # fmt: skip
 FILE = Path(__file__).with_name("public_api.txt")
 

@@ -26,7 +26,7 @@ from types import FunctionType
 import numpy as np
 from numba import njit
 
-from .jit import MATH, SUMS, chunk, launch, rows
+from minivi.kernels.jit import MATH, SUMS, chunk, launch, rows
 
 __all__ = [
     "adadelta_update",

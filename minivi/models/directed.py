@@ -29,7 +29,7 @@ import numpy as np
 
 from minivi import ops, validate
 from minivi.distributions import Bernoulli, Normal
-from minivi.models.layered import _gaussian, check_groups
+from minivi.models.layered import check_groups, gaussian_of_heads
 from minivi.nn import ACTIVATIONS, MLP, Linear, Module, glorot
 from minivi.tensor import Parameter, Tensor, no_grad
 
@@ -361,7 +361,7 @@ def layers(
     generative: Graph = {"x": (["z1"], arrow(latents[:1], [*down[0], pixels], Bernoulli, out_bias=output_bias))}
     for l in range(1, top):
         generative[f"hp{l}"] = [f"z{l + 1}"], arrow([latents[l]], down[l], act)
-        generative[f"z{l}"] = [f"hp{l}"], arrow(down[l][-1:], [2 * latents[l - 1]], _gaussian)
+        generative[f"z{l}"] = [f"hp{l}"], arrow(down[l][-1:], [2 * latents[l - 1]], gaussian_of_heads)
     generative[f"z{top}"] = [], latents[-1]
 
     graph: Graph = {"hq1": (["x"], arrow([pixels], up[0], act))}
@@ -375,14 +375,14 @@ def layers(
             graph[f"hq{l}"] = below[0], arrow(below[1], up[l - 1], act)
         size, heads = up[l - 1][-1], [2 * latents[l - 1]]
         if inference == "precision":
-            graph[f"z{l}"] = [f"p(z{l})", f"hq{l}"], Combined([size], heads, _gaussian, **options)
+            graph[f"z{l}"] = [f"p(z{l})", f"hq{l}"], Combined([size], heads, gaussian_of_heads, **options)
         elif inference in ("shared", "separate") and l < top:
             if inference == "separate":
                 graph[f"hs{l}"] = [f"z{l + 1}"], arrow([latents[l]], down[l], act)
             above = f"hp{l}" if inference == "shared" else f"hs{l}"
-            graph[f"z{l}"] = [f"hq{l}", above], arrow([size, down[l][-1]], heads, _gaussian)
+            graph[f"z{l}"] = [f"hq{l}", above], arrow([size, down[l][-1]], heads, gaussian_of_heads)
         else:
-            graph[f"z{l}"] = [f"hq{l}"], arrow([size], heads, _gaussian)
+            graph[f"z{l}"] = [f"hq{l}"], arrow([size], heads, gaussian_of_heads)
     return DirectedVAE(pixels, generative, graph)
 
 
@@ -420,11 +420,11 @@ def auxiliary(
     generative: Graph = {
         "x": (["z"], Arrow([latents], [*reversed(hidden), pixels], Bernoulli, out_bias=output_bias, **options)),
         "z": ([], latents),
-        "u": (["x", "z"], Arrow([pixels, latents], [width, 2 * auxiliaries], _gaussian, **options)),
+        "u": (["x", "z"], Arrow([pixels, latents], [width, 2 * auxiliaries], gaussian_of_heads, **options)),
     }
     inference: Graph = {
         "h": (["x"], Arrow([pixels], hidden, act, **options)),
-        "u": (["h"], Arrow([width], [2 * auxiliaries], _gaussian, **options)),
-        "z": (["h", "u"], Arrow([width, auxiliaries], [width, 2 * latents], _gaussian, **options)),
+        "u": (["h"], Arrow([width], [2 * auxiliaries], gaussian_of_heads, **options)),
+        "z": (["h", "u"], Arrow([width, auxiliaries], [width, 2 * latents], gaussian_of_heads, **options)),
     }
     return DirectedVAE(pixels, generative, inference)

@@ -76,7 +76,7 @@ class LayeredVAE(Module):
         self._check("encode", below, level, (self.pixels, *self.sizes)[:-1])
         if level == 0:
             validate.finite(below, "LayeredVAE.encode: x")
-        return _gaussian(self.encoders[level](below))
+        return gaussian_of_heads(self.encoders[level](below))
 
     def decode(self, above: Any, level: int = 0) -> Bernoulli | Normal:
         """p(x | z_1) or, at a higher ``level``, p(z_level | z_{level+1}): (..., J) -> parameters (..., D).
@@ -86,7 +86,7 @@ class LayeredVAE(Module):
         """
         self._check("decode", above, level, self.sizes)
         heads = self.decoders[level](above)
-        return _gaussian(heads) if level else Bernoulli(heads)
+        return gaussian_of_heads(heads) if level else Bernoulli(heads)
 
     def _check(self, method, values, level, columns):
         if level not in range(len(columns)):
@@ -139,7 +139,7 @@ class LayeredVAE(Module):
         A sample z_l stays a variable also where it is the input of the next network.
         """
         inputs = [x, *terms.z[:-1]]
-        held = [_gaussian(e.detached()(i)) for e, i in zip(self.encoders, inputs, strict=True)]
+        held = [gaussian_of_heads(e.detached()(i)) for e, i in zip(self.encoders, inputs, strict=True)]
         return reduce(add, [q.log_prob(z) for q, z in zip(held, terms.z, strict=True)])
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
@@ -173,6 +173,7 @@ def check_groups(name: str, pixels: Any, hidden: Any, latents: Any) -> None:
         validate.sizes(group, f"{name}: hidden, each group,")
 
 
-def _gaussian(heads):
+def gaussian_of_heads(heads: Any) -> Normal:
+    """A Gaussian of a network's outputs (..., 2 J): the means, then twice log sigma."""
     half = heads.shape[-1] // 2
     return Normal(heads[..., :half], 0.5 * heads[..., half:])
