@@ -143,10 +143,9 @@ def exact_bound(shift):
 print(f"derivative of the exact bound {(exact_bound(1e-5) - exact_bound(-1e-5)) / 2e-5:+.4f}")
 for estimator in ("A", "B"):
     draws = [mv.grad(small.elbo(x, rng, estimator=estimator).mean(), bias)[0] for _ in range(2000)]
-    error = np.std(draws) / np.sqrt(len(draws))
-    print(
-        f"estimator {estimator}: mean of 2,000 draws {np.mean(draws):+.4f} +- {error:.4f}, of one +- {np.std(draws):.3f}"
-    )
+    noise = np.std(draws)
+    mean = f"{np.mean(draws):+.4f} +- {noise / np.sqrt(len(draws)):.4f}"
+    print(f"estimator {estimator}: mean of 2,000 draws {mean}; one draw +- {noise:.3f}")
 
 # %% [markdown]
 # ## 5. Algorithm 1

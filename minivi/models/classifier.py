@@ -65,7 +65,7 @@ class Classifier(Module):
         Raises:
             ValueError: ``x`` does not have D columns.
         """
-        if np.shape(x)[-1:] != (self.inputs,) and getattr(x, "shape", ())[-1:] != (self.inputs,):
+        if np.shape(x)[-1:] != (self.inputs,):
             raise ValueError(f"Classifier: x has shape {np.shape(x)}; this model takes (..., {self.inputs})")
         act = ACTIVATIONS[self.network.activation]
         x = dropout(x, self.input_dropout, rng)
@@ -79,7 +79,7 @@ class Classifier(Module):
         Raises:
             ValueError: not one label for each datum, or one that is no class.
         """
-        if np.shape(labels) != tuple(getattr(x, "shape", np.shape(x)))[:-1]:
+        if np.shape(labels) != np.shape(x)[:-1]:
             raise ValueError(f"Classifier.log_prob: labels of shape {np.shape(labels)} for x of shape {np.shape(x)}")
         return self(x, rng).log_prob(labels)
 
