@@ -10,7 +10,7 @@ from minivi.flows import Chain, FlowPosterior, InverseAutoregressive, Reversal
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import Tensor, grad, no_grad
-from minivi_chapters.studies.ch05_iaf import bound_by_prior, draw_from_prior
+from minivi_chapters.studies.ch05_iaf.priors import bound_by_prior, draw_from_prior
 
 # %% [markdown]
 # ## Equation checks
