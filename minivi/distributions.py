@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops, validate
+from minivi.protocols import Rng
 from minivi.tensor import FLOATS, Tensor
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -84,7 +85,7 @@ class Normal:
     def __init__(self, mu: Any, log_sigma: Any):
         self.mu, self.log_sigma, self.shape = _parameters(type(self).__name__, mu, log_sigma)
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., D), constants for differentiation."""
         mu, log_sigma = _raw(self.mu), _raw(self.log_sigma)
         eps = rng.standard_normal((*samples, *self.shape), dtype=mu.dtype)
@@ -201,7 +202,7 @@ class MultivariateNormal(Normal):
         matrix[..., self._rows, self._columns] = lower
         return matrix
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., D), constants for differentiation."""
         eps = rng.standard_normal((*samples, *self.shape), dtype=_raw(self.mu).dtype)
         return _raw(self.mu) + np.einsum("...ij,...j->...i", self.scale, eps)
@@ -285,7 +286,7 @@ class Bernoulli:
         """Probabilities of ones, (..., D)."""
         return ops.sigmoid(self.logits)
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Zeros and ones of shape (*samples, ..., D), in the logits' dtype."""
         p = _raw(self.mean)
         return (rng.random((*samples, *p.shape), dtype=p.dtype) < p).astype(p.dtype)
@@ -333,7 +334,7 @@ class Categorical:
         """Normalised log-probabilities, (..., C)."""
         return ops.log_softmax(self.logits)
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Class numbers of shape (*samples, ...), by the largest logit plus Gumbel noise."""
         logits = _raw(self.logits)
         return np.argmax(logits + rng.gumbel(size=(*samples, *logits.shape)), axis=-1)

@@ -12,10 +12,11 @@ import numpy as np
 
 from minivi import bounds, ops, validate
 from minivi.distributions import Normal
+from minivi.protocols import LatentVariableModel, Rng
 from minivi.tensor import Tensor, no_grad
 
 
-def wake_sleep(model: Any, x: np.ndarray, rng: Any) -> Tensor:
+def wake_sleep(model: LatentVariableModel, x: np.ndarray, rng: Rng) -> Tensor:
     """Both phases of wake-sleep (Hinton et al. 1995; thesis sections 2.10, 2.11) as one surrogate.
 
         wake:  z ~ q(z | x) for the data x,   the decoder follows grad_theta log p(x, z)
@@ -46,9 +47,9 @@ def wake_sleep(model: Any, x: np.ndarray, rng: Any) -> Tensor:
 
 
 def score_function(
-    model: Any,
+    model: LatentVariableModel,
     x: np.ndarray,
-    rng: Any = None,
+    rng: Rng | None = None,
     samples: int = 1,
     *,
     baseline: Any = 0.0,
@@ -101,7 +102,13 @@ def score_function(
 
 
 def sticking_the_landing(
-    model: Any, x: np.ndarray, rng: Any = None, samples: int = 1, groups: int = 1, *, eps: Any = None
+    model: LatentVariableModel,
+    x: np.ndarray,
+    rng: Rng | None = None,
+    samples: int = 1,
+    groups: int = 1,
+    *,
+    eps: Any = None,
 ) -> Tensor:
     """MIWAE(M, K) without the score function of q in the encoder's gradient (Roeder, Wu & Duvenaud 2017).
 
@@ -123,7 +130,13 @@ def sticking_the_landing(
 
 
 def doubly_reparameterised(
-    model: Any, x: np.ndarray, rng: Any = None, samples: int = 1, groups: int = 1, *, eps: Any = None
+    model: LatentVariableModel,
+    x: np.ndarray,
+    rng: Rng | None = None,
+    samples: int = 1,
+    groups: int = 1,
+    *,
+    eps: Any = None,
 ) -> tuple[Tensor, Tensor]:
     """DReG: an unbiased encoder gradient of MIWAE(M, K) whose signal-to-noise ratio grows with K (Tucker et al. 2019).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from minivi.distributions import LOG_2PI, Bernoulli
 from minivi.gradient_noise import GradientMoments as GradientMoments  # part of this module's face
 from minivi.gradient_noise import gradient_moments as gradient_moments
 from minivi.progress import bar
+from minivi.protocols import LatentVariableModel, Rng
 from minivi.tensor import no_grad
 
 # Floats that one chunk's largest array may hold: 16 MiB in float32, which caches still help; a pass keeps a handful of
@@ -86,7 +86,7 @@ def _jackknife(groups, samples):
         return (count - 1) * np.var(rest - np.log(samples - sizes), axis=0)
 
 
-def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 1000) -> Estimate:
+def elbo(model: LatentVariableModel, x: np.ndarray, rng: Rng, samples: int = 1, batch: int = 1000) -> Estimate:
     """The evidence lower bound by eq. 2.77 (closed-form KL), averaged over data.
 
     Args:
@@ -108,7 +108,9 @@ def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 100
     return _estimate(values, np.zeros(1))
 
 
-def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, progress: bool = False) -> Estimate:
+def log_likelihood(
+    model: LatentVariableModel, x: np.ndarray, rng: Rng, samples: int = 5000, progress: bool = False
+) -> Estimate:
     """Importance-sampled log p(x) with K = ``samples`` draws from q(z | x) (thesis eq. 2.57), averaged over data.
 
     The log-weights stream through a running log-sum-exp in float64, so memory does not grow with K or N. The estimate
@@ -154,7 +156,9 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
     return _estimate(values, variances)
 
 
-def bound(model: Any, x: np.ndarray, rng: Any, samples: int, function: Callable = bounds.iwae) -> Estimate:
+def bound(
+    model: LatentVariableModel, x: np.ndarray, rng: Rng, samples: int, function: Callable = bounds.iwae
+) -> Estimate:
     """A bound on log p(x) that is a function of K = ``samples`` log-weights, averaged over data.
 
     With the default, K = 64 and :func:`log_likelihood` this gives the two metrics of the tighter-bounds report.
@@ -200,7 +204,13 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
 
 
 def active_units(
-    model: Any, x: np.ndarray, threshold: float = 0.01, *, level: int = 0, rng: Any = None, samples: int = 20
+    model: LatentVariableModel,
+    x: np.ndarray,
+    threshold: float = 0.01,
+    *,
+    level: int = 0,
+    rng: Rng | None = None,
+    samples: int = 20,
 ) -> int:
     """How many latents have Var_x(E_q[z_j | x]) above ``threshold`` (Burda et al. 2015, section 5.2).
 
@@ -294,7 +304,7 @@ def from_log_weights(log_w: np.ndarray) -> Estimate:
 
 
 def log_likelihood_by_quadrature(
-    model: Any, x: np.ndarray, points: int = 60, limit: float = 5.0, progress: bool = False
+    model: LatentVariableModel, x: np.ndarray, points: int = 60, limit: float = 5.0, progress: bool = False
 ) -> Estimate:
     """log p(x) = log of the integral of N(z; 0, I) p(x | z) by the trapezoid rule, for up to three latents (eq. 1.13).
 

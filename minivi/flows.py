@@ -21,6 +21,7 @@ import numpy as np
 from minivi import ops
 from minivi.distributions import Normal, broadcast_shape, check_last_axis
 from minivi.nn import MADE, MLP, Linear, Module, normal
+from minivi.protocols import Rng
 from minivi.tensor import Parameter, no_grad
 
 LOG_E_MINUS_1 = float(np.log(np.e - 1.0))  # softplus of it is 1
@@ -100,7 +101,7 @@ class Planar(Flow):
         dtype: "float32" or "float64".
     """
 
-    def __init__(self, size: int, rng: Any, *, context: int = 0, dtype: Any = "float32"):
+    def __init__(self, size: int, rng: Rng, *, context: int = 0, dtype: Any = "float32"):
         self.size, self.context = size, context
         w = rng.standard_normal(size)
         w = w / np.linalg.norm(w)
@@ -160,7 +161,7 @@ class Radial(Flow):
         dtype: "float32" or "float64".
     """
 
-    def __init__(self, size: int, rng: Any, *, context: int = 0, dtype: Any = "float32"):
+    def __init__(self, size: int, rng: Rng, *, context: int = 0, dtype: Any = "float32"):
         self.size, self.context = size, context
         initial = np.concatenate([rng.standard_normal(size), [LOG_E_MINUS_1] * 2])
         self.head = _Head(initial, context, rng, dtype)
@@ -214,7 +215,7 @@ class AdditiveCoupling(Flow):
         self,
         size: int,
         hidden: Sequence[int],
-        rng: Any,
+        rng: Rng,
         *,
         swap: bool = False,
         context: int = 0,
@@ -265,7 +266,7 @@ class AffineCoupling(AdditiveCoupling):
         self,
         size: int,
         hidden: Sequence[int],
-        rng: Any,
+        rng: Rng,
         *,
         swap: bool = False,
         context: int = 0,
@@ -438,7 +439,7 @@ def iaf(
     size: int,
     steps: int,
     hidden: Sequence[int],
-    rng: Any,
+    rng: Rng,
     *,
     context: int = 0,
     form: str = "gated",
@@ -511,7 +512,7 @@ class FlowPosterior:
         """log q of ``rsample(eps)`` alone."""
         return self.rsample_with_log_prob(eps)[1]
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., J), constants for differentiation."""
         with no_grad():
             if self.shape == self.base.shape:
@@ -563,7 +564,7 @@ class FlowDensity(Module):
         noise, log_det = self.flow.forward(x, context)
         return self.base.log_prob(noise) + log_det
 
-    def sample(self, count: int, rng: Any, context: Any = None) -> np.ndarray:
+    def sample(self, count: int, rng: Rng, context: Any = None) -> np.ndarray:
         """Draws, (count, D), constants for differentiation."""
         with no_grad():
             return np.asarray(self.flow.inverse(self.base.sample(rng, (count,)), context))

@@ -44,6 +44,7 @@ from typing import Any
 
 import numpy as np
 
+from minivi.protocols import Rng
 from minivi.tensor import Parameter, Primitive, Tensor, grad, no_grad
 
 TOLERANCE = 1e-8
@@ -154,7 +155,7 @@ def gradcheck(
     *inputs: Any,
     parameters: Sequence[Parameter] | Any = (),
     gradient: Callable | None = None,
-    rng: Any = None,
+    rng: Rng | None = None,
     names: Sequence[str] | None = None,
     unused: Sequence[str] = (),
     coordinates: int = 24,

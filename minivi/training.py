@@ -35,6 +35,7 @@ from minivi.files import (
 from minivi.identity import digest, facts, rounding
 from minivi.progress import Compiling
 from minivi.progress import bar as progress_bar
+from minivi.protocols import Rng, Stepper, Trainable
 from minivi.tensor import Tensor, detect_nonfinite, grad
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -65,14 +66,14 @@ class History:
 
 
 def fit(
-    model: Any,
+    model: Trainable,
     loss: Callable[[np.ndarray, Any], Tensor | Sequence[Tensor]],
-    optimizer: Any | Sequence[Any],
+    optimizer: Stepper | Sequence[Stepper],
     train: Any,
     *,
     epochs: int,
     batch_size: int = 100,
-    rng: Any,
+    rng: Rng,
     prepare: Callable[[np.ndarray, Any], np.ndarray] | None = None,
     evaluate: Callable[[int], dict[str, float]] | None = None,
     monitor: str | None = None,

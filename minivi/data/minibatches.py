@@ -1,11 +1,13 @@
 """What training does with data: binary pixels drawn from grey ones, and minibatches."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from minivi.data.formats import DataError
+from minivi.protocols import Rng
 
 
 def binarize(x: np.ndarray, how: str, rng=None) -> np.ndarray:
@@ -40,7 +42,7 @@ def binarize(x: np.ndarray, how: str, rng=None) -> np.ndarray:
     return (rng.random(x.shape, dtype=np.float32) < x).astype(np.float32)
 
 
-def fresh(x: np.ndarray, rng: Any) -> np.ndarray:
+def fresh(x: np.ndarray, rng: Rng) -> np.ndarray:
     """Binary pixels drawn afresh from grey values: :func:`binarize` by "dynamic", as ``fit(prepare=...)`` takes it."""
     return binarize(x, "dynamic", rng)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from minivi.experiments.provenance import environment
 from minivi.experiments.registry import Experiment, find
 from minivi.experiments.results import ExperimentError, Result, report_claims, rows_text, stored, to_json
 from minivi.files import prepare_folder, write_atomically
+from minivi.protocols import Stepper, Trainable
 from minivi.tables import duration
 
 
@@ -68,7 +69,15 @@ class Run:
             raise ExperimentError(f"{name} has no labels to predict; run with --data digits or mnist")
         return images
 
-    def fit(self, name: str, model: Any, loss: Callable, optimizer: Any, train: np.ndarray, **options: Any) -> Any:
+    def fit(
+        self,
+        name: str,
+        model: Trainable,
+        loss: Callable,
+        optimizer: Stepper | Sequence[Stepper],
+        train: np.ndarray,
+        **options: Any,
+    ) -> Any:
         """:func:`minivi.training.fit`, resumed and shown as the run says.
 
         Its checkpoint goes into a folder of this ``name`` and of a digest of all that decides the numbers: a model of

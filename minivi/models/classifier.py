@@ -13,6 +13,7 @@ import numpy as np
 from minivi import validate
 from minivi.distributions import Categorical
 from minivi.nn import ACTIVATIONS, MLP, Module, dropout, he
+from minivi.protocols import Rng
 from minivi.tensor import Tensor, no_grad
 
 
@@ -43,7 +44,7 @@ class Classifier(Module):
         *,
         input_dropout: float = 0.0,
         hidden_dropout: float = 0.0,
-        rng: Any,
+        rng: Rng,
         init: Callable = he,
         dtype: Any = "float32",
     ):
@@ -57,7 +58,7 @@ class Classifier(Module):
         self.network = MLP((inputs, *hidden, classes), rng, activation=activation, init=init, dtype=dtype)
         self.input_dropout, self.hidden_dropout = input_dropout, hidden_dropout
 
-    def __call__(self, x: Any, rng: Any = None) -> Categorical:
+    def __call__(self, x: Any, rng: Rng | None = None) -> Categorical:
         """p(y | x): ``x`` (..., D), or (N, D) of ``scipy.sparse`` in compressed rows, -> logits (..., C).
 
         ``rng`` draws the dropped units, in training; without it none is dropped.
@@ -73,7 +74,7 @@ class Classifier(Module):
             x = dropout(act(layer(x)), self.hidden_dropout, rng)
         return Categorical(self.network.layers[-1](x))
 
-    def log_prob(self, x: Any, labels: Any, rng: Any = None) -> Tensor:
+    def log_prob(self, x: Any, labels: Any, rng: Rng | None = None) -> Tensor:
         """log p(label | x) of each datum in nats, (...,); arguments as for ``__call__``.
 
         Raises:

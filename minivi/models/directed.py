@@ -31,6 +31,7 @@ from minivi import ops, validate
 from minivi.distributions import Bernoulli, Normal
 from minivi.models.layered import check_groups, gaussian_of_heads
 from minivi.nn import ACTIVATIONS, MLP, Linear, Module, glorot
+from minivi.protocols import Rng
 from minivi.tensor import Parameter, Tensor, no_grad
 
 Graph = dict[str, tuple[Sequence[str], Any]]
@@ -155,7 +156,7 @@ class DirectedVAE(Module):
     def terms(
         self,
         x: np.ndarray,
-        rng: Any = None,
+        rng: Rng | None = None,
         samples: int = 1,
         eps: dict[str, np.ndarray] | None = None,
         z: dict[str, Any] | None = None,
@@ -200,12 +201,12 @@ class DirectedVAE(Module):
         log_p = {name: values[f"p({name})"].log_prob(values[name]) for name in ("x", *self.latents)}
         return DirectedTerms(values, {name: log_q[name] for name in self.latents}, log_p)
 
-    def log_weights(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: dict | None = None) -> Tensor:
+    def log_weights(self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: dict | None = None) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
         return self.terms(x, rng, samples, eps).log_w
 
     def reconstruction_and_kl(
-        self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: dict | None = None
+        self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: dict | None = None
     ) -> tuple[Tensor, Tensor]:
         """The bound in parts, in nats: reconstruction (B,), and the KL term of each latent variable (B, L).
 
@@ -216,7 +217,7 @@ class DirectedVAE(Module):
         terms = self.terms(x, rng, samples, eps)
         return terms.reconstruction, terms.kl
 
-    def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, count: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws from the generative graph: the means of p(x | its parents) and the draws, (count, D)."""
         validate.count(count, "DirectedVAE.sample: count", 0)
         validate.generator(rng, "DirectedVAE.sample: rng")
@@ -272,7 +273,7 @@ class Arrow(Module):
         sizes: Sequence[int],
         make: Callable,
         *,
-        rng: Any,
+        rng: Rng,
         activation: str = "tanh",
         init: Callable = glorot,
         out_bias: Any = 0.0,
@@ -316,7 +317,7 @@ def layers(
     latents: Sequence[int],
     inference: str = "bottom-up",
     *,
-    rng: Any,
+    rng: Rng,
     activation: str = "tanh",
     init: Callable = glorot,
     output_bias: Any = 0.0,
@@ -392,7 +393,7 @@ def auxiliary(
     latents: int,
     auxiliaries: int,
     *,
-    rng: Any,
+    rng: Rng,
     activation: str = "tanh",
     init: Callable = glorot,
     output_bias: Any = 0.0,

@@ -17,6 +17,7 @@ from minivi import validate
 from minivi.distributions import Bernoulli, Normal
 from minivi.models.vae import Terms
 from minivi.nn import ACTIVATIONS, MLP, Module, glorot
+from minivi.protocols import Rng
 from minivi.tensor import Tensor, no_grad
 
 
@@ -46,7 +47,7 @@ class LayeredVAE(Module):
         latents: Sequence[int],
         activation: str = "tanh",
         *,
-        rng: Any,
+        rng: Rng,
         init: Callable = glorot,
         output_bias: Any = 0.0,
         dtype: Any = "float32",
@@ -97,7 +98,9 @@ class LayeredVAE(Module):
                 f"{columns[level]})"
             )
 
-    def terms(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: Sequence[np.ndarray] | None = None) -> Terms:
+    def terms(
+        self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: Sequence[np.ndarray] | None = None
+    ) -> Terms:
         """One pass: sample upwards K times, then score every arrow of the generative model.
 
         Args:
@@ -129,7 +132,7 @@ class LayeredVAE(Module):
             log_pz = log_pz + self.decode(z[level], level).log_prob(z[level - 1])
         return Terms(q, z, self.decode(z[0]).log_prob(x), log_pz, log_qz_x)
 
-    def log_weights(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: Any = None) -> Tensor:
+    def log_weights(self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: Any = None) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
         return self.terms(x, rng, samples, eps).log_w
 
@@ -148,7 +151,7 @@ class LayeredVAE(Module):
         with no_grad():
             return np.asarray(self.decode(self.encode(x).mu).mean)
 
-    def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, count: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws from the top layer down: the mean images and the draws, both (count, D)."""
         validate.count(count, "LayeredVAE.sample: count", 0)
         validate.generator(rng, "LayeredVAE.sample: rng")

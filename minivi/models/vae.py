@@ -17,6 +17,7 @@ from minivi import ops, validate
 from minivi.distributions import Bernoulli, MultivariateNormal, Normal
 from minivi.flows import Flow, FlowPosterior
 from minivi.nn import ACTIVATIONS, MLP, Module, glorot
+from minivi.protocols import Rng
 from minivi.tensor import Tensor, no_grad
 
 
@@ -75,7 +76,7 @@ class VAE(Module):
         *,
         flow: Flow | None = None,
         context: int = 0,
-        rng: Any,
+        rng: Rng,
         init: Callable = glorot,
         output_bias: Any = 0.0,
         dtype: Any = "float32",
@@ -158,7 +159,7 @@ class VAE(Module):
             raise ValueError(f"VAE: eps has shape {np.shape(eps)}; pass (K, {len(x)}, {self.latents}) for K samples")
         return self.encode(x), eps
 
-    def terms(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Terms:
+    def terms(self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: np.ndarray | None = None) -> Terms:
         """One pass: encode once, sample K times, decode (eq. 2.27-2.29).
 
         Args:
@@ -176,7 +177,9 @@ class VAE(Module):
         prior = Normal(np.zeros(self.latents, self.dtype), np.zeros(self.latents, self.dtype))
         return Terms(q, z, self.decode(z).log_prob(x), prior.log_prob(z), log_qz_x)
 
-    def log_weights(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Tensor:
+    def log_weights(
+        self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: np.ndarray | None = None
+    ) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
         return self.terms(x, rng, samples, eps).log_w
 
@@ -185,7 +188,7 @@ class VAE(Module):
         return terms.q.detached().log_prob(terms.z)
 
     def reconstruction_and_posterior(
-        self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None
+        self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: np.ndarray | None = None
     ) -> tuple[Tensor, Normal]:
         """The two terms of eq. 2.71: E_q log p(x | z) by sampling, (B,) in nats, and q, whose ``kl()`` is the other.
 
@@ -197,7 +200,7 @@ class VAE(Module):
     def elbo(
         self,
         x: np.ndarray,
-        rng: Any = None,
+        rng: Rng | None = None,
         samples: int = 1,
         *,
         estimator: str | None = None,
@@ -236,7 +239,7 @@ class VAE(Module):
             p = self.decode(np.asarray(z, self.dtype))
             return np.array(p.mean if self.likelihood == "bernoulli" else p.mu)
 
-    def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, count: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws z ~ N(0, I), x ~ p(x | z): the mean images and the draws, both (count, D)."""
         validate.count(count, "VAE.sample: count", 0)
         validate.generator(rng, "VAE.sample: rng")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops, validate
+from minivi.protocols import Rng
 from minivi.tensor import Parameter, Tensor
 
 ACTIVATIONS = {"tanh": ops.tanh, "softplus": ops.softplus, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
@@ -101,13 +102,13 @@ def _walk(name, value):
 
 
 # ------------------------------------------------------------------------------------------------ initial values
-def glorot(rng: Any, shape: tuple[int, int]) -> np.ndarray:
+def glorot(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
     """Uniform in +-sqrt(6 / (inputs + outputs)) (Glorot & Bengio 2010): keeps variances for tanh layers."""
     limit = np.sqrt(6.0 / (shape[0] + shape[1]))
     return rng.uniform(-limit, limit, shape)
 
 
-def he(rng: Any, shape: tuple[int, int]) -> np.ndarray:
+def he(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
     """Normal of variance 2 / inputs (He et al. 2015): keeps variances for ReLU layers."""
     return rng.standard_normal(shape) * np.sqrt(2.0 / shape[0])
 
@@ -142,7 +143,7 @@ def logit_of_mean(x: np.ndarray, margin: float = 1e-3) -> np.ndarray:
     return np.log(mean / (1.0 - mean))
 
 
-def dropout(x: Any, rate: float, rng: Any = None) -> Any:
+def dropout(x: Any, rate: float, rng: Rng | None = None) -> Any:
     """``x`` with each number set to zero with probability ``rate``, and the others divided by 1 - rate: the same mean.
 
     Args:
@@ -180,7 +181,7 @@ class Linear(Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, rng: Any, *, init: Callable = glorot, bias: Any = 0.0, dtype: Any = "float32"
+        self, inputs: int, outputs: int, rng: Rng, *, init: Callable = glorot, bias: Any = 0.0, dtype: Any = "float32"
     ):
         validate.count(inputs, "Linear: inputs")
         validate.count(outputs, "Linear: outputs")
@@ -214,7 +215,7 @@ class MLP(Module):
     def __init__(
         self,
         sizes: Sequence[int],
-        rng: Any,
+        rng: Rng,
         *,
         activation: str = "tanh",
         init: Callable = glorot,

@@ -10,6 +10,7 @@ import numpy as np
 
 from minivi import kernels, ops, validate
 from minivi.nn.layers import ACTIVATIONS, Linear, Module, glorot
+from minivi.protocols import Rng
 from minivi.tensor import Parameter, no_grad
 
 
@@ -67,7 +68,7 @@ class MADE(Module):
         self,
         dims: int,
         hidden: Sequence[int],
-        rng: Any,
+        rng: Rng,
         *,
         outputs: int = 1,
         ordering: str | Sequence = "natural",
@@ -211,7 +212,7 @@ class MADE(Module):
         each = [self.log_prob(x, context, mask) for mask in range(len(self.masks))]
         return ops.log_sum_exp(ops.stack(each), axis=0) - float(np.log(len(each)))
 
-    def sample(self, count: int, rng: Any, context: Any = None, mask: int = 0) -> np.ndarray:
+    def sample(self, count: int, rng: Rng, context: Any = None, mask: int = 0) -> np.ndarray:
         """``count`` samples, (count, D), constants for differentiation; ``context`` is (C,) or (count, C)."""
         self._check_head("sample")
         validate.count(count, "MADE.sample: count", 0)
