@@ -94,7 +94,7 @@ class Normal:
     def rsample(self, eps: Any) -> Any:
         """mu + sigma * eps (eq. 2.40); ``eps`` of shape (..., D), standard normal."""
         check_last_axis("rsample", eps, self.shape)
-        return ops.gaussian_sample(self.mu, self.log_sigma, eps)
+        return ops.gaussian_sample(self.mu, self.log_sigma, eps)  # eq. 2.40
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
         """``rsample(eps)``, (..., D), and its log-density, (...), in nats."""
@@ -112,6 +112,7 @@ class Normal:
         log_sigma, size = self.log_sigma, eps.shape[-1] if eps.ndim else 1
         if log_sigma.shape[-1] != size:
             log_sigma = ops.broadcast_to(log_sigma, shape=(*log_sigma.shape[:-1], size))
+        # eq. 2.43, 2.44
         log_q = -0.5 * add(eps * eps, axis=-1) - 0.5 * size * LOG_2PI - ops.sum(log_sigma, axis=-1)
         if log_sigma.shape == self.shape:
             return log_q
@@ -125,7 +126,7 @@ class Normal:
     def kl(self, other: Normal | None = None) -> Any:
         """KL(self || other), shape (...); ``other`` None is N(0, I) (thesis appendix 2.A)."""
         if other is None:
-            return ops.gaussian_kl(self.mu, self.log_sigma)
+            return ops.gaussian_kl(self.mu, self.log_sigma)  # eq. 2.77
         _check_kind(self, other, Normal)
         if isinstance(other, MultivariateNormal):
             return _full(self, other.shape[-1]).kl(other)
@@ -199,7 +200,7 @@ class MultivariateNormal(Normal):
         """L as a constant matrix, (..., D, D) (eq. 2.54)."""
         lower, sigma = _raw(self.lower), np.exp(_raw(self.log_sigma))
         matrix = sigma[..., None] * np.eye(self.shape[-1], dtype=sigma.dtype)
-        matrix[..., self._rows, self._columns] = lower
+        matrix[..., self._rows, self._columns] = lower  # eq. 2.54
         return matrix
 
     def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
@@ -210,7 +211,7 @@ class MultivariateNormal(Normal):
     def rsample(self, eps: Any) -> Any:
         """mu + L eps (eq. 2.47); ``eps`` of shape (..., D), standard normal."""
         eps = eps if isinstance(eps, Tensor) else np.atleast_1d(eps)
-        return super().rsample(eps) + self._sum_rows(self.lower * eps[..., self._columns])
+        return super().rsample(eps) + self._sum_rows(self.lower * eps[..., self._columns])  # eq. 2.47
 
     def log_prob(self, x: Any) -> Any:
         """log N(x; mu, L L^T), shape (...), by forward substitution for eps in x = mu + L eps."""
@@ -299,7 +300,7 @@ class Bernoulli:
         """
         validate.unit_interval(x, "Bernoulli.log_prob: x")
         check_last_axis("log_prob", x, self.shape)
-        return ops.bernoulli_log_prob(x, self.logits)
+        return ops.bernoulli_log_prob(x, self.logits)  # eq. 1.18
 
     def entropy(self) -> Any:
         """Shape (...)."""

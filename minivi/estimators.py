@@ -88,7 +88,7 @@ def score_function(
         z = q.sample(rng, (samples,))
     log_px_z, log_qz_x = model.decode(z).log_prob(x), q.log_prob(z)
     prior = Normal(np.zeros(model.latents, model.dtype), np.zeros(model.latents, model.dtype))
-    signal = np.asarray(log_px_z) + np.asarray(prior.log_prob(z)) - np.asarray(log_qz_x)
+    signal = np.asarray(log_px_z) + np.asarray(prior.log_prob(z)) - np.asarray(log_qz_x)  # review report eq. 4
     if isinstance(baseline, str):
         if baseline != "leave-one-out":
             raise ValueError(f"score_function: unknown baseline {baseline!r}; 'leave-one-out', a number or an array")
@@ -97,8 +97,8 @@ def score_function(
         baseline = (signal.sum(axis=0) - signal) / (len(z) - 1)
     elif np.shape(baseline) not in ((), (len(x),)):
         raise ValueError(f"score_function: baseline of shape {np.shape(baseline)}; a number, or shape ({len(x)},)")
-    signal = (signal - baseline).astype(model.dtype)
-    return ops.mean(log_px_z + signal * log_qz_x, axis=0)
+    signal = (signal - baseline).astype(model.dtype)  # review report eq. 7, 8
+    return ops.mean(log_px_z + signal * log_qz_x, axis=0)  # eq. 2.72, 2.73; review report eq. 3
 
 
 def sticking_the_landing(

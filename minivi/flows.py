@@ -122,7 +122,7 @@ class Planar(Flow):
         u, w, b, slack = self._terms(context)
         t = ops.tanh(ops.sum(w * z, axis=-1, keepdims=True) + b)
         # 1 + w.u^ (1 - t^2), with the difference that rounding could make negative multiplied out
-        return z + u * t, ops.sum(ops.log(t * t + (1.0 - t * t) * slack), axis=-1)
+        return z + u * t, ops.sum(ops.log(t * t + (1.0 - t * t) * slack), axis=-1)  # eq. 5.17
 
     def _inverse(self, z, context):
         # The scalar root a = w.z of a + w.u^ tanh(a + b) = w.z'.
@@ -389,13 +389,13 @@ class InverseAutoregressive(Flow):
         if self.form == "location":
             return m, np.zeros(z.shape, z.dtype)
         gate = s + self.gate_bias
-        return m * ops.sigmoid(-gate), -ops.softplus(-gate)
+        return m * ops.sigmoid(-gate), -ops.softplus(-gate)  # eq. 5.30-5.32
 
     def _forward(self, z, context):
         shift, log_scale = self._shift_and_log_scale(z, context)
         if self.form == "whitening":
-            shift, log_scale = -shift * ops.exp(-log_scale), -log_scale
-        return z * ops.exp(log_scale) + shift, ops.sum(log_scale, axis=-1)
+            shift, log_scale = -shift * ops.exp(-log_scale), -log_scale  # eq. 5.19, 5.20
+        return z * ops.exp(log_scale) + shift, ops.sum(log_scale, axis=-1)  # eq. 5.21, 5.22, 5.27
 
     def _inverse(self, z, context):
         # z <- (y - t(z)) / sigma(z): each pass makes one dimension more right, whatever their order. Those that are
@@ -425,7 +425,7 @@ class Chain(Flow):
     def _forward(self, z, context):
         total = _zeros(z)
         for flow in self.flows:
-            z, log_det = flow.forward(z, context)
+            z, log_det = flow.forward(z, context)  # eq. 5.10-5.14
             total = total + log_det  # eq. 5.15
         return z, total
 
@@ -501,7 +501,7 @@ class FlowPosterior:
         Eq. 5.29, whose eps_i is the initial noise eps_0,i (a slip of the text); the mean mu_0 of the base, which the
         line above eq. 5.23 leaves out, is in eq. 5.25.
         """
-        z, log_det = self.flow.forward(self.base.rsample(eps), self.context)
+        z, log_det = self.flow.forward(self.base.rsample(eps), self.context)  # eq. 5.25, 5.26, Algorithm 5
         return z, self.base.log_prob_of_noise(eps) - log_det  # eq. 5.16
 
     def rsample(self, eps: Any) -> Any:
@@ -562,7 +562,7 @@ class FlowDensity(Module):
     def log_prob(self, x: Any, context: Any = None) -> Any:
         """log p(x | h) in nats: (..., D) -> (...)."""
         noise, log_det = self.flow.forward(x, context)
-        return self.base.log_prob(noise) + log_det
+        return self.base.log_prob(noise) + log_det  # eq. 5.18
 
     def sample(self, count: int, rng: Rng, context: Any = None) -> np.ndarray:
         """Draws, (count, D), constants for differentiation."""

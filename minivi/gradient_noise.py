@@ -29,6 +29,7 @@ class GradientMoments:
         Pure noise gives about 0.8 / sqrt(N), and not 0: see :meth:`squared_snr`.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
+            # tighter-bounds report eq. 8
             return [np.abs(m) / np.sqrt(v) for m, v in zip(self.mean, self.variance, strict=True)]
 
     def squared_snr(self, noise: GradientMoments | None = None) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ stored("ch02_aevb.bound")      the project's table, claims and picture of the ex
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from matplotlib.figure import Figure
 
 from minivi import plots
 from minivi.experiments import results
+from minivi.experiments.registry import chapter_folder
+from minivi.progress import in_notebook
 
 FOLDER = Path("runs/lesson")
 
 
 def show(figure: Figure, name: str) -> None:
     """Show a figure that :func:`minivi.plots.figure` has made; ``name`` ends the name of a script's file."""
-    if "ipykernel" in sys.modules:
+    if in_notebook():
         _inline(plots.png(figure))
     else:
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -45,10 +48,35 @@ def stored(key: str) -> None:
     others = [path.stem for path in folder.glob(f"{stem}_*.json")]  # bound_frey is no picture of bound
     for path in sorted(folder.glob(f"{stem}*.png")):
         if not path.stem.startswith(tuple(others)):
-            if "ipykernel" in sys.modules:
+            if in_notebook():
                 _inline(path.read_bytes())
             else:
                 print(f"figure: {path}")
+
+
+def notebook(name: str, out: str | os.PathLike = ".") -> Path:
+    """Write a lesson as a Jupyter notebook, cell by cell, into the folder ``out``; returns its path.
+
+    Raises:
+        ExperimentError: no such lesson, or no jupytext.
+    """
+    lessons = {path.stem: path for path in chapter_folder().glob("*.py") if not path.stem.startswith("_")}
+    if name not in lessons:
+        raise results.ExperimentError(f"no lesson {name!r}; there are {', '.join(sorted(lessons)) or 'none'}")
+    try:
+        import jupytext
+    except ModuleNotFoundError:
+        raise results.ExperimentError("notebooks need jupytext: pip install -e '.[notebook]'") from None
+    content = jupytext.read(lessons[name], fmt="py:percent")
+    first = content.cells[0]
+    if first.source.startswith('"""'):  # the lesson's docstring
+        first.cell_type, first.source = "markdown", "# " + first.source.strip('"').strip()
+        first.pop("outputs", None)
+        first.pop("execution_count", None)
+    path = Path(out) / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    jupytext.write(content, path)
+    return path
 
 
 def _inline(content):

@@ -338,6 +338,7 @@ class Adam(Optimizer):
     def _update(self, p, g, step_size, m, v):
         unbias = 1.0
         if self.bias_correction:
+            # eq. 7.4
             step_size, unbias = step_size / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)
         if self.reordered:  # the thesis prints v-hat here, which would correct the bias twice: v is meant
             step_size, unbias = step_size / math.sqrt(unbias), 1.0
@@ -370,7 +371,7 @@ class AdaMax(Optimizer):
 
     def _update(self, p, g, step_size, m, u):
         step_size = step_size / (1 - self.beta1**self.steps)
-        kernels.adamax_update(p, g, m, u, step_size, self.beta1, self.beta2, self.weight_decay)
+        kernels.adamax_update(p, g, m, u, step_size, self.beta1, self.beta2, self.weight_decay)  # eq. 7.11
 
 
 class Average(_Tracker):

@@ -167,6 +167,11 @@ def report_claims(claims: list[Claim], report: Callable[[str], None], data: str 
         report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
 
 
+def claims_of(about: dict[str, Any]) -> list[tuple[Claim, bool]]:
+    """The claims of a stored result, and whether they held."""
+    return [(Claim(**_numbers_back(claim)), claim["holds"]) for claim in about["claims"]]
+
+
 def as_text(about: dict[str, Any]) -> str:
     """The heading, table and claims of a stored result."""
     budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
@@ -176,8 +181,7 @@ def as_text(about: dict[str, Any]) -> str:
     ]
     rows = [Row(**_numbers_back(row)) for row in about["table"]]
     lines += [rows_text(rows)] if rows else []
-    claims = [Claim(**_numbers_back(claim)) for claim in about["claims"]]
-    report_claims(claims, lines.append, about["settings"].get("data"))
+    report_claims([claim for claim, _ in claims_of(about)], lines.append, about["settings"].get("data"))
     return "\n".join(lines)
 
 

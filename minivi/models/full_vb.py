@@ -58,7 +58,7 @@ class FullVB(Module):
 
     def theta(self, zeta: list[np.ndarray]) -> list[Tensor]:
         """h(zeta) = mu_theta + sigma_theta * zeta (eq. 2.84)."""
-        return [ops.gaussian_sample(*parts) for parts in zip(self.mu, self.log_sigma, zeta, strict=True)]
+        return [ops.gaussian_sample(*parts) for parts in zip(self.mu, self.log_sigma, zeta, strict=True)]  # eq. 2.84
 
     def draw(self, rng: Rng | None = None, zeta: list[np.ndarray] | None = None) -> Any:
         """``vae`` with random weights in its decoder; gradients reach mu_theta and sigma_theta.
@@ -139,16 +139,16 @@ class FullVB(Module):
             model = self.draw(rng, noise)
             total = total + model.elbo(x, rng, estimator=estimator, eps=None if eps is None else eps[k : k + 1])
             if estimator == "A":
-                total = total + self.log_ratio(noise) * (kl_weight / self.count)
+                total = total + self.log_ratio(noise) * (kl_weight / self.count)  # eq. 2.87
         total = total * (1.0 / count)
-        return total if estimator == "A" else total - self.kl() * (kl_weight / self.count)
+        return total if estimator == "A" else total - self.kl() * (kl_weight / self.count)  # eq. 2.89
 
     def bound(self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, **options: Any) -> Tensor:
         """The bound on log p(X) of the whole data set, from a minibatch ``x`` of it (eq. 2.86-2.89): a scalar, in nats.
 
         N times the mean of :meth:`elbo`, which takes the same arguments.
         """
-        return self.elbo(x, rng, samples, **options).mean() * float(self.count)
+        return self.elbo(x, rng, samples, **options).mean() * float(self.count)  # eq. 2.86
 
 
 def _total(rows):

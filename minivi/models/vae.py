@@ -132,12 +132,12 @@ class VAE(Module):
             raise ValueError(f"VAE.encode: x has shape {np.shape(x)}; this model takes (..., {self.pixels})")
         heads = self.encoder(x)
         j, end = self.latents, self.gaussian_heads
-        q = Normal(heads[..., :j], 0.5 * heads[..., j : 2 * j])
+        q = Normal(heads[..., :j], 0.5 * heads[..., j : 2 * j])  # eq. 2.36, 2.37
         if self.posterior == "full":
-            q = MultivariateNormal(q.mu, q.log_sigma, heads[..., 2 * j : end])
+            q = MultivariateNormal(q.mu, q.log_sigma, heads[..., 2 * j : end])  # eq. 2.53, 2.54
         if self.flow is None:
             return q
-        return FlowPosterior(q, self.flow, heads[..., end:] if heads.shape[-1] > end else None)
+        return FlowPosterior(q, self.flow, heads[..., end:] if heads.shape[-1] > end else None)  # eq. 5.24
 
     def decode(self, z: Any) -> Bernoulli | Normal:
         """p(x | z), eq. 2.74 or 2.75: ``z`` (..., J) -> parameters (..., D); ValueError without J columns."""
@@ -145,8 +145,8 @@ class VAE(Module):
             raise ValueError(f"VAE.decode: z has shape {np.shape(z)}; this model takes (..., {self.latents})")
         heads = self.decoder(z)
         if self.likelihood == "bernoulli":
-            return Bernoulli(heads)
-        return Normal(ops.sigmoid(heads[..., : self.pixels]), 0.5 * heads[..., self.pixels :])
+            return Bernoulli(heads)  # eq. 2.74
+        return Normal(ops.sigmoid(heads[..., : self.pixels]), 0.5 * heads[..., self.pixels :])  # eq. 2.75
 
     def _posterior(self, x, rng, samples, eps):
         """q(z | x), and the noise to sample it with."""
@@ -173,7 +173,7 @@ class VAE(Module):
                 of another shape, or none.
         """
         q, eps = self._posterior(x, rng, samples, eps)
-        z, log_qz_x = q.rsample_with_log_prob(eps)
+        z, log_qz_x = q.rsample_with_log_prob(eps)  # eq. 2.27-2.29
         prior = Normal(np.zeros(self.latents, self.dtype), np.zeros(self.latents, self.dtype))
         return Terms(q, z, self.decode(z).log_prob(x), prior.log_prob(z), log_qz_x)
 
@@ -195,7 +195,7 @@ class VAE(Module):
         Arguments as for :meth:`terms`.
         """
         q, eps = self._posterior(x, rng, samples, eps)
-        return self.decode(q.rsample(eps)).log_prob(x).mean(axis=0), q
+        return self.decode(q.rsample(eps)).log_prob(x).mean(axis=0), q  # eq. 2.71
 
     def elbo(
         self,
@@ -221,9 +221,9 @@ class VAE(Module):
         if estimator == "B" and self.flow is not None:
             raise ValueError("VAE.elbo: behind a flow the KL divergence has no closed form; use estimator 'A'")
         if estimator == "A" or self.flow is not None:
-            return self.log_weights(x, rng, samples, eps).mean(axis=0)
+            return self.log_weights(x, rng, samples, eps).mean(axis=0)  # eq. 2.29
         reconstruction, q = self.reconstruction_and_posterior(x, rng, samples, eps)
-        return reconstruction - q.kl()
+        return reconstruction - q.kl()  # eq. 2.77
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         """The mean of p(x | z) at z = the mean of q(z | x), or where a flow takes it: (B, D) -> (B, D)."""

@@ -203,7 +203,7 @@ class MADE(Module):
         y = self._sorted(x, context, mask)
         if self.outputs == 1:
             validate.unit_interval(x, "MADE.log_prob: x")
-            return ops.bernoulli_log_prob(x, y)
+            return ops.bernoulli_log_prob(x, y)  # eq. 4.8, 4.9
         y = ops.reshape(y, (*y.shape[:-1], self.dims, 2))
         return ops.gaussian_log_prob(x, y[..., 0], y[..., 1])
 
