@@ -8,7 +8,7 @@ from minivi.experiments import Claim, check
 from minivi.flows import FlowPosterior
 from minivi.random import Generator
 from minivi.tensor import Tensor, grad
-from minivi_chapters.studies.ch05_flows import FLOWS, make_flow
+from minivi_chapters.studies.ch05_flows._shared import FLOWS, make_flow
 
 # %% [markdown]
 # ## Equation checks
