@@ -117,7 +117,7 @@ def revived(value: Any) -> Any:
         return {key: revived(item) for key, item in value.items()}
     if isinstance(value, list) and value:
         kinds = {type(item) for item in value}
-        if kinds <= {int, float, type(None)} and kinds != {type(None)}:
+        if kinds <= {int, float, type(None)}:
             return np.array(value, float if kinds - {int} else int)
         items = [revived(item) for item in value]
         same = all(isinstance(item, np.ndarray) and item.shape == items[0].shape for item in items)
