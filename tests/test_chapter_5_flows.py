@@ -114,7 +114,7 @@ def test_flows_of_one_depth(kind):
     if kind != "IAF":
         assert_allclose(image, z, atol=1e-12)
         assert len(flow.flows) == 3 + (kind == "NICE")
-    moved = np.abs(np.asarray(checks.shake(flow).forward(z)[0]) - image)
+    moved = np.abs(np.asarray(checks.moved(flow).forward(z)[0]) - image)
     assert (moved.max(axis=0) > 1e-3).all(), "some dimension is never moved"
 
 
@@ -139,9 +139,9 @@ def test_accounts_of_figure_5_2(kind):
     """Bound = -log 4 - KL(q(z) || p(z)) - E KL(q(x | z) || p(x | z)), sampled against the grid, for any parameters."""
     s = SimpleNamespace(hidden=8, context=4, depth=2, width=8)
     model = clusters.toy(s, kind, 0)
-    checks.shake(model.encoder, 1, 0.3)
+    checks.moved(model.encoder, 1, 0.3)
     if model.flow is not None:
-        checks.shake(model.flow, 2, 0.1)
+        checks.moved(model.flow, 2, 0.1)
     found = clusters.toy_measures(model, 20_000, edge=9.0, points=181)
     assert found.mass == pytest.approx(1.0, abs=1e-3)
     assert found.prior > 0 and found.decoder > 0

@@ -18,7 +18,7 @@ FLOORS = {
     "distributions": 3, "gradcheck": 3, "nn": 3, "optim": 3,
     "bounds": 4, "flows": 4, "gradient_noise": 4, "identity": 4,
     "estimators": 5, "mcmc": 5, "models": 5,
-    "evaluation": 6, "training": 6,
+    "evaluation": 6, "small": 6, "training": 6,
     "experiments": 7, "sweeps": 7,
     "bench": 8, "lesson": 8,
     "cli": 9,

@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from minivi import nn
 from minivi.experiments import Claim, check
-from minivi.models import VAE
-from minivi.random import Generator
+from minivi.small import PATTERNS, small_vae
 from minivi_chapters.studies.ch02_autoencoder import errors
 
 # %% [markdown]
@@ -15,12 +13,11 @@ from minivi_chapters.studies.ch02_autoencoder import errors
 
 
 # %%
-PATTERNS = np.array([[int(c) for c in f"{i:04b}"] for i in range(16)], float)
 
 
 def tiny(likelihood, latents=2):
     """A small model of four pixels."""
-    return VAE(4, (3,), latents, likelihood, rng=Generator(5), init=nn.normal(0.5), dtype="float64")
+    return small_vae(5, latents, likelihood=likelihood)
 
 
 @check(

@@ -7,6 +7,7 @@ from minivi import nn, ops
 from minivi.experiments import Claim, check
 from minivi.models import VAE
 from minivi.random import Generator
+from minivi.small import PATTERNS
 from minivi.tensor import Tensor, grad
 
 # %% [markdown]
@@ -15,7 +16,6 @@ from minivi.tensor import Tensor, grad
 # A model small enough to integrate: four binary pixels, two latents, random weights, and a grid over the plane.
 
 # %%
-PATTERNS = np.array([[int(c) for c in f"{i:04b}"] for i in range(16)], float)
 GRID = np.stack([a.ravel() for a in np.meshgrid(*[np.linspace(-14.0, 14.0, 81)] * 2)], axis=1)
 CELL = 0.35**2
 
