@@ -401,13 +401,14 @@ class InverseAutoregressive(Flow):
         # z <- (y - t(z)) / sigma(z): each pass makes one dimension more right, whatever their order. Those that are
         # not right yet may overflow, and infinity times a mask's 0 is no number: they start again at 0.
         y = z
-        for _ in range(np.shape(y)[-1]):
-            z = ops.where(np.abs(np.asarray(z)) < _FAR, z, 0.0)
-            shift, log_scale = self._shift_and_log_scale(z, context)
-            if self.form == "whitening":
-                z = y * ops.exp(log_scale) + shift
-            else:
-                z = (y - shift) * ops.exp(-log_scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in range(np.shape(y)[-1]):
+                z = ops.where(np.abs(np.asarray(z)) < _FAR, z, 0.0)
+                shift, log_scale = self._shift_and_log_scale(z, context)
+                if self.form == "whitening":
+                    z = y * ops.exp(log_scale) + shift
+                else:
+                    z = (y - shift) * ops.exp(-log_scale)
         return z
 
 
