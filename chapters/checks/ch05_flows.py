@@ -95,6 +95,8 @@ def histogram_and_density():
         q = FlowPosterior(Normal(np.zeros(2), np.full(2, -0.3)), shaken(kind, 2, 2))
         p = np.exp(np.asarray(q.log_prob(z))) * side**2
         claims.append(Claim(p.sum(), "=", 1.0, 2e-3, f"{kind}: integral"))
+        point, log_q = q.rsample_with_log_prob(Generator(88).standard_normal((50, 2)))  # as training has it
+        claims.append(Claim(largest(log_q, q.log_prob(np.asarray(point))), "=", 0.0, 1e-6, f"{kind}: log q of a draw"))
         expected = p.reshape(cells, fine, cells, fine).sum(axis=(1, 3)).ravel() * draws
         counts = np.histogram2d(*q.sample(Generator(87), (draws,)).T, bins=cells, range=[[-edge, edge]] * 2)[0].ravel()
         many = expected >= 10
