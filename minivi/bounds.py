@@ -23,6 +23,11 @@ def elbo(log_w: Any) -> Any:
 
     Raises:
         ValueError: no samples.
+
+    Example:
+        >>> log_w = np.array([[-3.0, -2.0], [-1.0, -2.0]])  # two samples, two data
+        >>> elbo(log_w)
+        array([-2., -2.])
     """
     _samples(log_w, "elbo")
     return ops.mean(log_w, axis=0)  # eq. 2.10, 2.29
@@ -33,6 +38,11 @@ def iwae(log_w: Any) -> Any:
 
     Raises:
         ValueError: no samples.
+
+    Example:
+        >>> log_w = np.array([[-3.0, -2.0], [-1.0, -2.0]])
+        >>> iwae(log_w).round(3)  # at least the ELBO, -2
+        array([-1.566, -2.   ])
     """
     samples = _samples(log_w, "iwae")
     return ops.log_sum_exp(log_w, axis=0) - float(np.log(samples))  # eq. 2.57

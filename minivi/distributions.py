@@ -80,6 +80,15 @@ class Normal:
     Raises:
         ValueError: the parameters do not broadcast; in a method, a value or noise whose last axis has not D numbers.
         TypeError: one is float32 and one float64.
+
+    Example:
+        >>> q = Normal(np.zeros((5, 2)), np.zeros((5, 2)))
+        >>> q.shape
+        (5, 2)
+        >>> q.log_prob(np.zeros(2)).round(4)  # -log(2 pi)
+        array([-1.8379, -1.8379, -1.8379, -1.8379, -1.8379])
+        >>> q.kl()
+        array([0., 0., 0., 0., 0.])
     """
 
     def __init__(self, mu: Any, log_sigma: Any):
@@ -277,6 +286,13 @@ class Bernoulli:
 
     Raises:
         ValueError: in a method, a value whose last axis has not D numbers.
+
+    Example:
+        >>> p = Bernoulli(np.zeros(3))
+        >>> p.mean
+        array([0.5, 0.5, 0.5])
+        >>> p.log_prob(np.array([1.0, 0.0, 1.0])).round(4)  # 3 log(1/2)
+        np.float64(-2.0794)
     """
 
     def __init__(self, logits: Any):

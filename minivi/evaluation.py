@@ -41,6 +41,9 @@ class Estimate:
     def __str__(self) -> str:
         return f"{self.mean:.2f} +- {self.standard_error:.2f}"
 
+    def __repr__(self) -> str:
+        return f"Estimate({self}, of {len(self.values)} data, noise {self.noise:.2g})"
+
 
 def _estimate(values, variances):
     n = len(values)
@@ -98,6 +101,14 @@ def elbo(model: LatentVariableModel, x: np.ndarray, rng: Rng, samples: int = 1, 
 
     Raises:
         ValueError: no data, or no samples.
+
+    Example:
+        >>> from minivi import Generator
+        >>> from minivi.models import VAE
+        >>> vae = VAE(pixels=4, hidden=(3,), latents=2, rng=Generator(0))
+        >>> estimate = elbo(vae, np.eye(4, dtype="float32"), Generator(1))
+        >>> estimate.values.shape
+        (4,)
     """
     _check("elbo", x, samples, model, "elbo")
     validate.generator(rng, "elbo: rng")
@@ -130,6 +141,14 @@ def log_likelihood(
 
     Raises:
         ValueError: no data, or no samples.
+
+    Example:
+        >>> from minivi import Generator
+        >>> from minivi.models import VAE
+        >>> vae = VAE(pixels=4, hidden=(3,), latents=2, rng=Generator(0))
+        >>> x = np.eye(4, dtype="float32")
+        >>> bool(log_likelihood(vae, x, Generator(1), 1000).mean > elbo(vae, x, Generator(1), 1000).mean)
+        True
     """
     _check("log_likelihood", x, samples, model, "log_weights", "pixels")
     validate.generator(rng, "log_likelihood: rng")

@@ -194,6 +194,14 @@ def gradcheck(
     Example:
         >>> print(gradcheck(lambda x: (x * x).sum(), np.ones(3)).ok)
         True
+
+    Example:
+        >>> report = gradcheck(lambda x: (x * x * x).sum(), np.array([1.0, 2.0]))
+        >>> report.ok
+        True
+        >>> wrong = gradcheck(lambda x: np.sum(x**3), np.array([1.0, 2.0]), gradient=lambda x: 3.003 * x**2)
+        >>> [row.where for row in wrong.failures]
+        ['[0]', '[1]']
     """
     problem = _Problem(f, inputs, parameters, gradient, rng, names, second, seed)
     if not set(unused) <= set(problem.names):

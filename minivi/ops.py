@@ -180,7 +180,12 @@ def softplus_vjp(g: Array, x: Array) -> Array:
 
 @primitive(lambda g, y, x: softplus_vjp(g, x), cases=_cases_of_one)
 def softplus(x: Array) -> Array:
-    """log(1 + exp(x)), stable for every x."""
+    """log(1 + exp(x)), stable for every x.
+
+    Example:
+        >>> softplus(np.array([-1000.0, 0.0, 1000.0])).tolist()
+        [0.0, 0.6931471805599453, 1000.0]
+    """
     return kernels.softplus(x)
 
 

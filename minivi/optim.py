@@ -129,6 +129,10 @@ class Optimizer(_Tracker):
         validate.number(eps, f"{self._name}: eps", 0, ends="(]")
         self.step_size, self.weight_decay, self.eps = step_size, weight_decay, eps
 
+    def __repr__(self) -> str:
+        options = [f"{k}={v!r}" for k, v in vars(self).items() if k[0] != "_" and isinstance(v, (bool, int, float))]
+        return f"{self._name}({', '.join(options)}): {len(self.parameters)} arrays of parameters"
+
     def step(self, gradients: Iterable[np.ndarray]) -> None:
         """Change every parameter once.
 
@@ -316,6 +320,14 @@ class Adam(Optimizer):
         reordered: whether to use the order of section 7.2.
         bias_correction: without it, m and v take the place of m_hat and v_hat, in either order: RMSProp with momentum
             on the gradient, as Figure 7.1 compares it.
+
+    Example:
+        >>> from minivi.tensor import grad
+        >>> w = Parameter(np.array([1.0, -2.0]))
+        >>> optimizer = Adam([w], step_size=0.1)
+        >>> optimizer.step(grad((w * w).sum(), optimizer.parameters))
+        >>> w.data.round(3)
+        array([ 0.9, -1.9])
     """
 
     def __init__(

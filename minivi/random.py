@@ -94,6 +94,15 @@ class Generator:
 
     Raises:
         ValueError: the seed is negative, a bool, a float or anything else.
+
+    Example:
+        >>> rng = Generator(0)
+        >>> a = rng.standard_normal(3)
+        >>> state = rng.state
+        >>> b = rng.random((2, 2), dtype=np.float32)
+        >>> rng.state = state  # go back
+        >>> bool((rng.random((2, 2), dtype=np.float32) == b).all())
+        True
     """
 
     def __init__(self, seed: int | Sequence[int] | None = None):

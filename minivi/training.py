@@ -60,6 +60,10 @@ class History:
     folder: Path | None = None
     earlier: tuple[float, float] = (0.0, 0.0)
 
+    def __repr__(self) -> str:
+        last = ", ".join(f"{k} {v:.5g}" for k, v in (self.records or [{}])[-1].items() if isinstance(v, (int, float)))
+        return f"History({len(self.records)} epochs{f'; the last: {last}' if last else ''})"
+
     def column(self, name: str) -> np.ndarray:
         """One metric over the epochs that have it."""
         return np.array([r[name] for r in self.records if name in r])
@@ -116,6 +120,17 @@ def fit(
             named, the last checkpoint stays); a checkpoint cannot be read, written, or belongs to another run, also
             where ``resume`` is off: nothing of another run is removed.
         ValueError: settings that make no sense, or ``evaluate`` returned what cannot be stored.
+
+    Example:
+        >>> from minivi import Generator, data
+        >>> from minivi.models import VAE
+        >>> from minivi.optim import Adam
+        >>> digits, vae = data.load("digits"), VAE(pixels=64, hidden=(20,), latents=2, rng=Generator(0))
+        >>> loss = lambda x, rng: -vae.elbo(x, rng).mean()
+        >>> options = {"epochs": 2, "rng": Generator(1), "prepare": data.fresh, "progress": False}
+        >>> history = fit(vae, loss, Adam(vae.parameters()), digits.train, **options)
+        >>> history.column("loss").shape
+        (2,)
     """
     parts = train if isinstance(train, tuple) else (train,)
     for part in parts:

@@ -40,6 +40,12 @@ class Dataset:
     test_labels: np.ndarray | None = None
     validation_labels: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        return (
+            f"Dataset({self.name!r}, {self.kind}, {shape}, {self.split}{', labels' * (self.train_labels is not None)})"
+        )
+
 
 def available() -> list[str]:
     """The names that :func:`load` knows, whether their files are there or not."""
@@ -94,6 +100,13 @@ def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
 
     Raises:
         DataError: no such set or split, or what :func:`fetch` raises.
+
+    Example:
+        >>> digits = load("digits")
+        >>> digits
+        Dataset('digits', grey, 8 x 8, 1500/297, labels)
+        >>> digits.train.shape, float(digits.train.max())
+        ((1500, 64), 1.0)
     """
     source = _source(name)
     split = split or source.splits[0]

@@ -28,6 +28,13 @@ def binarize(x: np.ndarray, how: str, rng=None) -> np.ndarray:
 
     Raises:
         DataError: another ``how``, values outside [0, 1] or NaN, no generator.
+
+    Example:
+        >>> from minivi import Generator
+        >>> binarize(np.array([[0.0, 1.0, 0.6]]), "threshold")
+        array([[0., 1., 1.]], dtype=float32)
+        >>> round(binarize(np.full((1000, 10), 0.3), "dynamic", Generator(0)).mean().item(), 1)
+        0.3
     """
     x = np.asarray(x)
     if how not in ("dynamic", "threshold"):
@@ -64,6 +71,11 @@ def batches(*arrays: np.ndarray, size: int, rng, drop_last: bool = False) -> Ite
 
     Raises:
         DataError: arrays of different lengths or none at all, a size below 1, no batch to give, not a generator.
+
+    Example:
+        >>> from minivi import Generator
+        >>> [len(x) for x in batches(np.zeros((10, 2)), size=4, rng=Generator(0))]
+        [4, 4, 2]
     """
     lengths = [np.shape(array)[0] for array in arrays]
     n = min(lengths, default=0)

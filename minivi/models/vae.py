@@ -63,6 +63,15 @@ class VAE(Module):
     Raises:
         ValueError: a size below 1; an unknown likelihood, activation or posterior; a context without a flow; a flow
             over another number of dimensions; no generator.
+
+    Example:
+        >>> from minivi import Generator
+        >>> vae = VAE(pixels=64, hidden=(100,), latents=5, rng=Generator(0))
+        >>> vae
+        VAE(encoder=MLP(64-100-10, tanh), decoder=MLP(5-100-64, tanh)): 14,574 parameters
+        >>> x = np.zeros((20, 64), "float32")
+        >>> vae.encode(x).shape, vae.log_weights(x, Generator(1), samples=7).shape, vae.elbo(x, Generator(1)).shape
+        ((20, 5), (7, 20), (20,))
     """
 
     def __init__(

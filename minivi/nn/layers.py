@@ -22,6 +22,14 @@ ACTIVATIONS = {"tanh": ops.tanh, "softplus": ops.softplus, "relu": ops.relu, "el
 class Module:
     """Something with parameters. Subclasses assign Parameters and Modules to attributes and define ``__call__``."""
 
+    def __repr__(self) -> str:
+        count = sum(p.size for _, p in self.named_parameters())
+        return f"{self.describe()}: {count:,} parameter{'s' * (count != 1)}"
+
+    def describe(self) -> str:
+        """The class and the modules that it is made of, in a line."""
+        return f"{type(self).__name__}({', '.join(_described(vars(self)))})"
+
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Pairs of name and Parameter in order of assignment; names are paths as in ``encoder.layers.0.weight``."""
         for name, value in vars(self).items():
@@ -76,6 +84,17 @@ class Module:
         other = copy.copy(self)
         vars(other).update({name: _constant(value) for name, value in vars(self).items()})
         return other
+
+
+def _described(named):
+    """Modules among ``named`` values, also in lists, as ``name=description``."""
+    for name, value in named.items():
+        if isinstance(value, Module):
+            yield f"{name}={value.describe()}"
+        elif isinstance(value, dict):
+            yield from _described(value)
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, Module) for item in value):
+            yield f"{name}=[{', '.join(item.describe() for item in value if isinstance(item, Module))}]"
 
 
 def _constant(value):
@@ -178,6 +197,12 @@ class Linear(Module):
 
     Raises:
         ValueError: a size below 1, no generator, an initialiser that is no function, a bias that does not broadcast.
+
+    Example:
+        >>> from minivi import Generator
+        >>> layer = Linear(3, 2, Generator(0), bias=1.0)
+        >>> layer(np.zeros((1, 3), "float32")).data
+        array([[1., 1.]], dtype=float32)
     """
 
     def __init__(
@@ -191,6 +216,10 @@ class Linear(Module):
             raise ValueError(f"Linear: bias of shape {np.shape(bias)}; pass a number or shape ({outputs},)")
         self.weight = Parameter(init(rng, (inputs, outputs)), dtype=dtype)
         self.bias = Parameter(np.broadcast_to(np.asarray(bias, np.float64), (outputs,)), dtype=dtype)
+
+    def describe(self) -> str:
+        """Such as "Linear(784 -> 500)"."""
+        return f"Linear({' -> '.join(map(str, self.weight.shape))})"
 
     def __call__(self, x: Any) -> Tensor:
         """Shape (..., I) -> (..., O); ``x`` may be of ``scipy.sparse`` in compressed rows, (N, I)."""
@@ -210,6 +239,14 @@ class MLP(Module):
 
     Raises:
         ValueError: an unknown activation, a size below 1 or fewer than two; as :class:`Linear`.
+
+    Example:
+        >>> from minivi import Generator
+        >>> network = MLP((784, 500, 40), Generator(0))
+        >>> network
+        MLP(784-500-40, tanh): 412,540 parameters
+        >>> network(np.zeros((100, 784), "float32")).shape
+        (100, 40)
     """
 
     def __init__(
@@ -229,6 +266,11 @@ class MLP(Module):
             Linear(i, o, rng, init=init, bias=out_bias if n == len(sizes) - 2 else 0.0, dtype=dtype)
             for n, (i, o) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
         ]
+
+    def describe(self) -> str:
+        """Such as "MLP(784-500-40, tanh)"."""
+        sizes = [self.layers[0].weight.shape[0], *(layer.weight.shape[1] for layer in self.layers)]
+        return f"MLP({'-'.join(map(str, sizes))}, {self.activation})"
 
     def __call__(self, x: Any) -> Tensor:
         """Shape (..., inputs) -> (..., outputs)."""

@@ -182,6 +182,11 @@ class MADE(Module):
             return _permute(y, back)
         return _permute(ops.reshape(y, (*y.shape[:-1], self.dims, self.outputs)), back, -2)
 
+    def describe(self) -> str:
+        """Such as "MADE(784-500-784, relu)"."""
+        sizes = [self.dims, *(layer.weight.shape[1] for layer in self.layers)]
+        return f"MADE({'-'.join(map(str, sizes))}, {self.activation})"
+
     def _check_head(self, method):
         if self.outputs > 2:
             raise ValueError(
