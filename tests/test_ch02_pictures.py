@@ -138,6 +138,6 @@ def test_the_autoencoder_has_neither_noise_nor_divergence(rng):
 @pytest.mark.parametrize(("ae", "verdict"), [(3.0, "better"), (-3.0, "worse"), (0.0, "no difference")])
 def test_the_verdict_is_of_paired_differences(ae, verdict):
     vae = np.arange(100.0)  # images differ far more than the models
-    row = autoencoder.comparison("gain", "nats", vae + ae + np.tile([0.5, -0.5], 50), vae)
-    assert_allclose(row.ours, ae)
-    assert verdict in row.note
+    gain, error = autoencoder.compared([vae + ae + np.tile([0.5, -0.5], 50)] * 2, [vae] * 2)["nats"]["gain"]
+    assert_allclose(gain, ae)
+    assert verdict in autoencoder.verdict(gain, error)

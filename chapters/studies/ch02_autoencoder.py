@@ -20,7 +20,8 @@ images that were not trained on, and should one decode the posterior's mean or a
 import numpy as np
 
 from minivi import data, nn, optim, plots
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
@@ -103,35 +104,32 @@ def errors(model, x, rng=None, samples=10):
 def trained(run, kind, latents, hidden, epochs):
     """A trained model of ``kind`` "AE" or "VAE", and its history with the errors in nats at the code's mean."""
     s, x = run.settings, run.images().train
-    name = "_".join([s.data, s.likelihood, kind, str(latents), *map(str, hidden)])
-    if name in run.shared:
-        return run.shared[name]
     prepare = PREPARE[s.prepare]
+    some = {k: x[:1000] for k, x in held_out(run).items()}
 
-    def start(step_size):
+    def new(step_size):
         init = nn.glorot if s.optimizer == "adam" else nn.normal(0.1)
         model = VAE(x.shape[1], hidden, latents, s.likelihood, rng=Generator([run.seed, latents]), init=init)
         method = optim.Adam if s.optimizer == "adam" else optim.AdaGrad
-        return model, method(model.parameters(), step_size, weight_decay=1.0 / len(x))
+        return model, LOSSES[kind](model), method(model.parameters(), step_size, weight_decay=1.0 / len(x))
 
     def first_loss(step_size):  # after 200 minibatches
-        (model, optimizer), first = start(step_size), x[:20000]
+        first = x[:20000]
         options = {"epochs": 20000 // len(first), "rng": Generator(run.seed), "prepare": prepare, "progress": False}
-        return fit(model, LOSSES[kind](model), optimizer, first, **options).records[-1]["loss"]
+        model, loss, optimizer = new(step_size)
+        return fit(model, loss, optimizer, first, **options).records[-1]["loss"]
 
-    model, optimizer = start(min(s.step_sizes, key=first_loss) if len(s.step_sizes) > 1 else s.step_sizes[0])
-    some = {k: x[:1000] for k, x in held_out(run).items()}
+    def start():
+        return new(min(s.step_sizes, key=first_loss) if len(s.step_sizes) > 1 else s.step_sizes[0])
 
-    def evaluate(epoch):  # in about 50 epochs
+    def evaluate(model, epoch):  # in about 50 epochs
         if epoch % max(1, epochs // 50):
             return {}
         return {k: float(np.mean(errors(model, x)[0])) for k, x in some.items()}
 
+    name = "_".join([s.data, s.likelihood, kind, str(latents), *map(str, hidden)])
     rng = Generator([run.seed, latents, 1])
-    history = run.fit(
-        name, model, LOSSES[kind](model), optimizer, x, epochs=epochs, rng=rng, prepare=prepare, evaluate=evaluate
-    )
-    run.shared[name] = model, history
+    model, history, _ = run.train(name, start, x, epochs=epochs, rng=rng, prepare=prepare, evaluate=evaluate)
     return model, history
 
 
@@ -143,109 +141,6 @@ def trained(run, kind, latents, hidden, epochs):
 # the VAE's at a draw from the posterior. Standard errors are over test images, for one training run of each model.
 
 
-# %%
-def estimate(values):
-    """Mean and standard error."""
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def comparison(what, unit, ae, vae):
-    """A row: by how much the VAE's errors on the same images are smaller, and whether that is more than chance."""
-    gain, error = estimate(ae - vae)
-    verdict = "the VAE is better" if gain > 2 * error else "the VAE is worse" if gain < -2 * error else "no difference"
-    return Row(what, gain, unit=unit, note=f"{verdict}; paired standard error {error:.2g}")
-
-
-def draw_images(s, shape, x, sheets):
-    """The test images above their reconstructions."""
-    photo = s.data == "frey"
-    fig = plots.figure(9.0, 0.3 + 9.0 / len(x) * (1 + len(sheets)) * (shape[0] + 1) / (shape[1] + 1))
-    axes = fig.add_subplot()
-    plots.show(axes, plots.tile(np.concatenate([x, *sheets.values()]), shape, len(x), photo=photo))
-    axes.set_yticks([(shape[0] + 1) * (i + 0.5) for i in range(1 + len(sheets))], ["data", *sheets], fontsize=8)
-    axes.set_title(f"Test images of {s.data}: reconstructions by number of latents", fontsize=10)
-    return fig
-
-
-def draw_errors(s, curves, found):
-    """Errors while training, and errors against the hidden layers."""
-    fig = plots.figure(10.0, 4.2)
-    axes, beside = fig.subplots(1, 2, width_ratios=[2, 1])
-    for i, ((kind, latents), history) in enumerate(curves.items()):
-        examples = [record["examples"] for record in history.records if "test" in record]
-        style = plots.style(i, len(examples))
-        axes.plot(examples, history.column("test"), label=f"{kind}, {latents} latents", **style)
-        axes.plot(examples, history.column("train"), **(style | {"marker": "", "linewidth": 0.6}))
-    axes.set_xscale("log")
-    last = [h.column("test") for h in curves.values()]
-    bottom, top = min(c.min() for c in last), max(c[len(c) // 20] for c in last)
-    axes.set_ylim(bottom - 0.1 * (top - bottom), top + 0.1 * (top - bottom))
-    axes.set_xlabel("training points evaluated")
-    axes.set_ylabel("-log p(x | z) at the code's mean, nats per image")
-    axes.set_title(f"Reconstruction on {s.data} (thin lines: training images)", fontsize=10)
-    axes.legend(fontsize=8)
-    axes.grid(True, which="both", linewidth=0.3)
-    found = dict(sorted(found.items(), key=lambda item: (len(item[0]), item[0])))
-    names = ["-".join(map(str, hidden)) for hidden in found]
-    for i, kind in enumerate(("AE", "VAE")):
-        means, bars = zip(*[estimate(pair[kind][1]) for pair in found.values()], strict=True)
-        style = plots.style(i, 1) | {"linestyle": "", "capsize": 3}
-        del style["markevery"]
-        beside.errorbar(np.arange(len(names)) + 0.1 * i, means, [2 * b for b in bars], label=kind, **style)
-    beside.set_xticks(np.arange(len(names)) + 0.05, names)
-    beside.set_xlim(-0.5, len(names) - 0.4)
-    beside.set_xlabel(f"hidden units of each layer ({s.latents[1]} latents)")
-    beside.set_ylabel("squared error per test image, +- 2 std. errors")
-    beside.set_title("Hidden units and depth", fontsize=10)
-    beside.legend(fontsize=8)
-    beside.grid(True, linewidth=0.3)
-    return fig
-
-
-def reconstruct(run):
-    """Train both models for each number of latents, then for other hidden layers; tabulate errors, draw images."""
-    s, images = run.settings, run.images()
-    x = held_out(run)
-    units = {"nats": "nats", "squared": "sq. error"}
-    rows, claims, curves, sheets, found, numbers = [], [], {}, {}, {}, {}
-    for latents, epochs in zip(s.latents, s.epochs, strict=True):
-        models = {kind: trained(run, kind, latents, s.hidden, epochs)[0] for kind in LOSSES}
-        curves |= {(kind, latents): trained(run, kind, latents, s.hidden, epochs)[1] for kind in LOSSES}
-        ways = {"AE": errors(models["AE"], x["test"]), "VAE mean": errors(models["VAE"], x["test"])}
-        ways["VAE sample"] = errors(models["VAE"], x["test"], Generator([3, latents]))
-        train = {kind: errors(model, x["train"]) for kind, model in models.items()}
-        for i, (name, unit) in enumerate(units.items()):
-            for way, values in ways.items():
-                mean, error = estimate(values[i])
-                note = f"standard error {error:.2g}"
-                if way != "VAE sample":
-                    note += f"; training images {np.mean(train[way.split()[0]][i]):.2f}"
-                rows.append(Row(f"{latents} latents, {way}", mean, unit=unit, note=note))
-                numbers[f"{latents} latents, {way}, {name}"] = {"mean": mean, "standard_error": error}
-            label = f"{latents} latents, AE - VAE mean"
-            rows.append(comparison(label, unit, ways["AE"][i], ways["VAE mean"][i]))
-            sampled, mean = np.mean(ways["VAE sample"][i]), np.mean(ways["VAE mean"][i])
-            label = f"{latents} latents: the VAE's mean code reconstructs no worse than a drawn one, {unit}"
-            claims.append(Claim(mean, "<=", sampled, 0.0, label))
-        rows += sigma_rows(s, models, latents, x["test"])
-        some = x["test"][:20]
-        sheets[f"{latents}: AE"] = models["AE"].reconstruct(some)
-        sheets[f"{latents}: VAE, mean"] = models["VAE"].reconstruct(some)
-        sheets[f"{latents}: VAE, draw"] = models["VAE"].mean_image(models["VAE"].encode(some).sample(Generator(4)))
-        if latents == s.latents[1]:
-            found[tuple(s.hidden)] = {"AE": ways["AE"], "VAE": ways["VAE mean"]}
-    latents, epochs = s.latents[1], s.epochs[1]
-    for hidden in s.others:
-        pair = {kind: errors(trained(run, kind, latents, hidden, epochs)[0], x["test"]) for kind in LOSSES}
-        found[tuple(hidden)] = pair
-        for i, unit in enumerate(units.values()):
-            what = f"{latents} latents, hidden {'-'.join(map(str, hidden))}"
-            rows += [Row(f"{what}, {kind}", np.mean(pair[kind][i]), unit=unit) for kind in LOSSES]
-            rows.append(comparison(f"{what}, AE - VAE", unit, pair["AE"][i], pair["VAE"][i]))
-    figures = {"": draw_images(s, images.shape, x["test"][:20], sheets), "errors": draw_errors(s, curves, found)}
-    return Result(rows, figures, numbers, claims)
-
-
 # %% [markdown]
 # A Gaussian decoder may make a pixel's variance as small as it likes where it is sure of the pixel, and the density,
 # hence the bound, grows without limit: grey values on a grid of 1/255 are no continuous data. Nothing is clipped here.
@@ -255,32 +150,27 @@ def reconstruct(run):
 
 
 # %%
-def sigma_rows(s, models, latents, x):
-    """How small the decoders' standard deviations became; no rows for binary pixels."""
-    rows = []
-    for kind, model in models.items() if s.likelihood == "gaussian" else ():
-        with no_grad():
-            log_sigma = np.asarray(model.decode(model.encode(x).mu).log_sigma)
-        below = 100 * np.mean(log_sigma < -np.log(255))
-        note = f"median {np.median(log_sigma):.2f}; {below:.1f} % of pixels below log(1/255) = -5.54"
-        rows.append(Row(f"{latents} latents, {kind}, smallest log sigma", log_sigma.min(), unit="log grey", note=note))
-    return rows
+UNITS = {"nats": "nats", "squared": "sq. error"}
 
 
-@experiment(
-    "reconstruction",
-    title="reconstruction of binary images: a VAE against a plain autoencoder",
-    mirrors="AEVB report sections 1 and 4",
-    budgets={
-        "quick": DIGITS | BINARY,
-        "laptop": SMALL | MNIST | {"hidden": [200], "epochs": [8, 8, 8], "others": OTHERS},
-        "paper": PAPER | MNIST | {"hidden": [500], "epochs": [500, 500, 500], "others": [[100], [500, 500]]},
-    },
-    minutes={"quick": 0.4, "laptop": 3, "paper": 60 * 6},
-)
-def reconstruction(run):
-    """Bernoulli pixels."""
-    return reconstruct(run)
+def case(latents, hidden):
+    """What the numbers of a pair of models are called."""
+    return f"{latents} latents, hidden {'-'.join(map(str, hidden))}"
+
+
+def compared(ae, vae):
+    """Mean and standard error of two models' :func:`errors` on the same images, and of the VAE's gain, by unit."""
+    return {
+        name: {"AE": mean_and_error(a), "VAE": mean_and_error(v), "gain": mean_and_error(a - v)}
+        for name, a, v in zip(UNITS, ae, vae, strict=True)
+    }
+
+
+def sigmas(model, x):
+    """Least and median log sigma of the pixels at the code's mean, and the share of them below log(1/255), in %."""
+    with no_grad():
+        log_sigma = np.asarray(model.decode(model.encode(x).mu).log_sigma)
+    return [log_sigma.min(), np.median(log_sigma), 100 * np.mean(log_sigma < -np.log(255))]
 
 
 @experiment(
@@ -294,9 +184,133 @@ def reconstruction(run):
     },
     minutes={"quick": 0.4, "laptop": 4, "paper": 5},
 )
-def reconstruction_frey(run):
-    """Gaussian pixels."""
-    return reconstruct(run)
+@experiment(
+    "reconstruction",
+    title="reconstruction of binary images: a VAE against a plain autoencoder",
+    mirrors="AEVB report sections 1 and 4",
+    budgets={
+        "quick": DIGITS | BINARY,
+        "laptop": SMALL | MNIST | {"hidden": [200], "epochs": [8, 8, 8], "others": OTHERS},
+        "paper": PAPER | MNIST | {"hidden": [500], "epochs": [500, 500, 500], "others": [[100], [500, 500]]},
+    },
+    minutes={"quick": 0.4, "laptop": 3, "paper": 60 * 6},
+)
+def reconstruction(run):
+    """Train both models for each number of latents, then for other hidden layers; measure errors, reconstruct."""
+    s, x = run.settings, held_out(run)
+    some = x["test"][:20]
+    curves, training, sigma, pairs, numbers = {}, {}, {}, {}, {}
+    sheets = {"data": some}
+    for latents, epochs in zip(s.latents, s.epochs, strict=True):
+        models = {}
+        for kind in LOSSES:
+            models[kind], history = trained(run, kind, latents, s.hidden, epochs)
+            examples = [record["examples"] for record in history.records if "test" in record]
+            curve = {"examples": examples, "test": history.column("test"), "train": history.column("train")}
+            curves[f"{kind}, {latents} latents"] = curve
+            means = (np.mean(values) for values in errors(models[kind], x["train"]))
+            training[f"{latents} latents, {kind}"] = dict(zip(UNITS, means, strict=True))
+            if s.likelihood == "gaussian":
+                sigma[f"{latents} latents, {kind}"] = sigmas(models[kind], x["test"])
+        ways = {"AE": errors(models["AE"], x["test"]), "VAE mean": errors(models["VAE"], x["test"])}
+        ways["VAE sample"] = errors(models["VAE"], x["test"], Generator([3, latents]))
+        for way, both in ways.items():
+            for name, values in zip(UNITS, both, strict=True):
+                mean, error = mean_and_error(values)
+                numbers[f"{latents} latents, {way}, {name}"] = {"mean": mean, "standard_error": error}
+        pairs[case(latents, s.hidden)] = compared(ways["AE"], ways["VAE mean"])
+        sheets[f"{latents}: AE"] = models["AE"].reconstruct(some)
+        sheets[f"{latents}: VAE, mean"] = models["VAE"].reconstruct(some)
+        sheets[f"{latents}: VAE, draw"] = models["VAE"].mean_image(models["VAE"].encode(some).sample(Generator(4)))
+    latents, epochs = s.latents[1], s.epochs[1]
+    for hidden in s.others:
+        both = (errors(trained(run, kind, latents, hidden, epochs)[0], x["test"]) for kind in LOSSES)
+        pairs[case(latents, hidden)] = compared(*both)
+    return numbers | {
+        "curves": curves, "training": training, "sigma": sigma, "pairs": pairs, "shape": run.images().shape,
+        "sheets": {name: plots.grey_levels(images) for name, images in sheets.items()},
+    }  # fmt: skip
+
+
+def verdict(gain, error):
+    """Whether the VAE's gain is more than chance, within two standard errors."""
+    word = "the VAE is better" if gain > 2 * error else "the VAE is worse" if gain < -2 * error else "no difference"
+    return f"{word}; paired standard error {error:.2g}"
+
+
+@reconstruction.table
+def _(n, table):
+    s = n.settings
+    for latents in s.latents:
+        for name, unit in UNITS.items():
+            means = {}
+            for way in ("AE", "VAE mean", "VAE sample"):
+                means[way], error = vars(n)[f"{latents} latents, {way}, {name}"].values()
+                note = f"standard error {error:.2g}"
+                if way != "VAE sample":
+                    note += f"; training images {n.training[f'{latents} latents, {way.split()[0]}'][name]:.2f}"
+                table.row(f"{latents} latents, {way}", means[way], unit=unit, note=note)
+            gain, error = n.pairs[case(latents, s.hidden)][name]["gain"]
+            table.row(f"{latents} latents, AE - VAE mean", gain, unit=unit, note=verdict(gain, error))
+            label = f"{latents} latents: the VAE's mean code reconstructs no worse than a drawn one, {unit}"
+            table.claim(means["VAE mean"], "<=", means["VAE sample"], 0.0, label)
+        for kind in LOSSES if n.sigma else ():
+            least, median, below = n.sigma[f"{latents} latents, {kind}"]
+            note = f"median {median:.2f}; {below:.1f} % of pixels below log(1/255) = -5.54"
+            table.row(f"{latents} latents, {kind}, smallest log sigma", least, unit="log grey", note=note)
+    for hidden in s.others:
+        what = case(s.latents[1], hidden)
+        for name, unit in UNITS.items():
+            pair = n.pairs[what][name]
+            for kind in LOSSES:
+                table.row(f"{what}, {kind}", pair[kind][0], unit=unit)
+            table.row(f"{what}, AE - VAE", pair["gain"][0], unit=unit, note=verdict(*pair["gain"]))
+
+
+@reconstruction.figure()
+def _(n):
+    """The test images above their reconstructions."""
+    shape, count = n.shape, len(n.sheets["data"])
+    fig = plots.figure(9.0, 0.3 + 9.0 / count * len(n.sheets) * (shape[0] + 1) / (shape[1] + 1))
+    axes = fig.add_subplot()
+    photo = n.settings.data == "frey"
+    plots.show(axes, plots.tile(np.concatenate(list(n.sheets.values())), shape, count, photo=photo))
+    axes.set_yticks([(shape[0] + 1) * (i + 0.5) for i in range(len(n.sheets))], list(n.sheets), fontsize=8)
+    axes.set_title(f"Test images of {n.settings.data}: reconstructions by number of latents", fontsize=10)
+    return fig
+
+
+@reconstruction.figure("errors")
+def _(n):
+    """Errors while training, and errors against the hidden layers."""
+    s, fig = n.settings, plots.figure(10.0, 4.2)
+    axes, beside = fig.subplots(1, 2, width_ratios=[2, 1])
+    for i, (label, curve) in enumerate(n.curves.items()):
+        style = plots.style(i, len(curve["examples"]))
+        axes.plot(curve["examples"], curve["test"], label=label, **style)
+        axes.plot(curve["examples"], curve["train"], **(style | plots.THIN))
+    tests = [curve["test"] for curve in n.curves.values()]
+    bottom, top = min(c.min() for c in tests), max(c[len(c) // 20] for c in tests)
+    axes.set_ylim(bottom - 0.1 * (top - bottom), top + 0.1 * (top - bottom))
+    title, y = (
+        f"Reconstruction on {s.data} (thin lines: training images)",
+        "-log p(x | z) at the code's mean, nats per image",
+    )
+    plots.panel(axes, title, "training points evaluated", y, log="x")
+    axes.grid(True, which="minor", linewidth=0.3)
+    layers = sorted([s.hidden, *s.others], key=lambda hidden: (len(hidden), hidden))
+    for i, kind in enumerate(LOSSES):
+        means, bars = np.array([n.pairs[case(s.latents[1], hidden)]["squared"][kind] for hidden in layers]).T
+        style = plots.style(i, 1) | {"linestyle": "", "capsize": 3}
+        del style["markevery"]
+        beside.errorbar(np.arange(len(layers)) + 0.1 * i, means, 2 * bars, label=kind, **style)
+    x, y = f"hidden units of each layer ({s.latents[1]} latents)", "squared error per test image, +- 2 std. errors"
+    plots.panel(beside, "Hidden units and depth", x, y)
+    beside.set_xticks(np.arange(len(layers)) + 0.05, ["-".join(map(str, hidden)) for hidden in layers])
+    beside.set_xlim(-0.5, len(layers) - 0.4)
+    for panel in (axes, beside):
+        panel.legend(fontsize=8)
+    return fig
 
 
 # %% [markdown]

@@ -18,7 +18,8 @@ import numpy as np
 
 from minivi import data, evaluation, nn, optim, plots
 from minivi.estimators import score_function, sticking_the_landing
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import grad, no_grad
@@ -60,19 +61,19 @@ def stages(run, latents):
             init=nn.glorot if s.optimizer == "adam" else nn.normal(0.1),
         )  # fmt: skip
 
-    name = f"{s.data}_latents{latents}_seed{run.seed}"
-    if (name, s.epochs) not in run.shared:
+    def start():
         vae = new()
         if s.optimizer == "adam":
             optimizer = optim.Adam(vae.parameters(), s.step_size)
         else:
             optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / len(images.train))
-        run.fit(
-            name, vae, lambda x, rng: -vae.elbo(x, rng).mean(), optimizer, images.train, epochs=s.epochs,
-            batch_size=s.batch, rng=Generator([run.seed, latents, 1]), prepare=binarize,
-        )  # fmt: skip
-        run.shared[name, s.epochs] = {"at initialisation": new(), f"after {s.epochs} epochs": vae}
-    return run.shared[name, s.epochs]
+        return vae, lambda x, rng: -vae.elbo(x, rng).mean(), optimizer
+
+    vae, *_ = run.train(
+        f"{s.data}_latents{latents}_seed{run.seed}", start, images.train, epochs=s.epochs, batch_size=s.batch,
+        rng=Generator([run.seed, latents, 1]), prepare=binarize,
+    )  # fmt: skip
+    return {"at initialisation": new(), f"after {s.epochs} epochs": vae}
 
 
 # %% [markdown]
@@ -100,13 +101,13 @@ def variances(run, vae, surrogates):
         name -> one list for each repeat, of arrays shaped like the encoder's parameters.
     """
     s, parameters = run.settings, list(encoder(vae).values())
-    found = {name: [] for name in surrogates}
+    measured = {name: [] for name in surrogates}
     for r, x in enumerate(minibatches(run)):
         for name, surrogate in surrogates.items():
             rng = Generator([run.seed, 10, r])
             draw = lambda f=surrogate, x=x, rng=rng: grad(f(x, rng).mean(), parameters)
-            found[name].append(evaluation.gradient_moments(draw, s.draws).variance)
-    return found
+            measured[name].append(evaluation.gradient_moments(draw, s.draws).variance)
+    return measured
 
 
 def minibatches(run):
@@ -128,24 +129,19 @@ def ratio(above, below):
     return mean, mean * float(logs.std(ddof=1) / np.sqrt(len(logs)))
 
 
-def mean_error(values):
-    """Mean and standard error over repeats."""
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
 def groups(vae, arrays):
     """The parameters' arrays as flat vectors by kind: the first layer, and the heads of mu and log sigma apart."""
     j = vae.latents
     named = dict(zip(encoder(vae), arrays, strict=True))
     head = max(int(name.split(".")[2]) for name in named)
-    found = {}
+    vectors = {}
     for name, a in named.items():
         kind = "weights" if name.endswith("weight") else "biases"
         if int(name.split(".")[2]) == head:
-            found[f"mu {kind}"], found[f"log sigma {kind}"] = a[..., :j].ravel(), a[..., j:].ravel()
+            vectors[f"mu {kind}"], vectors[f"log sigma {kind}"] = a[..., :j].ravel(), a[..., j:].ravel()
         else:
-            found[f"hidden {kind}"] = np.concatenate([found.get(f"hidden {kind}", a[:0].ravel()), a.ravel()])
-    return found
+            vectors[f"hidden {kind}"] = np.concatenate([vectors.get(f"hidden {kind}", a[:0].ravel()), a.ravel()])
+    return vectors
 
 
 def parameter_ratios(vae, above, below):
@@ -153,6 +149,20 @@ def parameter_ratios(vae, above, below):
     mean = [[np.mean(parts, axis=0) for parts in zip(*repeats, strict=True)] for repeats in (above, below)]
     above, below = (groups(vae, arrays) for arrays in mean)
     return {k: above[k][below[k] > 0] / below[k][below[k] > 0] for k in above}
+
+
+def by_stage(measured):
+    """The entries of each stage of training, in order."""
+    stages = dict.fromkeys(entry["stage"] for entry in measured)
+    return {stage: [entry for entry in measured if entry["stage"] == stage] for stage in stages}
+
+
+def over_latents(axes, stage, entries, y):
+    """Name a panel's axes, both logarithmic, with a tick for each number of latents."""
+    latents = [entry["latents"] for entry in entries]
+    plots.panel(axes, stage, "latents", y, log="xy")
+    axes.set_xticks(latents, [str(n) for n in latents])
+    axes.minorticks_off()
 
 
 # %% [markdown]
@@ -170,6 +180,10 @@ def parameter_ratios(vae, above, below):
 
 
 # %%
+SCORE = ("score function", "with control variate")
+REPARAMETERISED = ("reparameterised", "reparameterised, path only")
+
+
 def path_only(vae, x, rng, samples=1):
     """Estimator A with log q's own parameters held constant, so that only the path through z counts: (B,)."""
     return sticking_the_landing(vae, x, rng, samples, groups=samples)
@@ -188,94 +202,96 @@ def path_only(vae, x, rng, samples=1):
 )
 def score_function_variance(run):
     """For each number of latents, before and after training: variances, their ratios, and ratios by parameter."""
-    s = run.settings
-    rows, claims, numbers = [], [], []
-    names = ["score function", "with control variate", "reparameterised", "reparameterised, path only"]
+    s, measured = run.settings, []
     for latents in s.latents:
         for stage, vae in stages(run, latents).items():
-            found = variances(
-                run, vae,
-                {
-                    names[0]: lambda x, rng, vae=vae: score_function(vae, x, rng, s.samples),
-                    names[1]: lambda x, rng, vae=vae: score_function(
-                        vae, x, rng, s.samples, baseline="leave-one-out"
-                    ),
-                    names[2]: lambda x, rng, vae=vae: vae.elbo(x, rng, s.samples, estimator="A"),
-                    names[3]: lambda x, rng, vae=vae: path_only(vae, x, rng, s.samples),
-                },
-            )  # fmt: skip
-            totals = {name: total(repeats) for name, repeats in found.items()}
+            surrogates = (
+                lambda x, rng, vae=vae: score_function(vae, x, rng, s.samples),
+                lambda x, rng, vae=vae: score_function(vae, x, rng, s.samples, baseline="leave-one-out"),
+                lambda x, rng, vae=vae: vae.elbo(x, rng, s.samples, estimator="A"),
+                lambda x, rng, vae=vae: path_only(vae, x, rng, s.samples),
+            )
+            arrays = variances(run, vae, dict(zip(SCORE + REPARAMETERISED, surrogates, strict=True)))
+            totals = {name: total(repeats) for name, repeats in arrays.items()}
             entry = {"latents": latents, "stage": stage}
-            entry["variance"] = {name: mean_error(values) for name, values in totals.items()}
-            for name, published in ((names[0], None), (names[1], 100.0)):
-                times, error = ratio(totals[name], totals[names[2]])
-                kinds = parameter_ratios(vae, found[name], found[names[2]])
-                quantiles = np.quantile(np.concatenate(list(kinds.values())), [0.1, 0.5, 0.9])
+            entry["variance"] = {name: mean_and_error(values) for name, values in totals.items()}
+            for name in SCORE:
+                times, error = ratio(totals[name], totals["reparameterised"])
+                kinds = parameter_ratios(vae, arrays[name], arrays["reparameterised"])
                 entry[name] = {
-                    "ratio": times, "error": error, "quantiles": quantiles,
+                    "ratio": times, "error": error,
+                    "quantiles": np.quantile(np.concatenate(list(kinds.values())), [0.1, 0.5, 0.9]),
                     "median by kind": {kind: float(np.median(values)) for kind, values in kinds.items()},
                 }  # fmt: skip
-                low, middle, high = (f"{q:.3g}" for q in quantiles)
-                note = f"+- {error:.2g}; of single parameters: median {middle}, 10 to 90 % {low} to {high}"
-                if published:
-                    note += "; the text's hundred is quoted from other models"
-                what = f"{latents} latents, {stage}, {name}: variance / reparameterised"
-                rows.append(Row(what, times, published, "times", note))
-            times, error = ratio(totals[names[1]], totals[names[3]])
-            what = f"{latents} latents, {stage}, {names[1]}: variance / {names[3]}"
-            rows.append(Row(what, times, None, "times", f"+- {error:.2g}"))
-            entry["with control variate / path only"] = [times, error]
-            numbers.append(entry)
-    for stage in dict.fromkeys(entry["stage"] for entry in numbers):
-        for name in names[:2]:
-            least = min(entry[name]["ratio"] for entry in numbers if entry["stage"] == stage)
+            pair = totals["with control variate"], totals["reparameterised, path only"]
+            entry["with control variate / path only"] = ratio(*pair)
+            measured.append(entry)
+    return {"measured": measured}
+
+
+@score_function_variance.table
+def _(n, table):
+    for entry in n.measured:
+        case = f"{entry['latents']} latents, {entry['stage']}"
+        for name, published in zip(SCORE, (None, 100.0), strict=True):
+            low, middle, high = (f"{q:.3g}" for q in entry[name]["quantiles"])
+            note = f"+- {entry[name]['error']:.2g}; of single parameters: median {middle}, 10 to 90 % {low} to {high}"
+            if published:
+                note += "; the text's hundred is quoted from other models"
+            what = f"{case}, {name}: variance / reparameterised"
+            table.row(what, entry[name]["ratio"], published, "times", note)
+        times, error = entry["with control variate / path only"]
+        what = f"{case}, with control variate: variance / reparameterised, path only"
+        table.row(what, times, unit="times", note=f"+- {error:.2g}")
+    for stage, entries in by_stage(n.measured).items():
+        for name in SCORE:
+            least = min(entry[name]["ratio"] for entry in entries)
             label = f"{name}, {stage}: least ratio over latents"
-            claims.append(Claim(least, ">=", 10.0, 0.0, f"{label} at least 10"))
-            if name == names[1]:  # the text quotes it for a sophisticated estimator
-                claims.append(Claim(least, ">=", 100.0, 0.0, f"{label} two orders of magnitude"))
-    return Result(rows, variance_figures(run, numbers, names), {"measured": numbers}, claims)
+            table.claim(least, ">=", 10.0, 0.0, f"{label} at least 10")
+            if name == "with control variate":  # the text quotes it for a sophisticated estimator
+                table.claim(least, ">=", 100.0, 0.0, f"{label} two orders of magnitude")
 
 
-def variance_figures(run, numbers, names):
-    """Total variances, and ratios with the spread over parameters, against the number of latents."""
-    fig, fig_ratio = plots.figure(8.5, 4.2), plots.figure(8.5, 4.4)
-    stage_names = list(dict.fromkeys(entry["stage"] for entry in numbers))
-    shared = shared_ratio = None
-    for i, stage in enumerate(stage_names):
-        here = [entry for entry in numbers if entry["stage"] == stage]
-        latents = np.array([entry["latents"] for entry in here])
-        axes = shared = fig.add_subplot(1, 2, i + 1, sharey=shared)
-        for k, name in enumerate(names):
-            values, errors = np.array([entry["variance"][name] for entry in here]).T
+@score_function_variance.figure()
+def _(n):
+    """Total variances against the number of latents."""
+    fig, axes = plots.figure(8.5, 4.2), None
+    for i, (stage, entries) in enumerate(by_stage(n.measured).items()):
+        axes = fig.add_subplot(1, 2, i + 1, sharey=axes)
+        for k, name in enumerate(SCORE + REPARAMETERISED):
+            values, errors = np.array([entry["variance"][name] for entry in entries]).T
+            latents = [entry["latents"] for entry in entries]
             axes.errorbar(latents, values, errors, capsize=3, label=name, **plots.style(k))
-        axes.set_ylabel("total variance, nats²")
-        axes_ratio = shared_ratio = fig_ratio.add_subplot(1, 2, i + 1, sharey=shared_ratio)
-        for k, name in enumerate(names[:2]):
-            values, errors = np.array([[entry[name]["ratio"], entry[name]["error"]] for entry in here]).T
-            low, _, high = np.array([entry[name]["quantiles"] for entry in here]).T
+        over_latents(axes, stage, entries, "total variance, nats²")
+    plots.legend_below(fig, [axes], 4)
+    case = f"({n.settings.data}, K = {n.settings.samples})"
+    fig.suptitle(f"Variance of the encoder's gradient, summed over parameters {case}", size=10)
+    return fig
+
+
+@score_function_variance.figure("ratio")
+def _(n):
+    """Ratios, with the spread over parameters, against the number of latents."""
+    fig, axes = plots.figure(8.5, 4.4), None
+    for i, (stage, entries) in enumerate(by_stage(n.measured).items()):
+        axes = fig.add_subplot(1, 2, i + 1, sharey=axes)
+        latents = [entry["latents"] for entry in entries]
+        for k, name in enumerate(SCORE):
+            values, errors = np.array([[entry[name]["ratio"], entry[name]["error"]] for entry in entries]).T
+            low, _, high = np.array([entry[name]["quantiles"] for entry in entries]).T
             style = plots.style(k)
-            axes_ratio.errorbar(latents, values, errors, capsize=3, label=f"{name}, all parameters", **style)
-            axes_ratio.fill_between(
+            axes.errorbar(latents, values, errors, capsize=3, label=f"{name}, all parameters", **style)
+            axes.fill_between(
                 latents, low, high, color=style["color"], alpha=0.15, linewidth=0,
                 label=f"{name}, 10 to 90 % of parameters", hatch=("//", "..")[k],
             )  # fmt: skip
-        axes_ratio.axhline(100, color="#555555", linewidth=0.8, label="two orders of magnitude")
-        axes_ratio.axhline(10, color="#555555", linewidth=0.8, linestyle=":", label="factor 10")
-        axes_ratio.set_ylabel("variance / reparameterised variance")
-        for a in (axes, axes_ratio):
-            a.set_xscale("log")
-            a.set_yscale("log")
-            a.set_xticks(latents, [str(n) for n in latents])
-            a.minorticks_off()
-            a.set_xlabel("latents")
-            a.set_title(stage, fontsize=10)
-            a.grid(True, linewidth=0.3)
-    for figure, a, ncols in ((fig, shared, 4), (fig_ratio, shared_ratio, 3)):
-        plots.legend_below(figure, [a], ncols)
-    data_name, samples = run.settings.data, run.settings.samples
-    fig.suptitle(f"Variance of the encoder's gradient, summed over parameters ({data_name}, K = {samples})", size=10)
-    fig_ratio.suptitle(f"How many times more samples the score function needs ({data_name}, K = {samples})", size=10)
-    return {"": fig, "ratio": fig_ratio}
+        axes.axhline(100, color="#555555", linewidth=0.8, label="two orders of magnitude")
+        axes.axhline(10, color="#555555", linewidth=0.8, linestyle=":", label="factor 10")
+        over_latents(axes, stage, entries, "variance / reparameterised variance")
+    plots.legend_below(fig, [axes], 3)
+    case = f"({n.settings.data}, K = {n.settings.samples})"
+    fig.suptitle(f"How many times more samples the score function needs {case}", size=10)
+    return fig
 
 
 # %% [markdown]
@@ -306,8 +322,7 @@ def value_variances(vae, x, rng, samples):
 )
 def estimators(run):
     """Variances of value and gradient, before and after training."""
-    s = run.settings
-    rows, claims, numbers = [], [], []
+    s, measured = run.settings, []
     for latents in s.latents:
         for stage, vae in stages(run, latents).items():
             value = [
@@ -315,59 +330,52 @@ def estimators(run):
                 for r, x in enumerate(minibatches(run))
             ]
             value = {name: np.array([v[name] for v in value]) for name in "AB"}
-            found = variances(
-                run, vae,
-                {
-                    "A": lambda x, rng, vae=vae: vae.elbo(x, rng, estimator="A"),
-                    "B": lambda x, rng, vae=vae: vae.elbo(x, rng, estimator="B"),
-                    "path": lambda x, rng, vae=vae: path_only(vae, x, rng),
-                },
-            )  # fmt: skip
-            gradient = {name: total(repeats) for name, repeats in found.items()}
-            entry = {"latents": latents, "stage": stage}
-            entry["value"] = {name: mean_error(v) for name, v in value.items()}
-            entry["gradient"] = {name: mean_error(v) for name, v in gradient.items()}
-            case = f"{latents} latents, {stage}"
-            for name in "AB":
-                mean, error = entry["value"][name]
-                rows.append(Row(f"{case}: value, {name}", mean, None, "nats²", f"+- {error:.2g}; of one image"))
-            for kind, name, pair in (
-                ("value", "A / B", (value["A"], value["B"])),
-                ("gradient", "A / B", (gradient["A"], gradient["B"])),
-                ("gradient", "A, path only / B", (gradient["path"], gradient["B"])),
-            ):
-                times, error = ratio(*pair)
-                entry[f"{kind} {name}"] = [times, error]
-                rows.append(Row(f"{case}: {kind}, {name}", times, None, "times", f"+- {error:.2g}"))
-                if name == "A / B":
-                    claims.append(Claim(times, ">=", 1.0, 2 * error, f"{case}: {kind} of B varies less, A / B"))
-            numbers.append(entry)
-    return Result(rows, {"": estimators_figure(run, numbers)}, {"measured": numbers}, claims)
+            surrogates = {
+                "A": lambda x, rng, vae=vae: vae.elbo(x, rng, estimator="A"),
+                "B": lambda x, rng, vae=vae: vae.elbo(x, rng, estimator="B"),
+                "path": lambda x, rng, vae=vae: path_only(vae, x, rng),
+            }
+            gradient = {name: total(repeats) for name, repeats in variances(run, vae, surrogates).items()}
+            measured.append({
+                "latents": latents,
+                "stage": stage,
+                "value": {name: mean_and_error(v) for name, v in value.items()},
+                "gradient": {name: mean_and_error(v) for name, v in gradient.items()},
+                "value A / B": ratio(value["A"], value["B"]),
+                "gradient A / B": ratio(gradient["A"], gradient["B"]),
+                "gradient A, path only / B": ratio(gradient["path"], gradient["B"]),
+            })  # fmt: skip
+    return {"measured": measured}
 
 
-def estimators_figure(run, numbers):
+@estimators.table
+def _(n, table):
+    for entry in n.measured:
+        case = f"{entry['latents']} latents, {entry['stage']}"
+        for name in "AB":
+            mean, error = entry["value"][name]
+            table.row(f"{case}: value, {name}", mean, unit="nats²", note=f"+- {error:.2g}; of one image")
+        for kind, name in (("value", "A / B"), ("gradient", "A / B"), ("gradient", "A, path only / B")):
+            times, error = entry[f"{kind} {name}"]
+            table.row(f"{case}: {kind}, {name}", times, unit="times", note=f"+- {error:.2g}")
+            if name == "A / B":
+                table.claim(times, ">=", 1.0, 2 * error, f"{case}: {kind} of B varies less, A / B")
+
+
+@estimators.figure()
+def _(n):
     """The ratios to B against the number of latents."""
-    fig = plots.figure(8.5, 4.0)
-    stage_names = list(dict.fromkeys(entry["stage"] for entry in numbers))
-    axes = None
-    for i, stage in enumerate(stage_names):
-        here = [entry for entry in numbers if entry["stage"] == stage]
-        latents = np.array([entry["latents"] for entry in here])
+    fig, axes = plots.figure(8.5, 4.0), None
+    for i, (stage, entries) in enumerate(by_stage(n.measured).items()):
         axes = fig.add_subplot(1, 2, i + 1, sharey=axes)
         for k, name in enumerate(("value A / B", "gradient A / B", "gradient A, path only / B")):
-            values, errors = np.array([entry[name] for entry in here]).T
+            values, errors = np.array([entry[name] for entry in entries]).T
+            latents = [entry["latents"] for entry in entries]
             axes.errorbar(latents, values, errors, capsize=3, label=name, **plots.style(k))
         axes.axhline(1, color="#555555", linewidth=0.8)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xticks(latents, [str(n) for n in latents])
-        axes.minorticks_off()
-        axes.set_xlabel("latents")
-        axes.set_ylabel("variance / variance of B")
-        axes.set_title(stage, fontsize=10)
-        axes.grid(True, linewidth=0.3)
+        over_latents(axes, stage, entries, "variance / variance of B")
     axes.legend(fontsize=8)
-    fig.suptitle(f"Estimator A against B, one sample, {run.settings.data}: above 1, B varies less", fontsize=10)
+    fig.suptitle(f"Estimator A against B, one sample, {n.settings.data}: above 1, B varies less", fontsize=10)
     return fig
 
 

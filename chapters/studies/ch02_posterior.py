@@ -22,7 +22,8 @@ from scipy.stats import multivariate_normal, norm
 from minivi import data, evaluation, nn, optim, plots
 from minivi.bounds import iwae
 from minivi.distributions import MultivariateNormal, Normal
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad, no_grad
@@ -66,18 +67,22 @@ def trained(run, images, posterior, latents, seed):
     """A trained model, and the seconds that its updates took."""
     s, count = run.settings, len(images.train)
     adam = s.optimizer == "adam"
-    vae = VAE(
-        images.train.shape[1], (s.hidden,), latents, posterior=posterior, rng=Generator([seed, latents]),
-        init=nn.glorot if adam else nn.normal(0.1), output_bias=nn.logit_of_mean(images.train) if adam else 0.0,
-    )  # fmt: skip
-    if adam:
-        half = s.epochs * -(-count // s.batch) / 2
-        optimizer = optim.Adam(vae.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
-    else:
-        optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / count)
-    history = run.fit(
-        f"{s.data}_{posterior}_latents{latents}_seed{seed}", vae, lambda x, rng: -vae.elbo(x, rng).mean(), optimizer,
-        images.train, epochs=s.epochs, batch_size=s.batch, rng=Generator([seed, latents, 1]), prepare=binarize,
+
+    def start():
+        vae = VAE(
+            images.train.shape[1], (s.hidden,), latents, posterior=posterior, rng=Generator([seed, latents]),
+            init=nn.glorot if adam else nn.normal(0.1), output_bias=nn.logit_of_mean(images.train) if adam else 0.0,
+        )  # fmt: skip
+        if adam:
+            half = s.epochs * -(-count // s.batch) / 2
+            optimizer = optim.Adam(vae.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
+        else:
+            optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / count)
+        return vae, lambda x, rng: -vae.elbo(x, rng).mean(), optimizer
+
+    vae, history, _ = run.train(
+        f"{s.data}_{posterior}_latents{latents}_seed{seed}", start, images.train, epochs=s.epochs, batch_size=s.batch,
+        rng=Generator([seed, latents, 1]), prepare=binarize,
     )  # fmt: skip
     return vae, history.column("seconds").sum()
 
@@ -116,10 +121,25 @@ def optimised(vae, x, posterior, steps):
         return np.asarray(log_px_z.mean(axis=0) - q.kl(), float), np.asarray(iwae(log_w), float)
 
 
-def tighter(label, full, diagonal):
-    """The claim that the gaps ``full`` are at most the gaps ``diagonal`` of the same images, both (B,)."""
-    error = np.std(full - diagonal, ddof=1) / np.sqrt(len(full))
-    return Claim(full.mean(), "<=", diagonal.mean(), 2 * error, f"{label} (gap, nats; tolerance 2 standard errors)")
+def seeds(run, posterior, latents, x, whole):
+    """From all seeds: the first model; bounds, likelihoods, seconds and gaps, (S,); the gaps of each image, (S, B)."""
+    s, models, columns = run.settings, [], []
+    for seed in range(run.seed, run.seed + s.seeds):
+        vae, seconds = trained(run, run.images(), posterior, latents, seed)
+        bound = evaluation.elbo(vae, x, Generator(5), samples=20)
+        likelihood = evaluation.log_likelihood(vae, x, Generator(6), s.samples, progress=run.progress)
+        test = evaluation.elbo(vae, whole, Generator(7)).mean
+        columns.append((test, likelihood.mean, seconds / s.epochs, likelihood.values - bound.values))
+        models.append(vae)
+    *columns, gaps = (np.array(column) for column in zip(*columns, strict=True))
+    named = dict(zip(("bound", "log p(x)", "seconds an epoch"), columns, strict=True))
+    return models[0], named | {"gap": gaps.mean(axis=1)}, gaps
+
+
+def tightness(gaps):
+    """The mean gap of the same images, (B,), under the full and the diagonal posterior; their difference's error."""
+    full, diagonal = gaps["full"], gaps["diagonal"]
+    return [full.mean(), diagonal.mean(), mean_and_error(full - diagonal)[1]]
 
 
 @experiment(
@@ -130,56 +150,53 @@ def tighter(label, full, diagonal):
     minutes={"quick": 0.6, "laptop": 4, "paper": 60 * 24},
 )
 def full_covariance(run):
-    """Train both at equal epochs; tabulate bounds, likelihoods and gaps; draw true posteriors of two latents."""
-    s, images = run.settings, run.images()
-    x = binarize(images.test[: s.images], Generator(2))
-    whole = binarize(images.test, Generator(2))
-    rows, claims, numbers, pictured = [], [], {}, {}
+    """Train both at equal epochs: bounds, likelihoods and gaps; for two latents also the true posteriors."""
+    s, test = run.settings, run.images().test
+    x, whole = binarize(test[: s.images], Generator(2)), binarize(test, Generator(2))
+    few = x[: s.optimised]
+    numbers = {"mean gap": {}, "trained": {}, "optimised": {}, "posteriors": {}, "images": [len(x), len(few)]}
     for latents in s.latents:
-        gaps, models = {}, {}
+        models, gaps = {}, {}
         for posterior in POSTERIORS:
-            found = []
-            for seed in range(run.seed, run.seed + s.seeds):
-                vae, seconds = trained(run, images, posterior, latents, seed)
-                bound = evaluation.elbo(vae, x, Generator(5), samples=20)
-                likelihood = evaluation.log_likelihood(vae, x, Generator(6), s.samples, progress=run.progress)
-                test = evaluation.elbo(vae, whole, Generator(7)).mean
-                found.append((test, likelihood.mean, seconds / s.epochs, likelihood.values - bound.values))
-                if seed == run.seed:
-                    models[posterior] = vae
-            bounds, likelihoods, seconds, gaps[posterior] = (np.array(column) for column in zip(*found, strict=True))
-            note = f"mean of {s.seeds} seeds after {s.epochs} epochs, {seconds.mean():.2g} s an epoch"
-            rows += [
-                Row(f"{latents} latents, {posterior}, test bound", bounds.mean(), note=note),
-                Row(f"{latents} latents, {posterior}, log p(x)", likelihoods.mean(), note=f"{len(x)} images"),
-                Row(f"{latents} latents, {posterior}, gap", gaps[posterior].mean(), note="of the same images"),
-            ]
-            numbers[f"{latents} {posterior}"] = {"bound": bounds, "log p(x)": likelihoods, "seconds an epoch": seconds}
-            numbers[f"{latents} {posterior}"]["gap"] = gaps[posterior].mean(axis=1)
-        label = f"{latents} latents, trained: full covariance at least as tight"
-        claims.append(tighter(label, gaps["full"].mean(axis=0), gaps["diagonal"].mean(axis=0)))
-        few = x[: s.optimised]
-        found = {p: optimised(models["diagonal"], few, p, s.steps) for p in POSTERIORS}
-        best = {p: found["full"][1] - found[p][0] for p in POSTERIORS}  # the better q's estimate of log p(x) for both
-        for posterior, gap in best.items():
-            note = f"{len(few)} images, q optimised for each, one decoder"
-            rows.append(Row(f"{latents} latents, {posterior}, least gap", gap.mean(), note=note))
+            case = f"{latents} {posterior}"
+            models[posterior], numbers[case], gaps[posterior] = seeds(run, posterior, latents, x, whole)
+            numbers["mean gap"][case] = gaps[posterior].mean()
+        numbers["trained"][str(latents)] = tightness({p: gap.mean(axis=0) for p, gap in gaps.items()})
+        best = {p: optimised(models["diagonal"], few, p, s.steps) for p in POSTERIORS}
+        # The better q's estimate of log p(x) for both
+        least = {p: best["full"][1] - bound for p, (bound, _) in best.items()}
+        numbers["optimised"][str(latents)] = tightness(least)
+        for posterior, gap in least.items():
             numbers[f"{latents} {posterior}"]["least gap"] = gap.mean()
-        label = f"{latents} latents, q optimised for each image: full covariance at least as tight"
-        claims.append(tighter(label, best["full"], best["diagonal"]))
         if latents == 2:
-            pictured = models
-    if "full" in pictured:
-        numbers["correlation"] = mean_correlation(pictured["full"].encode(x))
-        rows.append(Row("2 latents, full, mean |correlation|", numbers["correlation"], unit="", note="of q(z | x)"))
-    figures = {"": picture(pictured, x[:: max(1, len(x) // 4)][:4], s.data)} if pictured else {}
-    return Result(rows, figures, numbers, claims)
+            numbers["correlation"] = mean_correlation(models["full"].encode(x))
+            some = x[:: max(1, len(x) // 4)][:4]
+            numbers["posteriors"] = {p: true_posteriors(vae, some) for p, vae in models.items()}
+    return numbers
 
 
-def mean_correlation(q):
-    """The mean absolute correlation of the two latents."""
-    scale = q.scale
-    return float(np.mean(np.abs(scale[:, 1, 0]) / np.hypot(scale[:, 1, 0], scale[:, 1, 1])))
+@full_covariance.table
+def _(n, table):
+    s, (count, few) = n.settings, n.images
+    for latents in map(str, s.latents):
+        for posterior in POSTERIORS:
+            case, numbers = f"{latents} latents, {posterior}", vars(n)[f"{latents} {posterior}"]
+            seconds = numbers["seconds an epoch"].mean()
+            note = f"mean of {s.seeds} seeds after {s.epochs} epochs, {seconds:.2g} s an epoch"
+            table.row(f"{case}, test bound", numbers["bound"].mean(), note=note)
+            table.row(f"{case}, log p(x)", numbers["log p(x)"].mean(), note=f"{count} images")
+            table.row(f"{case}, gap", vars(n)["mean gap"][f"{latents} {posterior}"], note="of the same images")
+        for posterior in POSTERIORS:
+            note = f"{few} images, q optimised for each, one decoder"
+            least = vars(n)[f"{latents} {posterior}"]["least gap"]
+            table.row(f"{latents} latents, {posterior}, least gap", least, note=note)
+        for how, gaps in (("trained", n.trained), ("q optimised for each image", n.optimised)):
+            full, diagonal, error = gaps[latents]
+            label = f"{latents} latents, {how}: full covariance at least as tight"
+            label += " (gap, nats; tolerance 2 standard errors)"
+            table.claim(full, "<=", diagonal, 2 * error, label)
+    if n.posteriors:
+        table.row("2 latents, full, mean |correlation|", n.correlation, unit="", note="of q(z | x)")
 
 
 # %% [markdown]
@@ -199,43 +216,70 @@ def scales(q):
     return q.scale if hasattr(q, "scale") else np.exp(np.asarray(q.log_sigma))[..., None] * np.eye(q.shape[-1])
 
 
-def posterior_on_grid(vae, x, mu, scale, points=121, reach=6.0):
-    """log p(z | x) of one datum on a square around q, its axes, and KL(q || p(z | x)) by quadrature."""
+SHOWN = slice(23, 98)  # of the square's 121 points: the middle 0.6, which is drawn, and a point on either side
+
+
+def square(mu, scale, points=121, reach=6.0):
+    """Both axes of a square around q, (2, points)."""
     half = reach * np.sqrt(np.max(np.sum(scale**2, axis=1)))
-    axes = [np.linspace(m - half, m + half, points) for m in mu]
+    return np.array([np.linspace(m - half, m + half, points) for m in mu])
+
+
+def posterior_on_grid(vae, x, mu, scale):
+    """p(z | x) of one datum on the square around q, its largest value 1, and KL(q || p(z | x)) by quadrature."""
+    axes = square(mu, scale)
     z = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 1, 2)
     log_joint = np.asarray(vae.decode(z.astype(vae.dtype)).log_prob(x[None]), float)[:, 0] + norm.logpdf(z).sum((1, 2))
     cell = np.log((axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0]))
     log_true = log_joint - logsumexp(log_joint) - cell
     log_q = multivariate_normal.logpdf(z[:, 0], mu, scale @ scale.T)
     kl = np.sum(np.exp(log_q + cell) * (log_q - log_true))
-    return axes, log_true.reshape(points, points), kl
+    return np.exp(log_true - log_true.max()).reshape(2 * axes.shape[1:]), kl
 
 
-def picture(models, x, name):
+def mean_correlation(q):
+    """The mean absolute correlation of the two latents."""
+    scale = q.scale
+    return float(np.mean(np.abs(scale[:, 1, 0]) / np.hypot(scale[:, 1, 0], scale[:, 1, 1])))
+
+
+def true_posteriors(vae, x):
+    """For each image: mu and L of q(z | x), the true posterior around it, and the divergence."""
+    q, measured = vae.encode(x), []
+    for mu, scale, image in zip(np.asarray(q.mu, float), np.asarray(scales(q), float), x, strict=True):
+        density, kl = posterior_on_grid(vae, image, mu, scale)
+        density = density[SHOWN, SHOWN].astype(np.float32)
+        measured.append({"mu": mu, "scale": scale, "density": density, "kl": kl})
+    return measured
+
+
+@full_covariance.figure()
+def _(n):
     """Rows of posteriors, columns of images."""
+    if not n.posteriors:
+        return {}
     fig = plots.figure(10.0, 6.0)
-    for r, (posterior, vae) in enumerate(models.items()):
-        q = vae.encode(x)
-        for c in range(len(x)):
-            mu, scale = np.asarray(q.mu, float)[c], np.asarray(scales(q), float)[c]
-            (first, second), log_true, kl = posterior_on_grid(vae, x[c], mu, scale)
-            panel = fig.add_subplot(len(models), len(x), r * len(x) + c + 1)
-            panel.contourf(first, second, np.exp(log_true - log_true.max()), levels=8, cmap="Greys")
+    panels = fig.subplots(len(n.posteriors), len(n.posteriors["full"]), squeeze=False)
+    for r, (posterior, images) in enumerate(n.posteriors.items()):
+        for c, (axes, image) in enumerate(zip(panels[r], images, strict=True)):
+            mu, scale = image["mu"], image["scale"]
+            grid = square(mu, scale)
+            axes.contourf(*grid[:, SHOWN], image["density"], levels=8, cmap="Greys")
             for radius, line in ((1, "-"), (2, "--")):
                 label = f"q(z | x), {radius} s.d." if c == r == 0 else None
-                panel.plot(*ellipse(mu, scale, radius).T, color="#0b5394", linestyle=line, linewidth=1.4, label=label)
-            panel.set_title(f"{posterior}, image {c + 1}: KL {kl:.2f} nats", fontsize=9)
-            half = 0.6 * (first[-1] - first[0]) / 2
-            panel.set_xlim(mu[0] - half, mu[0] + half)
-            panel.set_ylim(mu[1] - half, mu[1] + half)
-            panel.set_aspect("equal")
-            panel.tick_params(labelsize=7)
-            if r == len(models) - 1:
-                panel.set_xlabel("$z_1$")
-            if c == 0:
-                panel.set_ylabel("$z_2$")
+                axes.plot(*ellipse(mu, scale, radius).T, color="#0b5394", linestyle=line, linewidth=1.4, label=label)
+            axes.set_title(f"{posterior}, image {c + 1}: KL {image['kl']:.2f} nats", fontsize=9)
+            half = 0.6 * (grid[0, -1] - grid[0, 0]) / 2
+            axes.set_xlim(mu[0] - half, mu[0] + half)
+            axes.set_ylim(mu[1] - half, mu[1] + half)
+            axes.set_aspect("equal")
+            axes.tick_params(labelsize=7)
+    for axes in panels[-1]:
+        axes.set_xlabel("$z_1$")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("$z_2$")
     plots.legend_below(fig, [fig.axes[0]])
+    name = n.settings.data
     fig.suptitle(f"True posterior p(z | x) (grey, by quadrature) and q(z | x), test images of {name}", fontsize=10)
     return fig
 
