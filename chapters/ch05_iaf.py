@@ -133,7 +133,7 @@ for i in range(4):
 # %% [markdown]
 # ## 5. A chain of steps (Algorithm 5)
 #
-# One step leaves z_1 alone but for scale and shift; so the order is reversed between steps, and after two of them every
+# One step only scales and shifts z_1; so the order is reversed between steps, and after two of them every
 # coordinate depends on all noise. The same target, the same loss, eight steps:
 
 

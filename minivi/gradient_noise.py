@@ -36,8 +36,8 @@ class GradientMoments:
         """The squared ratio without bias for Gaussian draws, N > 3: to be averaged before a root; may be negative.
 
         Args:
-            noise: of another, independent estimator with the same expectation: its variance is then put below the mean
-                found here, which helps if its own mean is lost in the noise.
+            noise: of another, independent estimator with the same expectation: divide this mean by the other's standard
+                deviation. Use it when the other's own mean is too noisy.
         """
         n, other = self.draws, noise or self
         validate.count(other.draws, "squared_snr: draws", 4)

@@ -241,7 +241,7 @@ class AdaGrad(Optimizer):
 
 
 class AdaDelta(Optimizer):
-    """AdaDelta (Zeiler, 2012, Algorithm 1): steps as large, root mean square, as recent ones: in the parameter's unit.
+    """AdaDelta (Zeiler, 2012, Algorithm 1): d times the RMS of recent steps over the RMS of recent d.
 
     n is the running average of d^2, c = sqrt(s + eps) / sqrt(n + eps) * d the step, s the running average of c^2 (of
     the steps before this one, in c), and p -= step_size * c.

@@ -4,7 +4,7 @@
     number of blocks used so far ---> counter ----+     after it, as minivi/kernels/random.py lays them out
 
 A generator is its key and its counter: :attr:`Generator.state` holds no more. As a block follows from its position
-alone, the bits are the same for any number of threads, and with and without Numba (but for normals, which then differ
+alone, the bits are the same for any number of threads, and with and without Numba (except normals, which then differ
 by a few units in the last place).
 
 Every call starts at a new block of four 32-bit words. Hence ``random(n)`` and then ``random(m)`` give the numbers of

@@ -528,7 +528,7 @@ def grad(
         )
     needed = wanted.union([result._birth for result in results])
     cotangents = {output._birth: cotangent}
-    ours = set()  # births whose cotangent is an array made here, into which sums may be written
+    ours = set()  # of which results the cotangent is an array of our own, which may be summed into
     plain = not (differentiable or _mode.checking)
     with _Recording(differentiable):
         for result in reversed(results):

@@ -108,7 +108,7 @@ def fit(
         folder: where checkpoints and metrics go; None keeps nothing. Or a function that names it from a digest of all
             that decides the run's numbers, ``epochs`` included.
         resume: go on from the checkpoint in ``folder``, if there is one. It must be of the same run: all arguments,
-            initial weights and data but for ``epochs``, which may grow; functions count with what they capture.
+            initial weights and data except ``epochs``, which may grow; functions count with what they capture.
         checkpoint_seconds: how much work a kill may cost: checkpoints come that often, and at the end.
         progress: a progress bar where somebody can see it, with this label if it is a string.
 

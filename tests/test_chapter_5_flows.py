@@ -107,7 +107,7 @@ def test_equal_time():
 
 @pytest.mark.parametrize("kind", shared.FLOWS)
 def test_flows_of_one_depth(kind):
-    """As many steps as asked for; all start at the identity, but for IAF, whose gate is not quite open."""
+    """As many steps as asked for; all start at the identity, except IAF, whose gate is not quite open."""
     flow = shared.make_flow(kind, 4, 3, 8, Generator(0), dtype="float64")
     z = Generator(4).standard_normal((6, 4))
     image = np.asarray(flow.forward(z)[0])

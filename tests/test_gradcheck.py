@@ -354,7 +354,7 @@ def test_a_tied_parameter_moves_once(rng):
 
 
 def test_an_invariance_is_no_failure(rng):
-    """The bias before a softmax: its derivative is 0 but for rounding; a thousandth there is an error."""
+    """The bias before a softmax: its derivative is 0 apart from rounding; a thousandth there is an error."""
     w, y = rng.standard_normal(4), np.array([0.2, 0.5, 0.1, 0.2])
     report = gradcheck(lambda w, b: (ops.log_softmax(w + b) * y).sum(), w, np.full(1, 0.3))
     assert report.ok and report.rows[-1].verdict == "zero"

@@ -13,7 +13,7 @@ that makes images and labels of the decoded files. Files lie, gzip'd or plain, i
       `-- imdb/           aclImdb_v1.tar.gz, as published
 
 A file that is there is only read, so the folder may be read-only; a missing one is fetched. Mirrors compress the same
-bytes differently, hence each checksum is that of the bytes *without* gzip (but for ``imdb``). A download is unpacked
+bytes differently, hence each checksum is that of the bytes *without* gzip (except for ``imdb``). A download is unpacked
 and checked under a temporary name and renamed last: the folder holds whole, right files or none. Nothing is ever
 unpickled here (scikit-learn keeps the decoded faces of ``lfw`` in a joblib cache of its own, in ``lfw_home``).
 """

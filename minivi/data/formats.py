@@ -259,7 +259,7 @@ def parse_omniglot(content: bytes, where: str | Path = "content") -> dict[str, n
         raise DataError(f"{where} is a zip without any of Omniglot's drawings")
     stacked = {name: np.stack([drawn[i] for i in range(1, 21)]) for name, drawn in sorted(drawings.items())}
     areas = {name: (inside @ ink @ inside.T).reshape(20, 784) for name, ink in stacked.items()}
-    return {name: np.minimum(part, np.float32(1)) for name, part in areas.items()}  # but for rounding, at most 1
+    return {name: np.minimum(part, np.float32(1)) for name, part in areas.items()}  # at most 1, apart from rounding
 
 
 def parse_snippets(content: bytes, where: str | Path = "content") -> list[str]:

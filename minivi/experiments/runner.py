@@ -104,7 +104,7 @@ class Run:
         """A model trained by :meth:`fit`, its history and optimizer; trained once for all of a chapter's experiments.
 
         Args:
-            name: of the checkpoint's folder: says all in which the models of a chapter differ, but for ``epochs``.
+            name: of the checkpoint's folder. It names all in which a chapter's models differ, except ``epochs``.
             start: ``start() -> model, loss, optimizer``.
             train: the training data.
             evaluate: ``evaluate(model, epoch) -> dict`` of numbers for the history.

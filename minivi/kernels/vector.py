@@ -548,7 +548,7 @@ def log_softmax_vjp(g: Array, y: Array) -> Array:
 
 
 def scale_rows(residual: Array, g: Array) -> Array:
-    """residual g[..., None], the cotangent of what ``residual`` is the slope to: (..., D) and (...) -> (..., D)."""
+    """Multiplies row r of ``residual`` by g[r], the vjp with respect to the logits: (..., D) and (...) -> (..., D)."""
     return _by_rows(_scale_rows, "e", (residual,), g)
 
 

@@ -72,8 +72,8 @@ class DirectedTerms:
 
         Top-down this is the mean of KL(q(z_l | x, z_>l) || p(z_l | z_>l)), which has a closed form for Gaussians.
         Bottom-up it has none: p(z_1 | z_2) depends on a z_2 that was drawn from z_1 itself, so for a given prior the
-        expectation is not over q(z_1 | x) alone. But for the top layer it is then no divergence, and may be negative.
-        One rule, samples, serves all.
+        expectation is not over q(z_1 | x) alone. Except in the top layer such a term is not a KL divergence and can be
+        negative; so all are estimated by sampling.
         """
         return ops.stack([self.log_q[name] - self.log_p[name] for name in self.log_q], axis=-1).mean(axis=0)
 
