@@ -1,29 +1,38 @@
 """Checks of chapter 5, auxiliary latent variables: a richer posterior at a price (thesis section 5.2.1)."""
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp
 
 from minivi import nn
 from minivi.experiments import Claim, check
 from minivi.models.directed import auxiliary
 from minivi.random import Generator
-from minivi_chapters.studies.ch05_auxiliary import (
-    EVERY,
-    P_U,
-    P_XZ,
-    P_XZU,
-    Q_U,
-    Q_X,
-    Q_XZU,
-    Q_Z,
-    kl,
-    log_factorised,
-    log_posterior,
-    parts,
-    price_of_u,
-    table,
-    with_u,
-)
+from minivi_chapters.studies.ch05_auxiliary import log_factorised, log_posterior, parts, price_of_u, with_u
+
+# %% [markdown]
+# ## The equations, checked
+#
+# x of 3 values, z of 4 and u of 2, with random tables. Each side of an equation is summed in its own way.
+
+# %%
+
+
+def table(seed, *shape, axis=-1):
+    """Random probabilities that sum to one over ``axis``."""
+    return np.exp(log_softmax(1.5 * Generator([seed, 8]).standard_normal(shape), axis=axis))
+
+
+Q_X = np.array([0.5, 0.2, 0.3])  # the data's distribution q_D(x)
+Q_U, Q_Z = table(1, 3, 2), table(2, 3, 2, 4)  # q(u | x), q(z | u, x)
+P_XZ, P_U = table(3, 3, 4, axis=None), table(4, 3, 4, 2)  # p(x, z), p(u | x, z)
+EVERY = [(x, z, u) for x in range(3) for z in range(4) for u in range(2)]
+Q_XZU = np.array([Q_X[x] * Q_U[x, u] * Q_Z[x, u, z] for x, z, u in EVERY]).reshape(3, 4, 2)
+P_XZU = np.array([P_XZ[x, z] * P_U[x, z, u] for x, z, u in EVERY]).reshape(3, 4, 2)
+
+
+def kl(q, p):
+    """KL divergence of two tables of one shape, in nats."""
+    return float(np.sum(q * np.log(q / p)))
 
 
 def objective(q_u, q_z, p_u):

@@ -22,7 +22,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 
 from minivi import bounds, data, evaluation, nn, optim, plots
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi.experiments import experiment
+from minivi.experiments.results import gain_over_seeds
 from minivi.models import VAE
 from minivi.models.directed import auxiliary
 from minivi.random import Generator
@@ -70,8 +71,8 @@ def parts(theta, log_p):
 def best(cost, size, seed, starts=4):
     """The lowest of several minima, from random starts."""
     rng = Generator(seed)
-    found = [minimize(cost, 1.5 * rng.standard_normal(size), tol=1e-7) for _ in range(starts)]
-    return min(found, key=lambda f: f.fun)
+    minima = [minimize(cost, 1.5 * rng.standard_normal(size), tol=1e-7) for _ in range(starts)]
+    return min(minima, key=lambda minimum: minimum.fun)
 
 
 @experiment(
@@ -88,51 +89,54 @@ def best(cost, size, seed, starts=4):
 def enumerated(run):
     """Best divergences without and with u, over the coupling of the posterior; and u at a price."""
     couplings = np.linspace(0.0, 4.0, run.settings.points)
-    found = []
+    points = []
     for c in couplings:
         log_p = log_posterior(c)
         plain = best(lambda t, log_p=log_p: np.exp(log_factorised(t)) @ (log_factorised(t) - log_p), 3, run.seed).fun
         theta = best(lambda t, log_p=log_p: parts(t, log_p)[0], 9, run.seed).x
         blind = np.concatenate([theta[:7], np.zeros(2)])  # the same q, and a p(u | x, z) that guesses
-        found.append([plain, *parts(theta, log_p), parts(blind, log_p)[0]])
-    plain, whole, gap, price, guessing = np.array(found).T
-    strongest, rows = len(couplings) - 1, []
+        points.append([plain, *parts(theta, log_p), parts(blind, log_p)[0]])
+    names = "plain", "whole", "gap", "price", "guessing"
+    return {"couplings": couplings, **dict(zip(names, np.transpose(points), strict=True))}
+
+
+@enumerated.table
+def _(n, table):
+    strongest = len(n.couplings) - 1
     for at in (strongest // 2, strongest):
-        name = f"coupling {couplings[at]:.2f}"
-        rows += [
-            Row(f"{name}, without u: KL(q(z | x) || p(z | x))", plain[at]),
-            Row(f"{name}, with u: the same of the marginal", gap[at]),
-            Row(f"{name}, with u: price", price[at]),
-            Row(f"{name}, with u: both, what the bound lacks", whole[at]),
-            Row(f"{name}, the same q, p(u | x, z) = 1/2", guessing[at]),
-        ]
-    claims = [
-        Claim((whole - gap).min(), ">=", 0.0, 1e-12, "for the same q(z | x) the bound with u is not better (eq. 5.7)"),
-        Claim((guessing - gap).max(), ">=", 0.3, 0.0, "and with a p(u | x, z) that guesses clearly worse, nats"),
-        Claim(price.max(), ">=", 0.01, 0.0, "u has a price at the optimum too, nats"),
-        Claim((whole - plain).max(), "<=", 0.0, 1e-5, "at the optimum u, which may be ignored, never costs"),
-        Claim(
-            plain[strongest] - whole[strongest], ">=", 0.3, 0.0, "a posterior of two modes: the gain outweighs, nats"
-        ),
-    ]
-    fig = plots.figure(7.0, 4.4)
-    axes = fig.add_subplot()
+        name = f"coupling {n.couplings[at]:.2f}"
+        table.row(f"{name}, without u: KL(q(z | x) || p(z | x))", n.plain[at])
+        table.row(f"{name}, with u: the same of the marginal", n.gap[at])
+        table.row(f"{name}, with u: price", n.price[at])
+        table.row(f"{name}, with u: both, what the bound lacks", n.whole[at])
+        table.row(f"{name}, the same q, p(u | x, z) = 1/2", n.guessing[at])
+    label = "for the same q(z | x) the bound with u is not better (eq. 5.7)"
+    table.claim((n.whole - n.gap).min(), ">=", 0.0, 1e-12, label)
+    label = "and with a p(u | x, z) that guesses clearly worse, nats"
+    table.claim((n.guessing - n.gap).max(), ">=", 0.3, 0.0, label)
+    table.claim(n.price.max(), ">=", 0.01, 0.0, "u has a price at the optimum too, nats")
+    label = "at the optimum u, which may be ignored, never costs"
+    table.claim((n.whole - n.plain).max(), "<=", 0.0, 1e-5, label)
+    label = "a posterior of two modes: the gain outweighs, nats"
+    table.claim(n.plain[strongest] - n.whole[strongest], ">=", 0.3, 0.0, label)
+
+
+@enumerated.figure()
+def _(n):
+    axes = plots.figure(7.0, 4.4).add_subplot()
     lines = {
-        "without u: KL(q(z | x) || p(z | x))": plain,
-        "with u, what the bound lacks": whole,
-        "of which KL(q(z | x) || p(z | x))": gap,
-        "of which the price of u": price,
-        "the same q, p(u | x, z) = 1/2": guessing,
+        "without u: KL(q(z | x) || p(z | x))": n.plain,
+        "with u, what the bound lacks": n.whole,
+        "of which KL(q(z | x) || p(z | x))": n.gap,
+        "of which the price of u": n.price,
+        "the same q, p(u | x, z) = 1/2": n.guessing,
     }
     for i, (name, values) in enumerate(lines.items()):
-        axes.plot(couplings, values, label=name, **plots.style(i, len(couplings)))
-    axes.set_xlabel("coupling of neighbouring bits in p(z | x), nats")
-    axes.set_ylabel("nats")
-    axes.set_title("A factorised q(z | x), and a mixture by one auxiliary bit u", fontsize=10)
-    axes.grid(True, linewidth=0.3)
+        axes.plot(n.couplings, values, label=name, **plots.style(i, len(n.couplings)))
+    title = "A factorised q(z | x), and a mixture by one auxiliary bit u"
+    plots.panel(axes, title, "coupling of neighbouring bits in p(z | x), nats", "nats")
     axes.legend(fontsize=8)
-    numbers = {"couplings": couplings, "plain": plain, "whole": whole, "gap": gap, "price": price, "guessing": guessing}
-    return Result(rows, {"": fig}, numbers, claims)
+    return axes.figure
 
 
 # %% [markdown]
@@ -162,27 +166,27 @@ DIGITS = {
         "seeds": 5, "images": 10000, "samples": 5000, "draws": 1000, **COMMON,
     },
 }  # fmt: skip
-
-
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
+DIAGONAL, AUXILIARY = KINDS = "diagonal", "auxiliary u"
+GAINS = {"bound": "bound", "log p": "log p-hat"}  # that u is to bring
 
 
 def trained(run, latents, with_auxiliary, seed):
     """A VAE, or one with u, trained by the bound of one sample, its step size falling to 0 in the second half."""
     s, train = run.settings, run.images().train
-    options = {"rng": Generator([seed, 1]), "output_bias": nn.logit_of_mean(train)}
-    if with_auxiliary:
-        model = auxiliary(train.shape[1], s.hidden, latents, latents, **options)
-    else:
-        model = VAE(train.shape[1], s.hidden, latents, **options)
     half = s.epochs * -(-len(train) // s.batch) / 2
-    optimizer = optim.Adam(model.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
-    run.fit(
-        f"{s.data}_{latents}_{'auxiliary' if with_auxiliary else 'diagonal'}_seed{seed}", model,
-        lambda x, rng: -model.log_weights(x, rng).mean(), optimizer, train, epochs=s.epochs, batch_size=s.batch,
-        rng=Generator([seed, 2]), prepare=binarize,
+
+    def start():
+        options = {"rng": Generator([seed, 1]), "output_bias": nn.logit_of_mean(train)}
+        if with_auxiliary:
+            model = auxiliary(train.shape[1], s.hidden, latents, latents, **options)
+        else:
+            model = VAE(train.shape[1], s.hidden, latents, **options)
+        optimizer = optim.Adam(model.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
+        return model, lambda x, rng: -model.log_weights(x, rng).mean(), optimizer
+
+    model, *_ = run.train(
+        f"{s.data}_{latents}_{'auxiliary' if with_auxiliary else 'diagonal'}_seed{seed}", start, train,
+        epochs=s.epochs, batch_size=s.batch, rng=Generator([seed, 2]), prepare=data.fresh,
     )  # fmt: skip
     return model
 
@@ -212,88 +216,78 @@ def price_of_u(model, x, rng, draws):
 def digits(run):
     """Bound and likelihood of both, the gap between these, and the price of u."""
     s = run.settings
-    x = binarize(run.images().test, Generator(3))[: s.images]
-    rows, claims, numbers, bars = [], [], {}, {}
+    x = data.fresh(run.images().test, Generator(3))[: s.images]
+    models, errors, gains = {}, {}, {}
     for latents in s.latents:
-        found = {}
-        for with_auxiliary in (False, True):
-            name = f"{latents} latents, {'auxiliary u' if with_auxiliary else 'diagonal'}"
-            found[with_auxiliary] = every = []
-            for seed in range(run.seed, run.seed + s.seeds):
-                model = trained(run, latents, with_auxiliary, seed)
-                bound = evaluation.bound(model, x, Generator(5), 20, bounds.elbo)
-                log_p = evaluation.log_likelihood(model, x, Generator(6), s.samples, run.progress)
-                price = price_of_u(model, x, Generator(7), s.draws) if with_auxiliary else (0.0, 0.0)
-                every.append((bound, log_p, evaluation.difference(log_p, bound).mean, *price))
-            mean = lambda i: np.mean([e[i].mean for e in every])
-            gap, low, high = (np.mean([e[i] for e in every]) for i in (2, 3, 4))
-            error = np.mean([e[0].standard_error for e in every])
-            about = f"{s.epochs} epochs, mean of {s.seeds} seeds" if s.seeds > 1 else f"{s.epochs} epochs"
-            rows += [
-                Row(f"{name}, bound", mean(0), note=f"+- {error:.2f}, {len(x)} images, {about}"),
-                Row(f"{name}, log p-hat", mean(1), note=f"the same images, {s.samples} samples"),
-                Row(f"{name}, log p-hat - bound", gap),
+        scores = {}
+        for kind in KINDS:
+            scores[kind] = seeds = [
+                scores_of(trained(run, latents, kind == AUXILIARY, run.seed + i), x, run) for i in range(s.seeds)
             ]
-            if with_auxiliary:
-                rows.append(Row(f"{name}, of which the price of u", (low + high) / 2, note=f"{low:.3f} to {high:.3f}"))
-            bars[name] = gap, (low + high) / 2
-            numbers[name] = {"bound": mean(0), "log p": mean(1), "gap": gap, "price": [low, high]}
-        for i, what in ((0, "bound"), (1, "log p-hat")):
-            gains = [evaluation.difference(a[i], b[i]) for a, b in zip(found[True], found[False], strict=True)]
-            means = [g.mean for g in gains]
-            over_seeds = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else 0.0
-            error = max(over_seeds, np.mean([g.standard_error for g in gains]))
-            label = f"{latents} latents: the gain of u in {what} is positive by more than 2 standard errors"
-            claims.append(Claim(np.mean(means), ">=", 2 * error, 0.0, label))
-        claims.append(
-            Claim(
-                bars[f"{latents} latents, auxiliary u"][0], "<=", bars[f"{latents} latents, diagonal"][0], 0.0,
-                f"{latents} latents: with u the bound is closer to log p-hat, its price included",
-            )
-        )  # fmt: skip
-    return Result(rows, {"": gaps_figure(bars, s)}, numbers, claims)
+            name = f"{latents} latents, {kind}"
+            models[name] = {what: np.mean([one[what].mean for one in seeds]) for what in GAINS}
+            models[name] |= {key: np.mean([one[key] for one in seeds], axis=0) for key in ("gap", "price")}
+            errors[name] = np.mean([one["bound"].standard_error for one in seeds])
+        pairs = {what: [[one[what].values for one in scores[kind]] for kind in (AUXILIARY, DIAGONAL)] for what in GAINS}
+        gains[str(latents)] = {what: gain_over_seeds(*pair) for what, pair in pairs.items()}
+    return {**models, "errors": errors, "gains": gains, "count": len(x)}
 
 
-def gaps_figure(bars, s):
+def scores_of(model, x, run):
+    """The bound and log p-hat of ``x``, Estimates; what the bound lacks, and two estimates of the price of u in it."""
+    bound = evaluation.bound(model, x, Generator(5), 20, bounds.elbo)
+    log_p = evaluation.log_likelihood(model, x, Generator(6), run.settings.samples, run.progress)
+    gap = evaluation.difference(log_p, bound).mean
+    price = (0.0, 0.0) if isinstance(model, VAE) else price_of_u(model, x, Generator(7), run.settings.draws)
+    return {"bound": bound, "log p": log_p, "gap": gap, "price": price}
+
+
+def by_kind(n, latents):
+    """What is stored of the models with so many latents, by kind."""
+    return {kind: getattr(n, f"{latents} latents, {kind}") for kind in KINDS}
+
+
+@digits.table
+def _(n, table):
+    s = n.settings
+    about = f"{s.epochs} epochs, mean of {s.seeds} seeds" if s.seeds > 1 else f"{s.epochs} epochs"
+    for latents in s.latents:
+        models = by_kind(n, latents)
+        for kind, model in models.items():
+            name = f"{latents} latents, {kind}"
+            note = f"+- {n.errors[name]:.2f}, {n.count} images, {about}"
+            table.row(f"{name}, bound", model["bound"], note=note)
+            table.row(f"{name}, log p-hat", model["log p"], note=f"the same images, {s.samples} samples")
+            table.row(f"{name}, log p-hat - bound", model["gap"])
+            if kind == AUXILIARY:
+                low, high = model["price"]
+                note = f"{low:.3f} to {high:.3f}"
+                table.row(f"{name}, of which the price of u", (low + high) / 2, note=note)
+        for what, name in GAINS.items():
+            gain, error = n.gains[str(latents)][what]
+            label = f"{latents} latents: the gain of u in {name} is positive by more than 2 standard errors"
+            table.claim(gain, ">=", 2 * error, 0.0, label)
+        label = f"{latents} latents: with u the bound is closer to log p-hat, its price included"
+        table.claim(models[AUXILIARY]["gap"], "<=", models[DIAGONAL]["gap"], 0.0, label)
+
+
+@digits.figure()
+def _(n):
     """The gap between log p-hat and the bound, with the part that is the price of u."""
-    fig = plots.figure(7.0, 0.5 * len(bars) + 1.4)
-    axes = fig.add_subplot()
-    places = np.arange(len(bars))[::-1]
-    gap, price = np.array(list(bars.values())).T
+    s = n.settings
+    models = {f"{latents} latents, {kind}": m for latents in s.latents for kind, m in by_kind(n, latents).items()}
+    axes = plots.figure(7.0, 0.5 * len(models) + 1.4).add_subplot()
+    places = np.arange(len(models))[::-1]
+    gap = np.array([model["gap"] for model in models.values()])
+    price = np.array([sum(model["price"]) / 2 for model in models.values()])
     axes.barh(places, gap - price, color="#bbbbbb", edgecolor="black", label="KL(q(z | x) || p(z | x))")
     axes.barh(places, price, left=gap - price, color="#444444", edgecolor="black", label="price of u")
     axes.set_xlim(0, 1.05 * gap.max())
-    axes.set_yticks(places, bars.keys())
+    axes.set_yticks(places, models.keys())
     axes.set_xlabel("log p-hat - bound, nats")
     axes.set_title(f"What the bound lacks after {s.epochs} epochs, {s.data}", fontsize=10)
     axes.legend(fontsize=8)
-    return fig
-
-
-# %% [markdown]
-# ## The equations, checked
-#
-# x of 3 values, z of 4 and u of 2, with random tables. Each side of an equation is summed in its own way.
-
-# %%
-
-
-def table(seed, *shape, axis=-1):
-    """Random probabilities that sum to one over ``axis``."""
-    return np.exp(log_softmax(1.5 * Generator([seed, 8]).standard_normal(shape), axis=axis))
-
-
-Q_X = np.array([0.5, 0.2, 0.3])  # the data's distribution q_D(x)
-Q_U, Q_Z = table(1, 3, 2), table(2, 3, 2, 4)  # q(u | x), q(z | u, x)
-P_XZ, P_U = table(3, 3, 4, axis=None), table(4, 3, 4, 2)  # p(x, z), p(u | x, z)
-EVERY = [(x, z, u) for x in range(3) for z in range(4) for u in range(2)]
-Q_XZU = np.array([Q_X[x] * Q_U[x, u] * Q_Z[x, u, z] for x, z, u in EVERY]).reshape(3, 4, 2)
-P_XZU = np.array([P_XZ[x, z] * P_U[x, z, u] for x, z, u in EVERY]).reshape(3, 4, 2)
-
-
-def kl(q, p):
-    """KL divergence of two tables of one shape, in nats."""
-    return float(np.sum(q * np.log(q / p)))
+    return axes.figure
 
 
 # %% [markdown]

@@ -98,6 +98,17 @@ def mean_and_error(values: Any) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
+def gain_over_seeds(ours: Any, theirs: Any) -> tuple[float, float]:
+    """The mean of paired differences ours - theirs, and its standard error: over data or over seeds, the larger.
+
+    Args:
+        ours, theirs: (seeds, N), values of the same data.
+    """
+    means, errors = zip(*(mean_and_error(a - b) for a, b in zip(ours, theirs, strict=True)), strict=True)
+    over_seeds = mean_and_error(means)[1] if len(means) > 1 else 0.0
+    return float(np.mean(means)), float(max(over_seeds, np.mean(errors)))
+
+
 # ------------------------------------------------------------------------------------------------ numbers in JSON
 def to_json(about: Any) -> str:
     """Numbers as JSON text: NaN as null, large arrays as their compressed bytes; :func:`revived` undoes it."""
