@@ -26,7 +26,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from minivi import bounds, data, evaluation, nn, optim, plots
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi.experiments import experiment
+from minivi.experiments.results import gain_over_seeds, mean_and_error
 from minivi.models.directed import layers
 from minivi.random import Generator
 
@@ -75,9 +76,7 @@ FREE_BITS = {
 
 
 # %%
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
+PLAIN = "lambda = 0"
 
 
 def new_model(s, train, depth, inference, seed):
@@ -96,46 +95,46 @@ def objectives(sizes, lambdas):
         f"lambda = {m:g}": lambda reconstruction, kl, weight, m=m: bounds.free_bits(reconstruction, kl, m * sizes)
         for m in lambdas
     }
-    return {"lambda = 0": plain} | free | {"annealing": annealed}
+    return {PLAIN: plain} | free | {"annealing": annealed}
 
 
 def trained(run, depth, inference, seed, name="annealing"):
     """A model, and its history with "reconstruction" and "kl" by layer; trained once for both experiments."""
     s, images = run.settings, run.images()
-    key = f"{s.data}_{depth}_{inference}_{name}_seed{seed}".replace(" ", "")
-    if key in run.shared:
-        return run.shared[key]
-    model = new_model(s, images.train, depth, inference, seed)
-    objective = objectives(np.array(s.latents[:depth]), getattr(s, "lambdas", []))[name]
     half = s.epochs * -(-len(images.train) // s.batch) / 2
-    optimizer = optim.Adam(model.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
-    seen = binarize(images.train[:2000], Generator(4))
+    seen = data.fresh(images.train[:2000], Generator(4))
 
-    def loss(x, rng):
-        return -objective(*model.reconstruction_and_kl(x, rng), bounds.warm_up(optimizer.steps, half))
+    def start():
+        model = new_model(s, images.train, depth, inference, seed)
+        objective = objectives(np.array(s.latents[:depth]), getattr(s, "lambdas", []))[name]
+        optimizer = optim.Adam(model.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
 
-    def evaluate(epoch):
+        def loss(x, rng):
+            return -objective(*model.reconstruction_and_kl(x, rng), bounds.warm_up(optimizer.steps, half))
+
+        return model, loss, optimizer
+
+    def evaluate(model, epoch):
         terms = model.detached().terms(seen, Generator([5, epoch]))
         return {
             "reconstruction": float(np.mean(terms.reconstruction)),
             "kl": np.mean(terms.kl, axis=0, dtype=float).tolist(),
         }
 
-    history = run.fit(
-        key, model, loss, optimizer, images.train, epochs=s.epochs, batch_size=s.batch, rng=Generator([seed, 2]),
-        prepare=binarize, evaluate=evaluate,
+    model, history, _ = run.train(
+        f"{s.data}_{depth}_{inference}_{name}_seed{seed}".replace(" ", ""), start, images.train, epochs=s.epochs,
+        batch_size=s.batch, rng=Generator([seed, 2]), prepare=data.fresh, evaluate=evaluate,
     )  # fmt: skip
-    run.shared[key] = model, history
-    return run.shared[key]
+    return model, history
 
 
-def scores(run, model):
+def scores_of(run, model):
     """The bound of all test images and log p-hat of some, :class:`minivi.evaluation.Estimate`; KL and active units.
 
     A unit of a lower layer may be active by what it gets from above: its mean varies with z_l+1, if with x no further.
     So KL by layer is the better measure of what a layer adds.
     """
-    s, test = run.settings, binarize(run.images().test, Generator(3))
+    s, test = run.settings, data.fresh(run.images().test, Generator(3))
     kl = [np.asarray(model.detached().terms(test, Generator([6, i])).kl, float).mean(axis=0) for i in range(3)]
     x = test[: s.images]
     return {
@@ -146,36 +145,36 @@ def scores(run, model):
     }
 
 
-def rows_of(name, found, s, published=None):
-    """The table's rows of one kind of model; ``found`` has the scores of each seed."""
-    seeds = f"; mean of {len(found)} seeds" if len(found) > 1 else ""
-    mean = lambda key: np.mean([f[key].mean for f in found])
-    error = lambda key: np.mean([f[key].standard_error for f in found])
-    kl, active = (np.mean([f[key] for f in found], axis=0) for key in ("kl", "active"))
-    by_layer = "from the lowest layer: " + ", ".join(f"{k:.2f}" for k in kl)
-    units = "from the lowest: " + ", ".join(
-        f"{a:g} of {j}" for a, j in zip(active, s.latents[: len(active)], strict=True)
-    )
-    about = "; published: LVAE of Table 5.1, 5 layers, 2000 epochs" if published else ""
-    return [
-        Row(f"{name}, bound", mean("bound"), note=f"+- {error('bound'):.2f}, {s.epochs} epochs{seeds}"),
-        Row(f"{name}, log p-hat", mean("log p"), published, note=f"+- {error('log p'):.2f}, {s.images} images{about}"),
-        Row(f"{name}, KL above the lowest layer", kl[1:].sum(), note=by_layer),
-        Row(f"{name}, active units above it", active[1:].sum(), unit="", note=units),
-    ]
+ESTIMATES = "bound", "log p"
 
 
-def gain(a, b, key):
-    """The mean over seeds of a - b on the same images, and its standard error: over images or seeds, the larger."""
-    gaps = [evaluation.difference(f[key], g[key]) for f, g in zip(a, b, strict=True)]
-    means = [g.mean for g in gaps]
-    over_seeds = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else 0.0
-    return float(np.mean(means)), float(max(over_seeds, np.mean([g.standard_error for g in gaps])))
+def means_of(scores):
+    """The scores of a model with estimates' means alone."""
+    return scores | {key: scores[key].mean for key in ESTIMATES}
+
+
+def errors_of(scores):
+    """Standard errors of the estimates over images, the mean over seeds; ``scores`` are those of each seed."""
+    return {key: np.mean([one[key].standard_error for one in scores]) for key in ESTIMATES}
 
 
 def curves_of(history):
     """What the figures draw, as arrays over epochs."""
     return {"reconstruction": -history.column("reconstruction"), "kl": history.column("kl")}
+
+
+def add_rows(table, s, name, scores, errors, published=None):
+    """The table's rows of one kind of model; ``scores`` are those of each seed."""
+    seeds = f"; mean of {len(scores)} seeds" if len(scores) > 1 else ""
+    bound, log_p, kl, active = (np.mean([one[key] for one in scores], axis=0) for key in (*ESTIMATES, "kl", "active"))
+    table.row(f"{name}, bound", bound, note=f"+- {errors['bound']:.2f}, {s.epochs} epochs{seeds}")
+    about = "; published: LVAE of Table 5.1, 5 layers, 2000 epochs" if published else ""
+    note = f"+- {errors['log p']:.2f}, {s.images} images{about}"
+    table.row(f"{name}, log p-hat", log_p, published, note=note)
+    by_layer = "from the lowest layer: " + ", ".join(f"{k:.2f}" for k in kl)
+    table.row(f"{name}, KL above the lowest layer", kl[1:].sum(), note=by_layer)
+    units = ", ".join(f"{a:g} of {j}" for a, j in zip(active, s.latents[: len(active)], strict=True))
+    table.row(f"{name}, active units above it", active[1:].sum(), unit="", note=f"from the lowest: {units}")
 
 
 SHADES = "#111111", "#777777", "#bbbbbb", "#e4e4e4", "#555555"
@@ -235,44 +234,60 @@ def stack_figure(curves, columns, title):
 )
 def directions(run):
     """Train each variant from the same generative weights on the same minibatches."""
-    s = run.settings
-    rows, claims, curves, numbers = [], [], {}, {}
-    for depth, seeds in s.depths.items():
-        found = {}
+    curves, scores, errors, gains = {}, {}, {}, {}
+    for depth, seeds in run.settings.depths.items():
+        bounds_of = {}
         for inference in ("bottom-up", *TOP_DOWN):
             models = [trained(run, depth, inference, run.seed + i) for i in range(seeds)]
-            found[inference] = [scores(run, model) for model, _ in models]
+            by_seed = [scores_of(run, model) for model, _ in models]
             name = f"{depth} layers, {inference}"
             curves[name] = curves_of(models[0][1])
-            published = -81.74 if s.data == "mnist" and (depth, inference) == (max(s.depths), "precision") else None
-            rows += rows_of(name, found[inference], s, published)
-            numbers[name] = [
-                {"kl": f["kl"], "active": f["active"], "bound": f["bound"].mean, "log p": f["log p"].mean}
-                for f in found[inference]
-            ]
-        claims += claims_of(depth, found)
-    figure = stack_figure(curves, 4, f"What each layer costs while training, {s.data} (first seed)")
-    return Result(rows, {"": figure}, {"curves": curves, "scores": numbers}, claims)
+            scores[name] = [means_of(one) for one in by_seed]
+            errors[name] = errors_of(by_seed)
+            bounds_of[inference] = [one["bound"].values for one in by_seed]
+            gains[name] = {
+                other: gain_over_seeds(bounds_of[inference], bounds_of[other])
+                for other in ("bottom-up", "separate")
+                if other in bounds_of
+            }
+    return {"curves": curves, "scores": scores, "errors": errors, "gains": gains}
 
 
-def claims_of(depth, found):
+@directions.table
+def _(n, table):
+    s = n.settings
+    for depth in s.depths:
+        for inference in ("bottom-up", *TOP_DOWN):
+            name, deepest = f"{depth} layers, {inference}", max(s.depths, key=int)
+            published = -81.74 if s.data == "mnist" and (depth, inference) == (deepest, "precision") else None
+            add_rows(table, s, name, n.scores[name], n.errors[name], published)
+        claims_of(n, table, depth)
+
+
+def claims_of(n, table, depth):
     """What the text says of top-down inference, on the means over seeds."""
-    above = lambda inference, key: np.mean([f[key][1:].sum() for f in found[inference]])
-    claims = []
+    above = lambda inference, key: np.mean([one[key][1:].sum() for one in n.scores[f"{depth} layers, {inference}"]])
     for inference in TOP_DOWN:
         name = f"{depth} layers, {inference}"
         label = f"{name}: KL above the lowest layer, at least bottom-up's, nats"
-        claims.append(Claim(above(inference, "kl"), ">=", above("bottom-up", "kl"), 0.0, label))
+        table.claim(above(inference, "kl"), ">=", above("bottom-up", "kl"), 0.0, label)
         label = f"{name}: active units above the lowest layer, at least bottom-up's"
-        claims.append(Claim(above(inference, "active"), ">=", above("bottom-up", "active"), 0.0, label))
-        mean, error = gain(found[inference], found["bottom-up"], "bound")
-        label = f"{name}: the bound's gain over bottom-up is not negative (2 standard errors)"
-        claims.append(Claim(mean, ">=", 0.0, 2 * error, label))
+        table.claim(above(inference, "active"), ">=", above("bottom-up", "active"), 0.0, label)
+        claim_gain(n, table, name, "bottom-up")
     for inference in ("shared", "precision"):
-        mean, error = gain(found[inference], found["separate"], "bound")
-        label = f"{depth} layers, {inference}: the bound's gain over separate is not negative (2 standard errors)"
-        claims.append(Claim(mean, ">=", 0.0, 2 * error, label))
-    return claims
+        claim_gain(n, table, f"{depth} layers, {inference}", "separate")
+
+
+def claim_gain(n, table, name, other):
+    """Claim that a model's bound is not below that of ``other`` inference."""
+    gain, error = n.gains[name][other]
+    label = f"{name}: the bound's gain over {other} is not negative (2 standard errors)"
+    table.claim(gain, ">=", 0.0, 2 * error, label)
+
+
+@directions.figure()
+def _(n):
+    return stack_figure(n.curves, 4, f"What each layer costs while training, {n.settings.data} (first seed)")
 
 
 # %% [markdown]
@@ -288,6 +303,9 @@ def claims_of(depth, found):
 
 
 # %%
+FREE_BITS_INFERENCE = "bottom-up", "precision"
+
+
 @experiment(
     "free_bits",
     title="free bits and annealing on each layer, in both directions",
@@ -298,32 +316,44 @@ def claims_of(depth, found):
 def free_bits(run):
     """Train bottom-up and with precision-weighted inference by each objective."""
     s = run.settings
-    rows, claims, curves, numbers = [], [], {}, {}
-    sizes = np.array(s.latents[: s.depth])
-    for inference in ("bottom-up", "precision"):
-        found = {}
-        for objective in objectives(sizes, s.lambdas):
+    curves, scores, errors, changes = {}, {}, {}, {}
+    for inference in FREE_BITS_INFERENCE:
+        plain = None
+        for objective in objectives(np.array(s.latents[: s.depth]), s.lambdas):
             model, history = trained(run, s.depth, inference, run.seed, objective)
             name = f"{inference}, {objective}"
-            curves[name] = c = curves_of(history)
-            found[objective] = f = scores(run, model)
-            rows += rows_of(name, [f], s)
-            numbers[name] = {"kl": f["kl"], "active": f["active"], "bound": f["bound"].mean, "log p": f["log p"].mean}
-            if objective not in ("lambda = 0", "annealing"):
+            one = scores_of(run, model)
+            curves[name], scores[name], errors[name] = curves_of(history), means_of(one), errors_of([one])
+            plain = one["log p"] if plain is None else plain
+            changes[name] = mean_and_error(one["log p"].values - plain.values)
+    return {"curves": curves, "scores": scores, "errors": errors, "changes": changes}
+
+
+@free_bits.table
+def _(n, table):
+    s = n.settings
+    sizes = np.array(s.latents[: s.depth])
+    for inference in FREE_BITS_INFERENCE:
+        for objective in objectives(sizes, s.lambdas):
+            name = f"{inference}, {objective}"
+            add_rows(table, s, name, [n.scores[name]], n.errors[name])
+            if objective not in (PLAIN, "annealing"):
                 minimum = float(objective.split()[-1])
                 label = f"{name}: least KL of a layer over lambda times its size (tolerance 5 %)"
-                claims.append(Claim((c["kl"][-1] / (minimum * sizes)).min(), ">=", 1.0, 0.05, label))
-            if objective != "lambda = 0":
-                label = f"{name}: more KL above the lowest layer than with lambda = 0"
-                claims.append(Claim(f["kl"][1:].sum(), ">=", found["lambda = 0"]["kl"][1:].sum(), 0.0, label))
-        best = max(
-            (o for o in found if o.startswith("lambda") and o != "lambda = 0"), key=lambda o: found[o]["log p"].mean
-        )
-        change = evaluation.difference(found[best]["log p"], found["lambda = 0"]["log p"])
-        label = f"{inference}, {best}: log p-hat not below that with lambda = 0 (2 standard errors)"
-        claims.append(Claim(change.mean, ">=", 0.0, 2 * change.standard_error, label))
-    figure = stack_figure(curves, 2 + len(s.lambdas), f"Free bits and annealing on each layer, {s.data}")
-    return Result(rows, {"": figure}, {"curves": curves, "scores": numbers}, claims)
+                table.claim((n.curves[name]["kl"][-1] / (minimum * sizes)).min(), ">=", 1.0, 0.05, label)
+            if objective != PLAIN:
+                above, plain = (n.scores[key]["kl"][1:].sum() for key in (name, f"{inference}, {PLAIN}"))
+                table.claim(above, ">=", plain, 0.0, f"{name}: more KL above the lowest layer than with lambda = 0")
+        best = max((f"{inference}, lambda = {m:g}" for m in s.lambdas), key=lambda name: n.scores[name]["log p"])
+        change, error = n.changes[best]
+        label = f"{best}: log p-hat not below that with lambda = 0 (2 standard errors)"
+        table.claim(change, ">=", 0.0, 2 * error, label)
+
+
+@free_bits.figure()
+def _(n):
+    s = n.settings
+    return stack_figure(n.curves, 2 + len(s.lambdas), f"Free bits and annealing on each layer, {s.data}")
 
 
 # %% [markdown]
