@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -117,6 +118,25 @@ def elbo(model: LatentVariableModel, x: np.ndarray, rng: Rng, samples: int = 1, 
         parts = [np.asarray(model.elbo(x[i : i + batch], rng, samples), np.float64) for i in range(0, len(x), batch)]
     values = np.concatenate(parts)
     return _estimate(values, np.zeros(1))
+
+
+def log_prob(model: Any, x: np.ndarray, batch: int = 1000, **options: Any) -> np.ndarray:
+    """log p(x) of each datum by a model that computes it exactly, in nats: float64 of shape (N,).
+
+    Args:
+        model: offers ``log_prob(x)``, such as MADE or a flow's density.
+        x: data (N, D).
+        batch: data at a time.
+        options: of the model's ``log_prob``, such as ``mask``.
+
+    Raises:
+        ValueError: no data.
+    """
+    _check("log_prob", x, 1, model, "log_prob")
+    validate.count(batch, "log_prob: batch")
+    with no_grad():
+        parts = [np.asarray(model.log_prob(x[i : i + batch], **options)) for i in range(0, len(x), batch)]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def log_likelihood(

@@ -313,6 +313,9 @@ CASES = {
         )
     },
     "elbo(batch)": (lambda: evaluation.elbo(VAE4, X, G(0), batch=0), "^elbo: batch must be"),
+    "log_prob(model)": (lambda: evaluation.log_prob(VAE4, X), "^log_prob: model must be an object with log_prob"),
+    "log_prob(a list)": (lambda: evaluation.log_prob(make_made(), X.tolist()), "^log_prob: x must be an array"),
+    "log_prob(batch)": (lambda: evaluation.log_prob(make_made(), X, batch=0), "^log_prob: batch must be"),
     "bound(function)": (lambda: evaluation.bound(VAE4, X, G(0), 2, "iwae"), "^bound: function must be"),
     "difference": (lambda: evaluation.difference(1.0, 2.0), "^difference: a must be an object with values"),
     "LayeredVAE.encode(NaN)": (lambda: LAYERED.encode(LOST), "^LayeredVAE.encode: x of shape .* has nan"),

@@ -16,14 +16,13 @@ ordering matter, and why does drawing one image take so much longer than with la
 # %%
 import itertools
 import time
-from types import SimpleNamespace
 
 import numpy as np
 from scipy.special import logsumexp
 
-from minivi import data, nn, optim, plots
-from minivi.evaluation import Estimate, difference
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi import data, evaluation, nn, optim, plots
+from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
@@ -40,26 +39,14 @@ LAPTOP = {"data": "mnist", "hidden": [500], "step_size": 1e-3, "batch": 100}
 PAPER = LAPTOP | {"hidden": [8000]}
 
 
-def log_prob(model, x, mask=0):
-    """log p(x) of each image in nats, float64 of shape (N,)."""
-    with no_grad():
-        parts = [np.asarray(model.log_prob(x[i : i + 1000], mask=mask)) for i in range(0, len(x), 1000)]
-    return np.concatenate(parts).astype(np.float64)
-
-
 def all_log_probs(model, x):
     """log p(x) by each mask, (masks, N)."""
-    return np.stack([log_prob(model, x, mask) for mask in range(len(model.masks))])
+    return np.stack([evaluation.log_prob(model, x, mask=mask) for mask in range(len(model.masks))])
 
 
 def log_mean(log_p):
     """log of the mean probability over the first axis: what an ensemble gives."""
     return logsumexp(log_p, axis=0) - np.log(len(log_p))
-
-
-def estimate(values):
-    """Mean and standard error over images."""
-    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), 0.0, values)
 
 
 def trained(run, name, train, *, seed, epochs, evaluate, prepare=None, mean_bias=True, monitor=None, **kind):
@@ -69,20 +56,21 @@ def trained(run, name, train, *, seed, epochs, evaluate, prepare=None, mean_bias
     kept, by a metric to ``monitor``, the step size falls to 0 in the second half.
     """
     s = run.settings
-    name = f"{s.data}_{name}_{'-'.join(map(str, s.hidden))}_epochs{epochs}_seed{seed}".replace(" ", "")
-    if name not in run.shared:
+    half = epochs * -(-len(train) // s.batch) / 2
+
+    def start():
         bias = nn.logit_of_mean(train) if mean_bias else 0.0
         model = nn.MADE(train.shape[1], s.hidden, Generator([seed, 1]), out_bias=bias, **kind)
-        half = epochs * -(-len(train) // s.batch) / 2
         step_size = (lambda step: s.step_size * min(1.0, 2.0 - step / half)) if monitor else s.step_size
         optimizer, masks = optim.Adam(model.parameters(), step_size), len(model.masks)
-        history = run.fit(
-            name, model, lambda x, rng: -model.log_prob(x, mask=optimizer.steps % masks).mean(), optimizer, train,
-            epochs=epochs, batch_size=s.batch, rng=Generator([seed, 2]), prepare=prepare,
-            evaluate=lambda epoch: evaluate(model), monitor=monitor,
-        )  # fmt: skip
-        run.shared[name] = model, history
-    return run.shared[name]
+        return model, lambda x, rng: -model.log_prob(x, mask=optimizer.steps % masks).mean(), optimizer
+
+    name = f"{s.data}_{name}_{'-'.join(map(str, s.hidden))}_epochs{epochs}_seed{seed}".replace(" ", "")
+    model, history, _ = run.train(
+        name, start, train, epochs=epochs, batch_size=s.batch, rng=Generator([seed, 2]), prepare=prepare,
+        evaluate=evaluate, monitor=monitor,
+    )  # fmt: skip
+    return model, history
 
 
 # %% [markdown]
@@ -119,44 +107,60 @@ VARIANTS = {  # degrees, and whether the output biases start from the mean pixel
 def made(run):
     """Train by two kinds of pixels and three variants; NLL of the test images after each epoch."""
     s, images = run.settings, run.images()
-    rows, claims, curves = [], [], {}
-    fig = plots.figure(9.0, 4.2)
-    panels = fig.subplots(1, 2, sharey=True)
-    for axes, how in zip(panels, REFERENCE, strict=True):
+    nll = {}
+    for how in REFERENCE:
         train = data.binarize(images.train, "threshold") if how == "threshold" else images.train
         test = data.binarize(images.test, how, Generator(2))
-        prepare = None if how == "threshold" else lambda x, rng: data.binarize(x, "dynamic", rng)
-        evaluate = lambda model, test=test: {"nll": -log_prob(model, test).mean()}
-        reference = REFERENCE[how] if s.data == "mnist" and s.hidden == [500] else {}
-        for i, (variant, (degrees, mean_bias)) in enumerate(VARIANTS.items()):
+        evaluate = lambda model, epoch, test=test: {"nll": -evaluation.log_prob(model, test).mean()}
+        for variant, (degrees, mean_bias) in VARIANTS.items():
             histories = [
                 trained(
                     run, f"{how}_{variant}", train, seed=run.seed + k, epochs=s.epochs, evaluate=evaluate,
-                    prepare=prepare, mean_bias=mean_bias, degrees=degrees,
+                    prepare=None if how == "threshold" else data.fresh, mean_bias=mean_bias, degrees=degrees,
                 )[1]
                 for k in range(s.seeds)
             ]  # fmt: skip
-            nll = np.stack([h.column("nll") for h in histories])
-            curves[f"{how}, {variant}"] = nll
-            axes.plot(np.arange(s.epochs) + 1, nll.mean(axis=0), label=variant, **plots.style(i, s.epochs))
-            for epoch in s.at:
-                found = nll[:, epoch - 1]
-                note = f"seeds {', '.join(f'{v:.1f}' for v in found)}"
-                note += "; beside a PyTorch run, not a published number" if epoch in reference else ""
-                rows.append(Row(f"{how}, {variant}, epoch {epoch}", found.mean(), reference.get(epoch), note=note))
-                if variant == "cyclic" and epoch in reference:
-                    label = f"{how}, epoch {epoch}: test NLL at most 1 nat above the reference"
-                    claims.append(Claim(found.mean(), "<=", reference[epoch], 1.0, label))
-        if reference:
+            nll[f"{how}, {variant}"] = np.stack([h.column("nll") for h in histories])
+    return {"nll": nll, "pixels": images.test.shape[1]}
+
+
+def reference_of(s, how):
+    """The reference's NLL by epoch, if the settings are its own."""
+    return REFERENCE[how] if s.data == "mnist" and s.hidden == [500] else {}
+
+
+@made.table
+def _(n, table):
+    s = n.settings
+    for how, variant in itertools.product(REFERENCE, VARIANTS):
+        reference = reference_of(s, how)
+        for epoch in s.at:
+            nll = n.nll[f"{how}, {variant}"][:, epoch - 1]
+            note = f"seeds {', '.join(f'{v:.1f}' for v in nll)}"
+            note += "; beside a PyTorch run, not a published number" if epoch in reference else ""
+            table.row(f"{how}, {variant}, epoch {epoch}", nll.mean(), reference.get(epoch), note=note)
+            if variant == "cyclic" and epoch in reference:
+                label = f"{how}, epoch {epoch}: test NLL at most 1 nat above the reference"
+                table.claim(nll.mean(), "<=", reference[epoch], 1.0, label)
+
+
+@made.figure()
+def _(n):
+    s = n.settings
+    fig = plots.figure(9.0, 4.2)
+    titles = {"threshold": "pixels > 0.5", "dynamic": "pixels drawn afresh"}
+    for axes, (how, title) in zip(fig.subplots(1, 2, sharey=True), titles.items(), strict=True):
+        for i, variant in enumerate(VARIANTS):
+            nll = n.nll[f"{how}, {variant}"].mean(axis=0)
+            axes.plot(np.arange(s.epochs) + 1, nll, label=variant, **plots.style(i, s.epochs))
+        if reference := reference_of(s, how):
             axes.plot(*zip(*reference.items(), strict=True), "kx", markersize=8, label="PyTorch reference (cyclic)")
-        axes.set_title({"threshold": "pixels > 0.5", "dynamic": "pixels drawn afresh"}[how], fontsize=10)
-        axes.set_xlabel("epochs")
-        axes.grid(True, linewidth=0.3)
-    panels[0].set_ylabel("NLL, nats per test image")
-    panels[0].legend(fontsize=8)
-    sizes = "-".join(map(str, [images.test.shape[1], *s.hidden]))
+        plots.panel(axes, title, "epochs", "NLL, nats per test image")
+        axes.label_outer()
+    fig.axes[0].legend(fontsize=8)
+    sizes = "-".join(map(str, [n.pixels, *s.hidden]))
     fig.suptitle(f"MADE {sizes} on {s.data}, one mask, natural order, mean of {s.seeds} seeds", fontsize=10)
-    return Result(rows, {"": fig}, {"nll": curves}, claims)
+    return fig
 
 
 # %% [markdown]
@@ -170,25 +174,16 @@ def made(run):
 
 # %%
 def static_images(run):
-    """Binary images in three parts."""
-    if "static" not in run.shared:
-        found = run.images()
-        draw = lambda x, i: x if found.kind == "binary" else data.binarize(x, "dynamic", Generator([3, i]))
-        parts = [draw(x, i) for i, x in enumerate((found.train, found.validation, found.test))]
-        run.shared["static"] = SimpleNamespace(
-            train=parts[0], validation=parts[1], test=parts[2], shape=found.shape, name=found.name
-        )
-    return run.shared["static"]
+    """Binary images for training, validation and test, drawn once and for all."""
+    images = run.images()
+    draw = lambda x, i: x if images.kind == "binary" else data.binarize(x, "dynamic", Generator([3, i]))
+    return [draw(x, i) for i, x in enumerate((images.train, images.validation, images.test))]
 
 
-def ordered(run, ordering, masks):
-    """A model trained on static images, its NLL on validation images while training."""
-    s, images = run.settings, static_images(run)
-    evaluate = lambda model: {"validation": log_mean(all_log_probs(model, images.validation)).mean()}
-    return trained(
-        run, f"static_{ordering}{masks}", images.train, seed=run.seed, epochs=s.epochs, evaluate=evaluate,
-        monitor="validation", ordering=ordering, masks=masks,
-    )  # fmt: skip
+def kinds_of(s):
+    """Ordering and number of masks of each model, by name."""
+    several = {f"{s.orderings} random orderings": ("random", s.orderings)}
+    return {"raster scan": ("natural", 1), "one random ordering": ("random", 1)} | several
 
 
 STATIC = {
@@ -207,57 +202,78 @@ STATIC = {
 )
 def orderings(run):
     """Train with the raster scan, one random ordering and several; average probabilities over 1, 2, ... of these."""
-    s, images = run.settings, static_images(run)
-    kinds = {"raster scan": ("natural", 1), "one random ordering": ("random", 1)}
-    kinds[f"{s.orderings} random orderings"] = "random", s.orderings
-    rows, claims, numbers, sheets = (
-        [],
-        [],
-        {},
-        {"test images": images.test[:: len(images.test) // 49][:49]},
-    )  # static MNIST is in the digits' order
-    fig, pictures = plots.figure(6.5, 4.2), plots.figure(9.0, 3.0)
-    axes = fig.add_subplot()
-    for i, (name, (ordering, masks)) in enumerate(kinds.items()):
-        model, history = ordered(run, ordering, masks)
-        log_p = all_log_probs(model, images.test)
-        validation = history.column("validation")
+    s = run.settings
+    train, validation, test = static_images(run)
+    evaluate = lambda model, epoch: {"validation": log_mean(all_log_probs(model, validation)).mean()}
+    # Static MNIST is in the digits' order
+    found, curves, sheets = {}, {}, {"test images": test[:: len(test) // 49][:49]}
+    for name, (ordering, masks) in kinds_of(s).items():
+        model, history = trained(
+            run, f"static_{ordering}{masks}", train, seed=run.seed, epochs=s.epochs, evaluate=evaluate,
+            monitor="validation", ordering=ordering, masks=masks,
+        )  # fmt: skip
+        log_p = all_log_probs(model, test)
+        curves[name] = history.column("validation")
         sheets[name] = model.sample(49, Generator([4, run.seed]))
-        about = f"best epoch {np.argmax(validation) + 1} of {len(validation)}"
         if masks == 1:
-            found = estimate(-log_p[0])
-            rows.append(Row(f"{name}, test", found.mean, note=f"+- {found.standard_error:.2f}; {about}"))
-            beside = 94.5 if ordering == "natural" and s.data == "mnist_static" else None
-            note = "beside about 94.5 of a public PyTorch run of 100 epochs, not a published number" if beside else ""
-            rows.append(Row(f"{name}, validation", -validation.max(), beside, note=note))
-            axes.axhline(found.mean, label=name, **plots.style(i + 1) | {"marker": ""})
-            numbers[name] = found.mean
+            found[name], found[f"{name}, error"] = mean_and_error(-log_p[0])
             continue
         # Of k orderings, the mean over all runs of k neighbours in a circle: which k are taken shall not matter.
         cycle = np.concatenate([log_p, log_p])
-        line = [-np.mean([log_mean(cycle[r : r + k]).mean() for r in range(masks)]) for k in range(1, masks + 1)]
-        note = f"{about}; single orderings {-log_p.mean(axis=1).max():.2f} to {-log_p.mean(axis=1).min():.2f}"
+        runs = lambda k, cycle=cycle: [log_mean(cycle[r : r + k]).mean() for r in range(masks)]
+        found["ensembles"] = [-np.mean(runs(k)) for k in range(1, masks + 1)]
+        found["singles"] = -log_p.mean(axis=1)
+        found["gain"] = mean_and_error(log_mean(log_p) - max(log_p, key=np.mean))
+    sheets = {name: plots.grey_levels(sheet) for name, sheet in sheets.items()}
+    return {**found, "validation": curves, "sheets": sheets, "shape": run.images().shape}
+
+
+@orderings.table
+def _(n, table):
+    s = n.settings
+    for name, (ordering, masks) in kinds_of(s).items():
+        validation = n.validation[name]
+        about = f"best epoch {np.argmax(validation) + 1} of {len(validation)}"
+        if masks == 1:
+            table.row(f"{name}, test", getattr(n, name), note=f"+- {getattr(n, f'{name}, error'):.2f}; {about}")
+            beside = 94.5 if ordering == "natural" and s.data == "mnist_static" else None
+            note = "beside about 94.5 of a public PyTorch run of 100 epochs, not a published number" if beside else ""
+            table.row(f"{name}, validation", -validation.max(), beside, note=note)
+            continue
+        note = f"{about}; single orderings {n.singles.min():.2f} to {n.singles.max():.2f}"
         for k in [2**j for j in range(masks.bit_length())]:
-            rows.append(Row(f"{name}, {k} averaged", line[k - 1], note=note if k == 1 else ""))
-        best = max(log_p, key=np.mean)
-        gain = difference(estimate(log_mean(log_p)), estimate(best))
-        note = f"+- {gain.standard_error:.2f}; log of the mean probability"
-        rows.append(Row(f"{name}, ensemble's gain over the best of them", gain.mean, note=note))
+            table.row(f"{name}, {k} averaged", n.ensembles[k - 1], note=note if k == 1 else "")
+        gain, error = n.gain
+        note = f"+- {error:.2f}; log of the mean probability"
+        table.row(f"{name}, ensemble's gain over the best of them", gain, note=note)
         label = f"the ensemble of {masks} is better than the best of its orderings, by more than 2 standard errors"
-        claims.append(Claim(gain.mean, ">=", 2 * gain.standard_error, 0.0, label))
-        axes.plot(np.arange(masks) + 1, line, label=f"{name}, shared weights", **plots.style(0))
-        numbers["ensembles"] = line
-    axes.set_xlabel("orderings whose probabilities are averaged at test")
-    axes.set_ylabel("NLL, nats per test image")
-    axes.set_title(f"MADE on {s.data}, static pixels: ensembles of orderings", fontsize=10)
+        table.claim(gain, ">=", 2 * error, 0.0, label)
+
+
+@orderings.figure()
+def _(n):
+    s = n.settings
+    axes = plots.figure(6.5, 4.2).add_subplot()
+    for i, (name, (_, masks)) in enumerate(kinds_of(s).items()):
+        if masks == 1:
+            axes.axhline(getattr(n, name), label=name, **plots.style(i + 1) | {"marker": ""})
+        else:
+            axes.plot(np.arange(masks) + 1, n.ensembles, label=f"{name}, shared weights", **plots.style(0))
+    title = f"MADE on {s.data}, static pixels: ensembles of orderings"
+    plots.panel(axes, title, "orderings whose probabilities are averaged at test", "NLL, nats per test image")
     axes.legend(fontsize=8)
-    axes.grid(True, linewidth=0.3)
-    gap = images.shape[0] // 8 if images.shape[0] < 20 else 0
-    for i, (name, sheet) in enumerate(sheets.items()):
-        plots.show(pictures.add_subplot(1, len(sheets), i + 1), plots.tile(sheet, images.shape, 7, gap), "")
-        pictures.axes[-1].set_title(name if i == 0 else f"samples,\n{name}", fontsize=9)
-    pictures.suptitle(f"{s.data}: images drawn pixel by pixel, beside real ones", fontsize=10)
-    return Result(rows, {"": fig, "samples": pictures}, numbers, claims)
+    return axes.figure
+
+
+@orderings.figure("samples")
+def _(n):
+    fig = plots.figure(9.0, 3.0)
+    gap = n.shape[0] // 8 if n.shape[0] < 20 else 0
+    for i, (name, sheet) in enumerate(n.sheets.items()):
+        plots.show(fig.add_subplot(1, len(n.sheets), i + 1), plots.tile(sheet, n.shape, 7, gap))
+        fig.axes[-1].set_title(name if i == 0 else f"samples,\n{name}", fontsize=9)
+    fig.suptitle(f"{n.settings.data}: images drawn pixel by pixel, beside real ones", fontsize=10)
+    return fig
 
 
 # %% [markdown]
@@ -289,7 +305,7 @@ def synthesis_methods(pixels, hidden, seed):
         "naive": lambda count, rng: model.from_noise(uniforms(count, rng), naive=True),
         "fast": lambda count, rng: model.from_noise(uniforms(count, rng)),
         "VAE": by_latents,
-        "likelihood": lambda count, rng: log_prob(model, uniforms(count, rng) < np.float32(0.125)),
+        "likelihood": lambda count, rng: evaluation.log_prob(model, uniforms(count, rng) < np.float32(0.125)),
     }
 
 
@@ -301,13 +317,13 @@ def seconds(methods, count, rounds, rng):
         begun = time.perf_counter()
         draw(count, rng)
         repeats[name] = int(np.ceil(0.01 / (time.perf_counter() - begun)))
-    found = {name: np.empty(rounds) for name in methods}
+    times = {name: np.empty(rounds) for name in methods}
     for i, (name, draw) in itertools.product(range(rounds), methods.items()):
         begun = time.perf_counter()
         for _ in range(repeats[name]):
             draw(count, rng)
-        found[name][i] = (time.perf_counter() - begun) / repeats[name]
-    return found
+        times[name][i] = (time.perf_counter() - begun) / repeats[name]
+    return times
 
 
 SYNTHESIS = {"data": "synthetic", "hidden": [500], "counts": [1, 100]}
@@ -326,55 +342,63 @@ SYNTHESIS = {"data": "synthetic", "hidden": [500], "counts": [1, 100]}
 )
 def synthesis(run):
     """Time all methods for several D, one image and many at a time."""
-    s, rows, claims, numbers = run.settings, [], [], {}
-    fig = plots.figure(9.0, 4.2)
-    for axes, count in zip(fig.subplots(1, len(s.counts), sharey=True), s.counts, strict=True):
-        found = {}
-        for size in s.sizes:
-            methods = synthesis_methods(size, s.hidden, run.seed)
-            found[size] = seconds(methods, count, s.rounds, Generator([run.seed, 7]))
-        numbers[f"seconds, {count} at a time"] = found
-        names = {
-            "naive": "naive synthesis",
-            "fast": "fast synthesis",
-            "VAE": "VAE synthesis",
-            "likelihood": "MADE likelihood",
+    s = run.settings
+    return {
+        f"seconds, {count} at a time": {
+            str(size): seconds(synthesis_methods(size, s.hidden, run.seed), count, s.rounds, Generator([run.seed, 7]))
+            for size in s.sizes
         }
-        for i, (name, label) in enumerate(names.items()):
-            line = [1e3 * np.median(found[size][name]) / count for size in s.sizes]
-            axes.loglog(s.sizes, line, label=label, **plots.style(i))
-        axes.set_title(f"{count} at a time" if count > 1 else "one image at a time", fontsize=10)
-        axes.set_xlabel("dimensions D")
-        axes.set_xticks(s.sizes, map(str, s.sizes))
-        axes.minorticks_off()
-        axes.grid(True, linewidth=0.3)
-        size, at = s.sizes[-1], f"D = {s.sizes[-1]}, {count} at a time"
+        for count in s.counts
+    }
+
+
+TIMED = {
+    "naive": "naive synthesis", "fast": "fast synthesis", "VAE": "VAE synthesis", "likelihood": "MADE likelihood",
+}  # fmt: skip
+
+
+@synthesis.table
+def _(n, table):
+    """Ratios and times at the largest D."""
+    for count in n.settings.counts:
+        size = n.settings.sizes[-1]
+        times, at = getattr(n, f"seconds, {count} at a time")[str(size)], f"D = {size}, {count} at a time"
         ratios = {}
         for over, under in (("naive", "VAE"), ("fast", "VAE"), ("naive", "fast"), ("naive", "likelihood")):
-            each = found[size][over] / found[size][under]
-            ratios[over, under] = np.median(each)
-            note = f"quartiles {np.quantile(each, 0.25):.3g} to {np.quantile(each, 0.75):.3g}"
+            by_round = times[over] / times[under]
+            ratios[over, under] = np.median(by_round)
+            note = f"quartiles {np.quantile(by_round, 0.25):.3g} to {np.quantile(by_round, 0.75):.3g}"
             published = 52.0 / 0.05 if (over, under) == ("naive", "VAE") else None
             note += "; published: PixelCNN and ResNet VAE, CIFAR-10, on a GPU" if published else ""
             what = f"{over} / {under}" + (" synthesis" if under != "likelihood" else "")
-            rows.append(Row(f"{at}: {what}", ratios[over, under], published, unit="times", note=note))
-        for name in names:
-            rows.append(Row(f"{at}: {names[name]}", 1e6 * np.median(found[size][name]) / count, unit="us/image"))
-        claims += [
-            Claim(
-                ratios["naive", "VAE"], ">=", size / 8, 0.0, f"{at}: naive synthesis takes D / 8 of a VAE's, or longer"
-            ),
-            Claim(
-                ratios["naive", "likelihood"], ">=", size / 4, 0.0, f"{at}: and D / 4 likelihood evaluations, or longer"
-            ),
-            Claim(
-                ratios["naive", "fast"], ">=", size * 100 / 784, 0.0, f"{at}: fast synthesis saves 100 times per 784 D"
-            ),
-        ]
+            table.row(f"{at}: {what}", ratios[over, under], published, unit="times", note=note)
+        for name, label in TIMED.items():
+            table.row(f"{at}: {label}", 1e6 * np.median(times[name]) / count, unit="us/image")
+        label = f"{at}: naive synthesis takes D / 8 of a VAE's, or longer"
+        table.claim(ratios["naive", "VAE"], ">=", size / 8, 0.0, label)
+        label = f"{at}: and D / 4 likelihood evaluations, or longer"
+        table.claim(ratios["naive", "likelihood"], ">=", size / 4, 0.0, label)
+        label = f"{at}: fast synthesis saves 100 times per 784 D"
+        table.claim(ratios["naive", "fast"], ">=", size * 100 / 784, 0.0, label)
+
+
+@synthesis.figure()
+def _(n):
+    s = n.settings
+    fig = plots.figure(9.0, 4.2)
+    for axes, count in zip(fig.subplots(1, len(s.counts), sharey=True), s.counts, strict=True):
+        times = getattr(n, f"seconds, {count} at a time")
+        for i, (name, label) in enumerate(TIMED.items()):
+            line = [1e3 * np.median(times[str(size)][name]) / count for size in s.sizes]
+            axes.plot(s.sizes, line, label=label, **plots.style(i))
+        title = f"{count} at a time" if count > 1 else "one image at a time"
+        plots.panel(axes, title, "dimensions D", "milliseconds per image", log="xy")
+        axes.set_xticks(s.sizes, map(str, s.sizes))
+        axes.minorticks_off()
         axes.legend(fontsize=8)
-    fig.axes[0].set_ylabel("milliseconds per image")
+        axes.label_outer()
     fig.suptitle(f"Synthesis by MADE D-{s.hidden[0]} and a VAE 20-{s.hidden[0]}-D on this machine", fontsize=10)
-    return Result(rows, {"": fig}, numbers, claims)
+    return fig
 
 
 # %% [markdown]
