@@ -14,7 +14,8 @@ from minivi.gradcheck import gradcheck
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad
 
-autoregressive, invertible = study("ch04_autoregressive"), study("ch04_invertible")
+autoregressive = study("ch04_autoregressive")
+shared, densities, digits = (study(f"ch04_invertible.{name}") for name in ("_shared", "densities", "digits"))
 checks = study("ch04_invertible", CHECKS)
 
 
@@ -54,17 +55,17 @@ def test_log_probs_of_many_images_by_parts():
 
 def test_images_of_two_splits_in_one_chapter():
     """Experiments of a chapter share what they read; those of another split must not get it."""
-    shared, found = {}, []
+    read, found = {}, []
     for split in ("1500/297", "1200/300/297", "1500/297"):
         entry = Experiment("c", "e", "", "", {"quick": {"data": "digits", "split": split}}, {}, None)
-        found.append(Run(entry, "quick", None, 0, "out", False, False, shared).images())
+        found.append(Run(entry, "quick", None, 0, "out", False, False, read).images())
     assert [len(f.train) for f in found] == [1500, 1200, 1500] and found[1].validation is not None
     assert found[0] is found[2]
 
 
 # ------------------------------------------------------------------------------------------- mixtures as conditionals
 def mixture(size, components):
-    model = invertible.AutoregressiveMixture(size, (5,), components, Generator(0), dtype="float64")
+    model = shared.AutoregressiveMixture(size, (5,), components, Generator(0), dtype="float64")
     model.made.activation = "tanh"
     return checks.shaken(model)
 
@@ -110,7 +111,7 @@ class Fixed:
 def test_log_det_of_dequantised_levels(levels, margin):
     """The slope of each v_d in u_d = (k_d + U_d) / levels, by differences of the noise U."""
     found = images(levels)
-    coding = invertible.Dequantised(found, levels, margin)
+    coding = digits.Dequantised(found, levels, margin)
     x, noise, step = found.test, 0.5, 1e-2
     ends = [coding(x, Fixed(noise + sign * step)).astype(np.float64) for sign in (1.0, -1.0)]
     slope = (ends[0] - ends[1]) / (2 * step / levels)
@@ -127,7 +128,7 @@ def test_log_det_of_dequantised_levels(levels, margin):
 def test_bits_of_the_uniform_density(levels, margin):
     """p(u) = 1 on [0, 1]: every image takes log2(levels) bits a dimension, whatever v is."""
     found = images(levels)
-    coding = invertible.Dequantised(found, levels, margin)
+    coding = digits.Dequantised(found, levels, margin)
     v = coding(found.test, Generator(6))
     assert_allclose(coding.bits(-coding.log_det(v), v), np.log2(levels), rtol=1e-12)
     assert_allclose(coding.bits(-coding.log_det(v) + 3 * np.log(2.0), v), np.log2(levels) - 1, rtol=1e-12)
@@ -136,14 +137,14 @@ def test_bits_of_the_uniform_density(levels, margin):
 def test_independent_bits():
     found = SimpleNamespace(train=np.array([[0, 1], [0, 0.5], [0, 0.5]]), test=np.array([[0.0, 0.5], [1.0, 1.0]]))
     # Three levels: (4, 1, 1) / 6 and (1, 3, 2) / 6.
-    assert_allclose(invertible.independent_bits(found, 3), [-np.log2(4 / 6 * 3 / 6) / 2, -np.log2(1 / 6 * 2 / 6) / 2])
+    assert_allclose(digits.independent_bits(found, 3), [-np.log2(4 / 6 * 3 / 6) / 2, -np.log2(1 / 6 * 2 / 6) / 2])
 
 
 # --------------------------------------------------------------------------------------------------- the densities
-@pytest.mark.parametrize("name", invertible.DENSITIES)
+@pytest.mark.parametrize("name", densities.DENSITIES)
 def test_density_of_a_small_square_is_its_share_of_samples(name):
     """Counts of 60,000 points in squares of side 0.5, against the density's integral over each."""
-    density, count = invertible.DENSITIES[name], 60_000
+    density, count = densities.DENSITIES[name], 60_000
     edges = np.arange(-4.0, 4.01, 0.5)
     found, *_ = np.histogram2d(*density.sample(count, np.random.default_rng(7)).T, bins=(edges, edges))
     axis = (np.arange(160) + 0.5) * 0.05 - 4.0
@@ -160,4 +161,4 @@ def test_gaussian_baseline():
     rng = np.random.default_rng(8)
     train, x = rng.standard_normal((50, 2)) @ np.array([[1.0, 0.5], [0.0, 2.0]]), rng.standard_normal((6, 2))
     expected = stats.multivariate_normal(train.mean(axis=0), np.cov(train.T)).logpdf(x)
-    assert_allclose(invertible.gaussian(train, x), expected, rtol=1e-12)
+    assert_allclose(densities.gaussian(train, x), expected, rtol=1e-12)

@@ -6,16 +6,13 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from minivi import evaluation
 from minivi.experiments import Claim, check
 from minivi.random import Generator
 from minivi.small import jacobian, shake
-from minivi_chapters.studies.ch04_invertible import (
-    DENSITIES,
-    Dequantised,
-    autoregressive_model,
-    coupling_model,
-    log_prob,
-)
+from minivi_chapters.studies.ch04_invertible._shared import autoregressive_model, coupling_model
+from minivi_chapters.studies.ch04_invertible.densities import DENSITIES
+from minivi_chapters.studies.ch04_invertible.digits import Dequantised
 
 # %% [markdown]
 # ## Equation checks
@@ -46,7 +43,9 @@ def densities_integrate_to_one():
     axis = np.linspace(-12.0, 12.0, 301)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     cell = (axis[1] - axis[0]) ** 2
-    return [Claim(np.exp(log_prob(m, grid)).sum() * cell, "=", 1.0, 1e-3, name) for name, m in small().items()]
+    return [
+        Claim(np.exp(evaluation.log_prob(m, grid)).sum() * cell, "=", 1.0, 1e-3, name) for name, m in small().items()
+    ]
 
 
 @check("section 4.4", "the Jacobian determinant is that of the full Jacobian, and tractable since it is triangular")
@@ -109,7 +108,7 @@ def autoregressive_is_a_flow():
     eps = Generator(14).standard_normal((5, 6))
     gap = np.abs(np.asarray(model.flow.inverse(eps)) - model.flow.network.from_noise(eps)).max()
     return [
-        Claim(np.abs(log_prob(model, x) - product).max(), "=", 0.0, 1e-10, "log p, largest difference"),
+        Claim(np.abs(evaluation.log_prob(model, x) - product).max(), "=", 0.0, 1e-10, "log p, largest difference"),
         Claim(gap, "=", 0.0, 1e-10, "its inverse is ancestral sampling: largest difference"),
     ]
 

@@ -1,0 +1,225 @@
+"""Images with noise between their levels: NICE, Real NVP and autoregressive models (thesis section 4.4)."""
+
+# %% [markdown]
+# ## Images: bits per dimension
+#
+# Pixels have 17 or 256 levels, and a density of such data has no upper end. So noise spreads each level evenly over a
+# cell of width 1 / levels: u = (k + U) / levels. The density of u is a model of the levels too, P(k) = integral of p(u)
+# over the cell, and E log p(u) - D log levels is a lower bound of log P(k). In bits per dimension:
+#
+#     bits = -(log p(u) - D log levels) / (D log 2)
+#
+# A density on [0, 1]^D is most easily had from v = logit(margin + (1 - 2 margin) u) with, in each dimension,
+#
+#     log dv/du = log(1 - 2 margin) - log sigmoid(v) - log(1 - sigmoid(v)),
+#
+# and v is then shifted and scaled to mean 0 and variance 1, which counts too. "NICE, no logit" models u as it comes
+# (shifted and scaled): this is nearer to NICE's own experiment, of 4 layers, each a network of 5 hidden layers of 1000
+# units, with a logistic prior, 1,500 epochs long.
+
+# %%
+import time
+
+import numpy as np
+from scipy.stats import norm
+
+from minivi import evaluation, plots
+from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
+from minivi.random import Generator
+from minivi.tensor import no_grad
+from minivi_chapters.studies.ch04_invertible._shared import (
+    AutoregressiveMixture,
+    autoregressive_model,
+    coupling_model,
+    trained,
+)
+
+IMAGES = {"layers": 4, "step_size": 1e-3, "batch": 100, "components": 5}
+MNIST = IMAGES | {"data": "mnist", "split": "50000/10000/10000", "levels": 256, "margin": 1e-6}
+NO_LOGIT = "NICE, no logit"
+FEWER = {"NICE": "independent Gaussians", "Real NVP": "NICE", "AR mixture": "Real NVP"}  # each is to need fewer bits
+NICE_NATS = 1980.50  # Dinh et al. 2014, Table 3: MNIST, log-density of u
+
+
+class Dequantised:
+    """Levels to continuous v of mean 0 and variance 1, with the log-determinant of u -> v.
+
+    Args:
+        images: a grey Dataset.
+        levels: 17 or 256.
+        margin: of the logit; None for none.
+    """
+
+    def __init__(self, images, levels, margin):
+        self.levels, self.margin, self.mean, self.std = levels, margin, 0.0, 1.0
+        v = self(images.train, Generator(5)).astype(np.float64)
+        self.mean, self.std = v.mean(axis=0), v.std(axis=0)
+
+    def __call__(self, x, rng):
+        """x = k / (levels - 1), (N, D) -> v in float32."""
+        u = (np.rint(np.float64(self.levels - 1) * x) + rng.random(x.shape)) / self.levels
+        if self.margin is not None:
+            inner = self.margin + (1 - 2 * self.margin) * u
+            u = np.log(inner) - np.log1p(-inner)
+        return ((u - self.mean) / self.std).astype(np.float32)
+
+    def log_det(self, v):
+        """log |det dv/du| at ``v``, (N,), in nats."""
+        total = -np.sum(np.broadcast_to(np.log(self.std), v.shape[-1:]))
+        if self.margin is None:
+            return np.full(len(v), total)
+        v = self.std * np.float64(v) + self.mean
+        log_slope = np.log1p(-2 * self.margin) + np.logaddexp(0.0, v) + np.logaddexp(0.0, -v)
+        return total + log_slope.sum(axis=-1)
+
+    def bits(self, log_p, v):
+        """Bits per dimension, (N,), of images with log p(v) = ``log_p``."""
+        d = v.shape[-1]
+        return -(log_p + self.log_det(v) - d * np.log(self.levels)) / (d * np.log(2.0))
+
+    def images(self, v):
+        """Back to grey values in [0, 1]."""
+        v = self.std * np.float64(v) + self.mean
+        return v if self.margin is None else (1 / (1 + np.exp(-v)) - self.margin) / (1 - 2 * self.margin)
+
+
+def independent_bits(images, levels):
+    """Bits per dimension of the test images if pixels are independent: each one's histogram, plus one of each level."""
+    k, test = (np.rint(x * (levels - 1)).astype(int) for x in (images.train, images.test))
+    columns = np.arange(k.shape[1])
+    counts = np.ones((levels, k.shape[1]))
+    np.add.at(counts, (k, columns), 1.0)
+    return -np.log2(counts / counts.sum(axis=0))[test, columns].mean(axis=1)
+
+
+def new_models(s, size, seed):
+    """What makes each model, by name."""
+    rng = lambda: Generator([seed, 6])
+    coupling = lambda kind: lambda: coupling_model(kind, size, s.hidden, s.layers, rng(), interleave=True)
+    return {
+        "NICE": coupling("NICE"),
+        "Real NVP": coupling("Real NVP"),
+        "AR Gaussian": lambda: autoregressive_model(size, s.masked, rng()),
+        "AR mixture": lambda: AutoregressiveMixture(size, s.masked, s.components, rng()),
+        NO_LOGIT: coupling("NICE"),
+    }
+
+
+def both_ways(model, v, rounds):
+    """Median over rounds of the time of the inverse over that of the forward map, of the same rows."""
+    ratios = []
+    with no_grad():
+        for i in range(rounds + 1):
+            times = [time.perf_counter()]
+            for f in (model.flow.forward, model.flow.inverse):
+                f(v)
+                times.append(time.perf_counter())
+            if i > 0:  # the first round compiles
+                ratios.append((times[2] - times[1]) / (times[1] - times[0]))
+    return float(np.median(ratios))
+
+
+@experiment(
+    "digits",
+    title="NICE, Real NVP and autoregressive models of images with noise between their levels",
+    mirrors="thesis section 4.4",
+    budgets={
+        "quick": IMAGES | {
+            "data": "digits", "split": "1200/300/297", "levels": 17, "margin": 0.01, "batch": 50,
+            "hidden": [200, 200], "masked": [200],
+            "epochs": {"NICE": 30, "Real NVP": 30, "AR Gaussian": 30, "AR mixture": 30, NO_LOGIT: 30},
+        },
+        "laptop": MNIST | {
+            "hidden": [500, 500], "masked": [500],
+            "epochs": {"NICE": 4, "Real NVP": 4, "AR Gaussian": 4, "AR mixture": 3, NO_LOGIT: 4},
+        },
+        "paper": MNIST | {
+            "hidden": [1000] * 5, "masked": [1000, 1000],
+            "epochs": {"NICE": 1500, "Real NVP": 1500, "AR Gaussian": 200, "AR mixture": 200, NO_LOGIT: 1500},
+        },
+    },
+    minutes={"quick": 0.5, "laptop": 5, "paper": 60 * 24 * 8},
+)  # fmt: skip
+def digits(run):
+    """Train five models; bits per dimension of test images, samples, and the cost of both directions."""
+    s, images = run.settings, run.images()
+    logit, plain = Dequantised(images, s.levels, s.margin), Dequantised(images, s.levels, None)
+    v = logit(images.test, Generator(7))
+    bits = {
+        "histograms": independent_bits(images, s.levels),
+        "independent Gaussians": logit.bits(norm.logpdf(np.float64(v)).sum(axis=-1), v),
+    }
+    sheets, ratios, best, nats = {"test images": images.test[:36]}, {}, {}, {}
+    for name, new_model in new_models(s, images.train.shape[1], run.seed).items():
+        coding = plain if name == NO_LOGIT else logit
+        model, history = trained(
+            run, f"{s.data}_{name.replace(' ', '').replace(',', '_')}", new_model, images.train,
+            s.epochs[name], prepare=coding, validation=coding(images.validation, Generator(9)),
+        )  # fmt: skip
+        v = coding(images.test, Generator(7))
+        log_p = evaluation.log_prob(model, v)
+        bits[name], nats[name] = coding.bits(log_p, v), (log_p + coding.log_det(v)).mean()
+        best[name] = np.argmax(history.column("validation")) + 1
+        if name != "AR mixture":
+            made = getattr(model.flow, "network", None)  # sampled by MADE's own fast way, which is the flow's inverse
+            sheets[name] = coding.images((model if made is None else made).sample(36, Generator(8)))
+            ratios[name] = both_ways(model, v[:100], 9 if made is None else 2)
+    return {
+        "bits": {name: mean_and_error(values) for name, values in bits.items()},
+        "gains": {over: mean_and_error(bits[under] - bits[over]) for over, under in FEWER.items()},
+        "best_epochs": best,
+        "nats": nats,
+        "ratios": ratios,
+        "sheets": {name: plots.grey_levels(sheet) for name, sheet in sheets.items()},
+        "shape": images.shape,
+    }
+
+
+@digits.table
+def _(n, table):
+    s, size = n.settings, np.prod(n.shape)
+    notes = {
+        "histograms": "independent pixels; levels have no noise to pay for",
+        "independent Gaussians": "of v, which has mean 0 and variance 1",
+    }
+    for name, (mean, error) in n.bits.items():
+        if name in notes:
+            table.row(name, mean, unit="bits/dim", note=notes[name])
+            continue
+        published, note = None, f"+- {error:.3f}; best epoch {n.best_epochs[name]} of {s.epochs[name]}"
+        if name == NO_LOGIT and s.data == "mnist":
+            published = (size * np.log(256) - NICE_NATS) / (size * np.log(2))
+            note += f"; published: {NICE_NATS:.2f} nats, here {n.nats[name]:.2f}; another prior, larger networks"
+        table.row(name, mean, published, unit="bits/dim", note=note)
+        if name in n.ratios:
+            note = "time; 100 images at a time" + (f"; {size} passes" if name == "AR Gaussian" else "")
+            table.row(f"{name}: inverse / forward map", n.ratios[name], unit="times", note=note)
+    for over, (gain, error) in n.gains.items():
+        label = f"{over} needs fewer bits than {FEWER[over]}, by more than 2 standard errors"
+        table.claim(gain, ">=", 2 * error, 0.0, label)
+    for name in ("NICE", "Real NVP"):
+        label = f"{name}: the inverse takes as long as the forward map, or up to twice"
+        table.claim(n.ratios[name], "<=", 2.0, 0.0, label)
+    label = "AR: the inverse takes D / 4 forward maps or more"
+    table.claim(n.ratios["AR Gaussian"], ">=", size / 4, 0.0, label)
+
+
+@digits.figure()
+def _(n):
+    fig = plots.figure(2.0 * len(n.sheets), 2.7)
+    gap = n.shape[0] // 8 if n.shape[0] < 20 else 0
+    for i, (name, sheet) in enumerate(n.sheets.items()):
+        plots.show(fig.add_subplot(1, len(n.sheets), i + 1), plots.tile(sheet, n.shape, 6, gap))
+        about = f"\n{n.bits[name][0]:.2f} bits/dim" if name in n.bits else ""
+        fig.axes[-1].set_title(name + about, fontsize=9)
+    fig.suptitle(f"{n.settings.data}: samples of models of dequantised pixels", fontsize=10)
+    return fig
+
+
+# %% [markdown]
+# ## What to try next
+#
+# - `minivi run ch04_invertible --budget laptop`: all four densities, and MNIST.
+# - `margin` from 1e-6 to 0.05: where do the bits go, and what do samples look like?
+# - Replace the last `Scaling` of NICE by nothing: a map that preserves volume cannot be narrower than its noise.
