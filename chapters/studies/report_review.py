@@ -15,7 +15,8 @@ and more samples do to the bound, on the images that it was trained on and on ot
 import numpy as np
 
 from minivi import data, evaluation, nn, optim, plots
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 
@@ -43,63 +44,35 @@ def budgets(quick, laptop, paper):
     return {"quick": QUICK | quick, "laptop": LAPTOP | laptop, "paper": PAPER | paper}
 
 
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
-
-
 def trained(run, hidden, latents, samples=1, seed=None):
-    """A trained model, its history, and the bounds of each held-out image at the end; trained once for a chapter."""
+    """The history of a model, the bounds of each held-out image at the end, and the noise between two epochs' means."""
     s, images = run.settings, run.images()
     seed = run.seed if seed is None else seed
     train = images.train[: s.count]
-    name = f"{s.data}{len(train)}_hidden{hidden}_latents{latents}_samples{samples}_seed{seed}"
-    if (name, s.epochs) in run.shared:
-        return run.shared[name, s.epochs]
-    adam = s.optimizer == "adam"
-    vae = VAE(
-        train.shape[1], (hidden,), latents, rng=Generator([seed, hidden, latents]),
-        init=nn.glorot if adam else nn.normal(0.1),
-    )  # fmt: skip
-    if adam:
-        optimizer = optim.Adam(vae.parameters(), s.step_size)
-    else:
-        optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / len(train))
     held_out = {"test": images.test, "train": train[: len(images.test)]}
-    held_out = {part: binarize(x, Generator(2)) for part, x in held_out.items()}
+    held_out = {part: data.fresh(x, Generator(2)) for part, x in held_out.items()}
 
-    def evaluate(epoch):
+    def start():
+        init = nn.glorot if s.optimizer == "adam" else nn.normal(0.1)
+        vae = VAE(train.shape[1], (hidden,), latents, rng=Generator([seed, hidden, latents]), init=init)
+        if s.optimizer == "adam":
+            optimizer = optim.Adam(vae.parameters(), s.step_size)
+        else:
+            optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / len(train))
+        return vae, lambda x, rng: -vae.elbo(x, rng, samples).mean(), optimizer
+
+    def evaluate(vae, epoch):
         """On part of the images, with the same noise each time, so that epochs compare."""
         return {part: evaluation.elbo(vae, x[:2000], Generator(3)).mean for part, x in held_out.items()}
 
-    history = run.fit(
-        name, vae, lambda x, rng: -vae.elbo(x, rng, samples).mean(), optimizer, train, epochs=s.epochs,
-        batch_size=s.batch, rng=Generator([seed, 1]), prepare=binarize, evaluate=evaluate,
+    vae, history, _ = run.train(
+        f"{s.data}{len(train)}_hidden{hidden}_latents{latents}_samples{samples}_seed{seed}", start, train,
+        epochs=s.epochs, batch_size=s.batch, rng=Generator([seed, 1]), prepare=data.fresh, evaluate=evaluate,
     )  # fmt: skip
     final = {part: evaluation.elbo(vae, x, Generator(4)).values for part, x in held_out.items()}
     again = evaluation.elbo(vae, held_out["test"][:2000], Generator(5)).values
-    noise = np.std(final["test"][:2000] - again) / np.sqrt(len(again))  # of a difference between two epochs
-    run.shared[name, s.epochs] = history, final, noise
-    return run.shared[name, s.epochs]
-
-
-def curves_figure(s, title, curves):
-    """Bounds on test images (thick) and training images (thin) against training points; ``curves`` label -> column."""
-    fig = plots.figure(7.5, 5.0)
-    axes = fig.add_subplot()
-    for i, (label, curve) in enumerate(curves.items()):
-        style = plots.style(i, len(curve["examples"]))
-        axes.plot(curve["examples"], curve["test"], label=label, **style)
-        axes.plot(curve["examples"], curve["train"], **(style | plots.THIN))
-    lowest = min(curve["test"][len(curve["test"]) // 10] for curve in curves.values())
-    top = max(max(*curve["train"], *curve["test"]) for curve in curves.values())
-    axes.set_ylim(lowest - 0.05 * (top - lowest), top + 0.1 * (top - lowest))
-    axes.set_xlabel("training points evaluated")
-    axes.set_ylabel("lower bound on log p(x), nats per image")
-    axes.set_title(f"{title}, {s.data} (thick: test images, thin: training images)", fontsize=10)
-    axes.legend(fontsize=8, loc="lower right")
-    axes.grid(True, linewidth=0.3)
-    return fig
+    noise = np.std(final["test"][:2000] - again) / np.sqrt(len(again))
+    return history, final, noise
 
 
 def columns(histories):
@@ -108,15 +81,36 @@ def columns(histories):
     return {"examples": histories[0].column("examples")} | mean
 
 
-def rows_of(what, final, note):
-    """Training and test bound, with standard errors over the images."""
-    return [
-        Row(f"{what}, {part}", values.mean(), note=f"+- {values.std(ddof=1) / np.sqrt(len(values)):.2f}; {note}")
-        for part, values in sorted(final.items(), reverse=True)
-    ]
+def ends_of(final):
+    """Training and test bound, each with its standard error over the images."""
+    return {part: mean_and_error(final[part]) for part in ("train", "test")}
 
 
 PICTURE = "published as a picture only"
+
+
+def add_rows(table, ends):
+    """Rows of :func:`ends_of` by model."""
+    for what, bounds in ends.items():
+        for part, (mean, error) in bounds.items():
+            table.row(f"{what}, {part}", mean, note=f"+- {error:.2f}; {PICTURE}")
+
+
+def curves_figure(n, title):
+    """Bounds on test images (thick) and training images (thin) against training points, by label."""
+    axes = plots.figure(7.5, 5.0).add_subplot()
+    curves = n.curves.values()
+    for i, (label, curve) in enumerate(n.curves.items()):
+        style = plots.style(i, len(curve["examples"]))
+        axes.plot(curve["examples"], curve["test"], label=label, **style)
+        axes.plot(curve["examples"], curve["train"], **(style | plots.THIN))
+    lowest = min(curve["test"][len(curve["test"]) // 10] for curve in curves)
+    top = max(max(*curve["train"], *curve["test"]) for curve in curves)
+    axes.set_ylim(lowest - 0.05 * (top - lowest), top + 0.1 * (top - lowest))
+    title = f"{title}, {n.settings.data} (thick: test images, thin: training images)"
+    plots.panel(axes, title, "training points evaluated", "lower bound on log p(x), nats per image")
+    axes.legend(fontsize=8, loc="lower right")
+    return axes.figure
 
 
 # %% [markdown]
@@ -135,13 +129,22 @@ PICTURE = "published as a picture only"
 )
 def hidden_units(run):
     """Train with each width."""
-    s, rows, curves = run.settings, [], {}
+    s, curves, ends = run.settings, {}, {}
     for hidden in s.sizes:
         history, final, _ = trained(run, hidden, s.latents)
-        curves[f"{hidden} hidden units"] = columns([history])
-        rows += rows_of(f"{hidden} hidden units", final, PICTURE)
-    fig = curves_figure(s, f"AEVB with {s.latents} latents: hidden units", curves)
-    return Result(rows, {"": fig}, {"curves": curves})
+        label = f"{hidden} hidden units"
+        curves[label], ends[label] = columns([history]), ends_of(final)
+    return {"curves": curves, "ends": ends}
+
+
+@hidden_units.table
+def _(n, table):
+    add_rows(table, n.ends)
+
+
+@hidden_units.figure()
+def _(n):
+    return curves_figure(n, f"AEVB with {n.settings.latents} latents: hidden units")
 
 
 # %% [markdown]
@@ -161,21 +164,34 @@ def hidden_units(run):
 )
 def latent_variables(run):
     """Train with each number; compare neighbours on the same test images."""
-    s, rows, curves, claims, before = run.settings, [], {}, [], None
+    s, curves, ends, gains, noises, before = run.settings, {}, {}, {}, {}, None
     for latents in s.sizes:
-        history, final, noise = trained(run, s.hidden, latents)
-        curve = curves[f"{latents} latents"] = columns([history])
-        rows += rows_of(f"{latents} latents", final, PICTURE)
+        history, final, noises[str(latents)] = trained(run, s.hidden, latents)
+        label = f"{latents} latents"
+        curves[label], ends[label] = columns([history]), ends_of(final)
         if before is not None:
-            gain = final["test"] - before[1]
-            error = gain.std(ddof=1) / np.sqrt(len(gain))
-            label = f"test bound with {latents} latents less that with {before[0]}"
-            claims.append(Claim(gain.mean(), ">=", 0.0, 2 * error, label))
-        before = latents, final["test"]
+            gains[str(latents)] = mean_and_error(final["test"] - before)
+        before = final["test"]
+    return {"curves": curves, "ends": ends, "gains": gains, "noise": noises}
+
+
+@latent_variables.table
+def _(n, table):
+    add_rows(table, n.ends)
+    sizes = n.settings.sizes
+    for before, latents in zip((None, *sizes), sizes, strict=False):
+        if before is not None:
+            gain, error = n.gains[str(latents)]
+            label = f"test bound with {latents} latents less that with {before}"
+            table.claim(gain, ">=", 0.0, 2 * error, label)
+        test = n.curves[f"{latents} latents"]["test"]
         label = f"{latents} latents do not overfit: last test bound against its best epoch"
-        claims.append(Claim(curve["test"][-1], ">=", curve["test"].max(), 2 * noise, label))
-    fig = curves_figure(s, f"AEVB with {s.hidden} hidden units: latents", curves)
-    return Result(rows, {"": fig}, {"curves": curves}, claims)
+        table.claim(test[-1], ">=", test.max(), 2 * n.noise[str(latents)], label)
+
+
+@latent_variables.figure()
+def _(n):
+    return curves_figure(n, f"AEVB with {n.settings.hidden} hidden units: latents")
 
 
 # %% [markdown]
@@ -199,30 +215,39 @@ def latent_variables(run):
     minutes={"quick": 0.6, "laptop": 3, "paper": 60 * 200},
 )
 def samples_a_datum(run):
-    """Train with each L from several seeds."""
-    s, rows, curves, claims, found = run.settings, [], {}, [], {}
+    """Train with each L from several seeds: curves, and the bounds of each seed at the end."""
+    s, curves, ends = run.settings, {}, {}
     for samples in s.sizes:
         runs = [trained(run, s.hidden, s.latents, samples, run.seed + i) for i in range(s.seeds)]
         curves[f"L = {samples}"] = columns([history for history, _, _ in runs])
-        found[samples] = {part: np.array([final[part].mean() for _, final, _ in runs]) for part in ("train", "test")}
-        found[samples]["train less test"] = found[samples]["train"] - found[samples]["test"]
-    parts, errors = list(found[s.sizes[0]]), {}
-    for part in parts:
-        spread = np.sqrt(np.mean([f[part].var(ddof=1) for f in found.values()]))  # over seeds, pooled
+        ends[f"L = {samples}"] = {part: [final[part].mean() for _, final, _ in runs] for part in ("train", "test")}
+    return {"curves": curves, "ends": ends}
+
+
+@samples_a_datum.table
+def _(n, table):
+    s = n.settings
+    ends = {name: bounds | {"train less test": bounds["train"] - bounds["test"]} for name, bounds in n.ends.items()}
+    first, *others = ends
+    errors = {}
+    for part in ends[first]:
+        spread = np.sqrt(np.mean([bounds[part].var(ddof=1) for bounds in ends.values()]))  # over seeds, pooled
         errors[part] = spread * np.sqrt(2 / s.seeds)
-        for samples, f in found.items():
+        for name, bounds in ends.items():
             note = f"mean of {s.seeds} seeds, spread of one {spread:.2f}; {PICTURE}"
-            rows.append(Row(f"L = {samples}, {part}", f[part].mean(), note=note))
-    first = s.sizes[0]
-    for samples in s.sizes[1:]:
-        for part in parts:
-            gain = found[samples][part].mean() - found[first][part].mean()
-            what = f"{part}, L = {samples} less L = {first}"
-            rows.append(Row(what, gain, note=f"+- {errors[part]:.2f}"))
+            table.row(f"{name}, {part}", bounds[part].mean(), note=note)
+    for name in others:
+        for part, error in errors.items():
+            gain = ends[name][part].mean() - ends[first][part].mean()
+            what = f"{part}, {name} less {first}"
+            table.row(what, gain, note=f"+- {error:.2f}")
             if part != "train":
-                claims.append(Claim(gain, "=", 0.0, 2 * errors[part], what))
-    fig = curves_figure(s, f"AEVB with {s.latents} latents: samples a datum", curves)
-    return Result(rows, {"": fig}, {"curves": curves}, claims)
+                table.claim(gain, "=", 0.0, 2 * error, what)
+
+
+@samples_a_datum.figure()
+def _(n):
+    return curves_figure(n, f"AEVB with {n.settings.latents} latents: samples a datum")
 
 
 # %% [markdown]
