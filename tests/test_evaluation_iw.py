@@ -231,7 +231,7 @@ def test_two_layers_are_burdas(chapter):
 
 
 def test_table_1_is_consistent(chapter):
-    """The published -KL is the difference of the columns beside it, apart from rounding: a digit typed wrongly shows."""
+    """The published -KL is the difference of the columns beside it, within rounding: a digit typed wrongly shows."""
     for table in chapter.TABLE_1.values():
         for iwae, log_p, minus_kl in table.values():
             assert iwae - log_p == pytest.approx(minus_kl, abs=0.031)
