@@ -217,9 +217,9 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     validate.offers(b, "difference: b", "values", "noise")
     if len(a.values) != len(b.values):
         raise ValueError(f"difference: estimates of {len(a.values)} and {len(b.values)} data; pass the same data twice")
-    found = _estimate(a.values - b.values, np.zeros(1))
-    found.noise = float(np.hypot(a.noise, b.noise))
-    return found
+    gap = _estimate(a.values - b.values, np.zeros(1))
+    gap.noise = float(np.hypot(a.noise, b.noise))
+    return gap
 
 
 def active_units(
@@ -262,8 +262,8 @@ def active_units(
             if known:
                 return [np.asarray(q.mu, np.float64)] * 2
             return [np.mean(q.sample(rng, (samples,)), axis=0, dtype=np.float64) for _ in range(2)]
-        found = [np.asarray(model.terms(part, rng, samples).q[level].mu, np.float64) for _ in range(2)]
-        return [mu.reshape(-1, *mu.shape[-2:]).mean(axis=0) for mu in found]  # without samples' axis if of x alone
+        pair = [np.asarray(model.terms(part, rng, samples).q[level].mu, np.float64) for _ in range(2)]
+        return [mu.reshape(-1, *mu.shape[-2:]).mean(axis=0) for mu in pair]  # without samples' axis if of x alone
 
     batch = 1000 if level == 0 else int(max(1, CHUNK // (samples * model.pixels)))
     with no_grad():

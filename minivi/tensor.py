@@ -215,10 +215,10 @@ class Primitive:
         arrays, parents = [], []
         recorded, dtype, numbers, convert, plain = False, None, False, False, False
         for a, takes in zip(args, self.takes, strict=False):
-            parent = found = None
+            parent = own = None
             if isinstance(a, Tensor):
                 if takes:
-                    parent, recorded, found = a, True, a._data.dtype
+                    parent, recorded, own = a, True, a._data.dtype
                 a = a._data
             elif type(a) is float:
                 numbers = numbers or takes
@@ -226,14 +226,14 @@ class Primitive:
                 plain = True
                 if takes:
                     if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
-                        found = a.dtype
+                        own = a.dtype
                     else:
                         convert = True
-            if found is not None:
+            if own is not None:
                 if dtype is None:
-                    dtype = found
-                elif dtype is not found:
-                    raise self._mixed(args, dtype, found)
+                    dtype = own
+                elif dtype is not own:
+                    raise self._mixed(args, dtype, own)
             arrays.append(a)
             parents.append(parent)
         if convert or (numbers and dtype is None):
@@ -585,7 +585,7 @@ def grad(
 
 def _results_between(inputs, output) -> list[Tensor]:
     """The results on some path from ``inputs`` to ``output``, oldest first."""
-    found = {output._birth: output}
+    behind = {output._birth: output}
     stack = [output]
     while stack:
         result = stack.pop()
@@ -599,14 +599,14 @@ def _results_between(inputs, output) -> list[Tensor]:
                     f"grad: {getattr(a, 'name', None) or 'a parameter'} of shape {a.shape} was changed after "
                     f"`{result._op.name}` used it; run the forward pass again before calling grad"
                 )
-            if key not in found:
-                found[key] = a
+            if key not in behind:
+                behind[key] = a
                 if a._parents:
                     stack.append(a)
     needed = {x._birth for x in inputs}
     results = []
-    for birth in sorted(found):
-        result = found[birth]
+    for birth in sorted(behind):
+        result = behind[birth]
         for a in result._parents:
             if a is not None and a._birth in needed:
                 needed.add(birth)

@@ -256,11 +256,11 @@ def _identity(model, rng, several, settings):
     """All that decides a run's numbers by name, in the order in which a difference is told; see minivi/identity.py."""
     known = {id(rng): (rng, "rng")}
     # The model first: a loss that captures it is the same loss, whatever the model.
-    found = facts("model", model, known)
+    decides = facts("model", model, known)
     named = {f"{name} {i}" if i else name: x for name, xs in several.items() for i, x in enumerate(xs)}
     for name, value in (named | settings).items():
-        found |= facts(name, value, known)
-    return found | {"rng, the seed,": digest(rng.state), "weights": digest(model.state_dict())}
+        decides |= facts(name, value, known)
+    return decides | {"rng, the seed,": digest(rng.state), "weights": digest(model.state_dict())}
 
 
 def _difference(theirs, ours):
@@ -345,15 +345,15 @@ class _Position:
         n, epoch = self.count, self.epoch + 1
         record = {"epoch": epoch, "examples": epoch * n, "loss": self.total / n, "seconds": self.seconds}
         if evaluate:
-            found = evaluate(epoch)
-            if not isinstance(found, dict) or found.keys() & record.keys():
+            metrics = evaluate(epoch)
+            if not isinstance(metrics, dict) or metrics.keys() & record.keys():
                 raise ValueError(
-                    f"fit: evaluate returned {found!r:.200}; give a dict of names other than {list(record)}"
+                    f"fit: evaluate returned {metrics!r:.200}; give a dict of names other than {list(record)}"
                 )
             try:
-                record |= json.loads(to_json(found))
+                record |= json.loads(to_json(metrics))
             except (TypeError, ValueError) as error:
-                raise ValueError(f"fit: evaluate returned {found!r:.200}: {error}") from None
+                raise ValueError(f"fit: evaluate returned {metrics!r:.200}: {error}") from None
         if self.monitor and not _real(record.get(self.monitor)):
             raise ValueError(f"fit: evaluate returned {sorted(record)}, not the monitored {self.monitor!r} as a number")
         if self.count_epoch(record):
@@ -472,8 +472,8 @@ def _stored(path):
     """Arrays and fields of a checkpoint."""
     arrays, about = load_arrays(path)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        found = about.get("format") if isinstance(about, dict) else None
-        raise TrainingError(f"{path} has format {found}, this version reads {FORMAT}; start anew")
+        version = about.get("format") if isinstance(about, dict) else None
+        raise TrainingError(f"{path} has format {version}, this version reads {FORMAT}; start anew")
     if about.keys() != FIELDS or not all(isinstance(about[name], dict) for name in ("identity", "rounding")):
         raise TrainingError(f"{path} is damaged (its fields cannot be); remove it, run without --resume")
     return arrays, about

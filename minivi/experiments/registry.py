@@ -179,11 +179,11 @@ def find(key: str) -> Iterator[Experiment]:
         ExperimentError: none; names the nearest.
     """
     load_chapters()
-    found = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter) or e.chapter.startswith(f"{key}_")]
-    if not found:
+    entries = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter) or e.chapter.startswith(f"{key}_")]
+    if not entries:
         names = sorted({e.chapter for e in EXPERIMENTS.values()} | set(EXPERIMENTS))
         near = difflib.get_close_matches(key, names, 3, 0.4)
         raise ExperimentError(
             f"no experiment {key!r}; {'did you mean ' + ', '.join(near) if near else 'see minivi list'}"
         )
-    return iter(found)
+    return iter(entries)

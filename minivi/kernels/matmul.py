@@ -817,9 +817,9 @@ def _find_others(p, s, lo, hi):
 
 def is_binary(x) -> bool:
     """Whether every number of the array ``x``, float32 or float64, is 0 or 1."""
-    found = np.zeros(1, x.dtype)
-    launch(_find_others, x.size, (x, found))
-    return not found[0]
+    others = np.zeros(1, x.dtype)
+    launch(_find_others, x.size, (x, others))
+    return not others[0]
 
 
 class Ones:
