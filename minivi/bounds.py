@@ -23,9 +23,14 @@ def elbo(log_w: Any) -> Any:
 
     Raises:
         ValueError: no samples.
+
+    Example:
+        >>> log_w = np.array([[-3.0, -2.0], [-1.0, -2.0]])  # two samples, two data
+        >>> elbo(log_w)
+        array([-2., -2.])
     """
     _samples(log_w, "elbo")
-    return ops.mean(log_w, axis=0)
+    return ops.mean(log_w, axis=0)  # eq. 2.10, 2.29
 
 
 def iwae(log_w: Any) -> Any:
@@ -33,9 +38,14 @@ def iwae(log_w: Any) -> Any:
 
     Raises:
         ValueError: no samples.
+
+    Example:
+        >>> log_w = np.array([[-3.0, -2.0], [-1.0, -2.0]])
+        >>> iwae(log_w).round(3)  # at least the ELBO, -2
+        array([-1.566, -2.   ])
     """
     samples = _samples(log_w, "iwae")
-    return ops.log_sum_exp(log_w, axis=0) - float(np.log(samples))
+    return ops.log_sum_exp(log_w, axis=0) - float(np.log(samples))  # eq. 2.57
 
 
 def miwae(log_w: Any, groups: int) -> Any:
@@ -52,6 +62,7 @@ def miwae(log_w: Any, groups: int) -> Any:
     if not isinstance(groups, Integral) or groups < 1 or total % groups:
         raise ValueError(f"miwae: {total} samples do not make {groups} groups; draw M * K of them")
     in_groups = ops.reshape(log_w, (groups, total // groups, *rest))
+    # tighter-bounds report eq. 11
     return ops.mean(ops.log_sum_exp(in_groups, axis=1), axis=0) - float(np.log(total // groups))
 
 
@@ -66,7 +77,7 @@ def ciwae(log_w: Any, beta: Any) -> Any:
         ValueError: no samples, or beta outside [0, 1].
     """
     validate.unit_interval(beta, "ciwae: beta", mend="")
-    return beta * elbo(log_w) + (1.0 - beta) * iwae(log_w)
+    return beta * elbo(log_w) + (1.0 - beta) * iwae(log_w)  # tighter-bounds report eq. 12, 13
 
 
 def piwae(log_w: Any, groups: int) -> tuple[Any, Any]:
@@ -75,7 +86,7 @@ def piwae(log_w: Any, groups: int) -> tuple[Any, Any]:
     Both come from one forward pass; take the gradient of each with respect to its own network. Arguments and errors as
     for :func:`miwae`.
     """
-    return miwae(log_w, groups), iwae(log_w)
+    return miwae(log_w, groups), iwae(log_w)  # tighter-bounds report eq. 14, 15
 
 
 def free_bits(reconstruction: Any, kl: Any, minimum: Any) -> Any:
@@ -98,6 +109,7 @@ def free_bits(reconstruction: Any, kl: Any, minimum: Any) -> Any:
         )
     if np.shape(minimum) not in ((), np.shape(kl)[1:]) or not np.min(minimum) >= 0:
         raise ValueError(f"free_bits: minimum {minimum}; a number of nats, at least 0, or one for each group")
+    # eq. 2.69, 2.70
     return ops.mean(reconstruction) - ops.sum(ops.maximum(ops.mean(kl, axis=0), np.asarray(minimum, kl.dtype)))
 
 

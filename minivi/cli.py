@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from minivi.bench import BenchError, WorkerError
         from minivi.data import DataError
         from minivi.experiments import ExperimentError, FailedExperiments
-        from minivi.training import TrainingError
+        from minivi.files import TrainingError
 
         usage = isinstance(error, (UsageError, ExperimentError, BenchError))
         known = usage or isinstance(error, (DataError, FailedExperiments, TrainingError, WorkerError))
@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=function)
         return sub
 
-    add("list", _list, "the experiments: what each mirrors, and its time at each budget")
+    listing = add("list", _list, "the experiments: what each mirrors, and its time at each budget")
+    listing.add_argument("words", nargs="*", metavar="WORD", help="show those with all these words, such as ch05 MNIST")
     run = add("run", _run, "run an experiment (ch02_aevb.manifold), or all of a chapter (ch02_aevb)")
     run.add_argument("experiment", help="ch02_aevb.manifold, ch02_aevb or ch02; `minivi list` has them all")
     run.add_argument(
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", default="runs", help="folder for figures, tables and weights (default: runs)")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     results = add("results", _results, "print the tables and claims that runs have left in a folder")
+    results.add_argument("--page", action="store_true", help="write a gallery of them instead, README.md in the folder")
     results.add_argument("folder", nargs="?", default="runs", help="default: runs; figures/ holds the project's own")
     redraw = add("redraw", _redraw, "make the table and figures of a stored result anew, without training")
     redraw.add_argument("files", nargs="+", metavar="JSON", help="files that runs have left, such as runs/*.json")
@@ -98,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("what", nargs="?", help="primitives, a chapter (ch02) or an equation (2.8); default: everything")
     check.add_argument("--index", action="store_true", help="print where each equation is checked, run nothing")
     check.add_argument("--all", action="store_true", help="the slow checks too")
+    where = add("where", _where, "the lines that implement an equation, and those that check it")
+    where.add_argument("equation", help='such as 5.30, or "review report 4"')
+    notebook = add("notebook", _notebook, "write a lesson as a Jupyter notebook")
+    notebook.add_argument("lesson", help="such as ch02_aevb")
+    notebook.add_argument("--out", default=".", help="folder for the .ipynb file (default: here)")
     gradcheck = add("gradcheck", _gradcheck, "check the gradient of your own function by finite differences")
     gradcheck.add_argument(
         "target", metavar="module:function", help="a function of Tensors, or one that returns a Report"
@@ -131,10 +138,14 @@ def _list(args: Any) -> int:
     from minivi import experiments
 
     experiments.load_chapters()
-    lines = [["experiment", "mirrors", "what", "quick", "laptop", "paper"]]
+    lines = [["experiment", "mirrors", *experiments.BUDGETS]]
     for e in experiments.EXPERIMENTS.values():
-        lines.append([e.key, e.mirrors, e.title, *(tables.duration(e.minutes[b]) for b in experiments.BUDGETS)])
-    print(tables.text_table(lines, (3, 4, 5), tables.terminal_width()))
+        about = [f"{e.key} {e.title}", e.mirrors, *(tables.duration(e.minutes[b]) for b in experiments.BUDGETS)]
+        if all(word.lower() in " ".join(about).lower() for word in args.words):
+            lines.append([f"{e.key}: {e.title}", *about[1:]])
+    if len(lines) == 1:
+        raise UsageError(f"no experiment has {' and '.join(map(repr, args.words))}; `minivi list` shows all of them")
+    print(tables.text_table(lines, (2, 3, 4), tables.terminal_width() or 80))
     print("\nminivi run EXPERIMENT [--budget quick|laptop|paper]; times are for two cores")
     return 0
 
@@ -157,6 +168,9 @@ def _run(args: Any) -> int:
 def _results(args: Any) -> int:
     from minivi import experiments
 
+    if args.page:
+        print(experiments.write_page(args.folder))
+        return 0
     failures = experiments.report_stored(args.folder)
     for failure in failures:
         print(f"minivi: {failure}", file=sys.stderr)
@@ -173,48 +187,65 @@ def _redraw(args: Any) -> int:
 
 def _check(args: Any) -> int:
     from minivi import experiments
+
+    begun = time.monotonic()
+    checks = []
+    if args.what != "primitives":
+        experiments.load_chapters()
+        checks = experiments.matching_checks(args.what)
+    if args.index:
+        lines = [["equation", "claim", "checked at", "implemented at"]]
+        implementing = experiments.implementing_lines()
+        for c in checks:
+            numbers = experiments.numbers_of(c.equation)
+            places = ", ".join(line.place for line in implementing if line.equations & numbers)
+            lines.append([c.equation, c.claim, c.place, places])
+        print(tables.text_table(lines, width=tables.terminal_width()))
+        return 0
+    run = [c for c in checks if args.all or not c.slow]
+    counts = [_check_primitives()] if args.what in (None, "primitives") else []
+    counts += [_check_equations(run)] if run else []
+    if not counts:
+        raise UsageError(f"no check matches {args.what!r}; `minivi check --index` lists them, or say primitives")
+    failed, total = np.sum(counts, axis=0)
+    skipped = len(checks) - len(run)
+    note = f", {skipped} slow ones skipped (--all runs them)" if skipped else ""
+    print(f"\n{total - failed} of {total} checks hold{note} ({time.monotonic() - begun:.1f} s)")
+    return 1 if failed else 0
+
+
+def _check_primitives():
+    """How many failed, and how many there were."""
     from minivi.gradcheck import check_primitive
     from minivi.tensor import PRIMITIVES
 
-    begun = time.monotonic()
+    failed, lines = 0, [["primitive", "checks", "worst", "at", "error", "allowed", "order", "verdict"]]
+    for primitive in list(PRIMITIVES.values()):
+        for second in (False, True):
+            report = check_primitive(primitive, second)
+            row = max(report.worst(), key=lambda r: (r in report.failures, r.error / (r.allowed or 1.0)))
+            about = [
+                primitive.name,
+                str(len(report.rows)),
+                row.name,
+                row.where,
+                f"{row.error:.1e}",
+                f"{row.allowed:.1e}",
+            ]
+            lines.append([*about, "second" if second else "first", "ok" if report.ok else "WRONG"])
+            failed += not report.ok
+    print("Derivatives of every primitive: finite differences and Taylor remainders, float64")
+    print(tables.text_table(lines, (1, 4, 5), tables.terminal_width()), end="\n\n")
+    return failed, len(lines) - 1
+
+
+def _check_equations(checks):
+    """How many claims failed, and how many there were."""
+    from minivi import experiments
+
     failed = total = 0
-    if args.what != "primitives":
-        experiments.load_chapters()
-    checks = [] if args.what == "primitives" else experiments.matching_checks(args.what)
-    if args.index:
-        lines = [
-            ["equation", "claim", "checked at"],
-            *([c.equation, c.claim, f"{c.chapter} {c.place}"] for c in checks),
-        ]
-        print(tables.text_table(lines, width=tables.terminal_width()))
-        return 0
-    if args.what in (None, "primitives"):
-        lines = [["primitive", "checks", "worst", "at", "error", "allowed", "order", "verdict"]]
-        for primitive in list(PRIMITIVES.values()):
-            for second in (False, True):
-                report = check_primitive(primitive, second)
-                row = max(report.worst(), key=lambda r: (r in report.failures, r.error / (r.allowed or 1.0)))
-                lines.append(
-                    [
-                        primitive.name,
-                        str(len(report.rows)),
-                        row.name,
-                        row.where,
-                        f"{row.error:.1e}",
-                        f"{row.allowed:.1e}",
-                    ]
-                    + ["second" if second else "first", "ok" if report.ok else "WRONG"]
-                )
-                failed += not report.ok
-                total += 1
-        print("Derivatives of every primitive: finite differences and Taylor remainders, float64")
-        print(tables.text_table(lines, (1, 4, 5), tables.terminal_width()), end="\n\n")
-    skipped = 0
     lines = [["equation", "claim", "left", "", "right", "error", "tolerance", "verdict"]]
     for entry in checks:
-        if entry.slow and not args.all:
-            skipped += 1
-            continue
         claims, message = experiments.run_check(entry)
         if len(claims) > 1:
             lines.append([entry.equation, entry.claim, "", "", "", "", "", ""])
@@ -225,19 +256,44 @@ def _check(args: Any) -> int:
                 + [f"{claim.tolerance:.1e}", "ok" if claim.ok else "FAILED"]
             )
             failed += not claim.ok
-            total += 1
         if not claims:
             lines.append([entry.equation, entry.claim, "", "", "", "", "", f"FAILED {message or 'it claims nothing'}"])
             failed += 1
-            total += 1
-    if len(lines) > 1:
-        print("Equations: a claim of the text against something computed another way")
-        print(tables.text_table(lines, (2, 4, 5, 6), tables.terminal_width()))
-    if total == 0:
-        raise UsageError(f"no check matches {args.what!r}; `minivi check --index` lists them, or say primitives")
-    note = f", {skipped} slow ones skipped (--all runs them)" if skipped else ""
-    print(f"\n{total - failed} of {total} checks hold{note} ({time.monotonic() - begun:.1f} s)")
-    return 1 if failed else 0
+        total += max(1, len(claims))
+    print("Equations: a claim of the text against something computed another way")
+    print(tables.text_table(lines, (2, 4, 5, 6), tables.terminal_width()))
+    return failed, total
+
+
+def _where(args: Any) -> int:
+    from minivi import experiments
+
+    experiments.load_chapters()
+    lines = [
+        ["implements", line.place, line.text]
+        for line in experiments.implementing_lines() if args.equation in line.equations
+    ]  # fmt: skip
+    lines += [
+        ["checks", c.place, c.claim]
+        for c in experiments.CHECKS if args.equation in experiments.numbers_of(c.equation)
+    ]  # fmt: skip
+    if not lines:
+        raise UsageError(
+            f"no line implements or checks {args.equation!r}; `minivi check --index` lists what is checked"
+        )
+    print(
+        tables.text_table(
+            [[f"equation {args.equation}", "where", "line or claim"], *lines], (), tables.terminal_width()
+        )
+    )
+    return 0
+
+
+def _notebook(args: Any) -> int:
+    from minivi import lesson
+
+    print(lesson.notebook(args.lesson, args.out))
+    return 0
 
 
 def _gradcheck(args: Any) -> int:

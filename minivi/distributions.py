@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops, validate
+from minivi.protocols import Rng
 from minivi.tensor import FLOATS, Tensor
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -39,10 +40,11 @@ def _parameters(name, *values):
     dtype = dtypes.pop() if dtypes else np.dtype("float64")
     values = [x if isinstance(x, Tensor) else np.asarray(x, dtype) for x in values]
     values = [x if x.ndim else ops.reshape(x, shape=(1,)) for x in values]
-    return *values, _broadcast(name, *[x.shape for x in values])
+    return *values, broadcast_shape(name, *[x.shape for x in values])
 
 
-def _broadcast(name, *shapes):
+def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape to which arrays of ``shapes`` broadcast; ValueError, in the name of ``name``, if there is none."""
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
@@ -52,7 +54,7 @@ def _broadcast(name, *shapes):
         ) from None
 
 
-def _check_last(name, x, shape):
+def check_last_axis(name: str, x: Any, shape: tuple[int, ...]) -> None:
     """Refuse ``x`` that would itself be repeated along the last axis."""
     if np.shape(x)[-1:] != shape[-1:] and shape[-1] != 1:
         raise ValueError(f"{name}: got shape {np.shape(x)}, draws have shape {shape}; pass (..., {shape[-1]})")
@@ -78,12 +80,21 @@ class Normal:
     Raises:
         ValueError: the parameters do not broadcast; in a method, a value or noise whose last axis has not D numbers.
         TypeError: one is float32 and one float64.
+
+    Example:
+        >>> q = Normal(np.zeros((5, 2)), np.zeros((5, 2)))
+        >>> q.shape
+        (5, 2)
+        >>> q.log_prob(np.zeros(2)).round(4)  # -log(2 pi)
+        array([-1.8379, -1.8379, -1.8379, -1.8379, -1.8379])
+        >>> q.kl()
+        array([0., 0., 0., 0., 0.])
     """
 
     def __init__(self, mu: Any, log_sigma: Any):
         self.mu, self.log_sigma, self.shape = _parameters(type(self).__name__, mu, log_sigma)
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., D), constants for differentiation."""
         mu, log_sigma = _raw(self.mu), _raw(self.log_sigma)
         eps = rng.standard_normal((*samples, *self.shape), dtype=mu.dtype)
@@ -91,8 +102,8 @@ class Normal:
 
     def rsample(self, eps: Any) -> Any:
         """mu + sigma * eps (eq. 2.40); ``eps`` of shape (..., D), standard normal."""
-        _check_last("rsample", eps, self.shape)
-        return ops.gaussian_sample(self.mu, self.log_sigma, eps)
+        check_last_axis("rsample", eps, self.shape)
+        return ops.gaussian_sample(self.mu, self.log_sigma, eps)  # eq. 2.40
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
         """``rsample(eps)``, (..., D), and its log-density, (...), in nats."""
@@ -100,16 +111,17 @@ class Normal:
 
     def log_prob(self, x: Any) -> Any:
         """log N(x; mu, diag(sigma^2)), shape (...)."""
-        _check_last("log_prob", x, self.shape)
+        check_last_axis("log_prob", x, self.shape)
         return ops.gaussian_log_prob(x, self.mu, self.log_sigma)
 
     def log_prob_of_noise(self, eps: Any) -> Any:
         """log-density of ``rsample(eps)`` = log N(eps; 0, I) - sum_d log sigma_d, shape (...) (eq. 2.43, 2.44)."""
-        _check_last("log_prob_of_noise", eps, self.shape)
+        check_last_axis("log_prob_of_noise", eps, self.shape)
         eps, add = (eps, ops.sum) if isinstance(eps, Tensor) else (np.asarray(eps), np.sum)
         log_sigma, size = self.log_sigma, eps.shape[-1] if eps.ndim else 1
         if log_sigma.shape[-1] != size:
             log_sigma = ops.broadcast_to(log_sigma, shape=(*log_sigma.shape[:-1], size))
+        # eq. 2.43, 2.44
         log_q = -0.5 * add(eps * eps, axis=-1) - 0.5 * size * LOG_2PI - ops.sum(log_sigma, axis=-1)
         if log_sigma.shape == self.shape:
             return log_q
@@ -123,7 +135,7 @@ class Normal:
     def kl(self, other: Normal | None = None) -> Any:
         """KL(self || other), shape (...); ``other`` None is N(0, I) (thesis appendix 2.A)."""
         if other is None:
-            return ops.gaussian_kl(self.mu, self.log_sigma)
+            return ops.gaussian_kl(self.mu, self.log_sigma)  # eq. 2.77
         _check_kind(self, other, Normal)
         if isinstance(other, MultivariateNormal):
             return _full(self, other.shape[-1]).kl(other)
@@ -180,7 +192,7 @@ class MultivariateNormal(Normal):
                 f"MultivariateNormal: lower has shape {lower.shape}; a {size} x {size} L has {len(self._rows)} entries "
                 "below its diagonal"
             )
-        batch = _broadcast("MultivariateNormal, leading axes", self.shape[:-1], lower.shape[:-1])
+        batch = broadcast_shape("MultivariateNormal, leading axes", self.shape[:-1], lower.shape[:-1])
         self.shape = (*batch, size)
         # Written out, since the methods take L apart: no entry may stand for several.
         self.mu, self.log_sigma, self.lower = (
@@ -197,10 +209,10 @@ class MultivariateNormal(Normal):
         """L as a constant matrix, (..., D, D) (eq. 2.54)."""
         lower, sigma = _raw(self.lower), np.exp(_raw(self.log_sigma))
         matrix = sigma[..., None] * np.eye(self.shape[-1], dtype=sigma.dtype)
-        matrix[..., self._rows, self._columns] = lower
+        matrix[..., self._rows, self._columns] = lower  # eq. 2.54
         return matrix
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., D), constants for differentiation."""
         eps = rng.standard_normal((*samples, *self.shape), dtype=_raw(self.mu).dtype)
         return _raw(self.mu) + np.einsum("...ij,...j->...i", self.scale, eps)
@@ -208,11 +220,11 @@ class MultivariateNormal(Normal):
     def rsample(self, eps: Any) -> Any:
         """mu + L eps (eq. 2.47); ``eps`` of shape (..., D), standard normal."""
         eps = eps if isinstance(eps, Tensor) else np.atleast_1d(eps)
-        return super().rsample(eps) + self._sum_rows(self.lower * eps[..., self._columns])
+        return super().rsample(eps) + self._sum_rows(self.lower * eps[..., self._columns])  # eq. 2.47
 
     def log_prob(self, x: Any) -> Any:
         """log N(x; mu, L L^T), shape (...), by forward substitution for eps in x = mu + L eps."""
-        _check_last("log_prob", x, self.shape)
+        check_last_axis("log_prob", x, self.shape)
         eps = _substitute(x - self.mu, self.log_sigma, self.lower)
         zero = np.zeros(self.shape[-1], self.mu.dtype)
         return ops.gaussian_log_prob(eps, zero, zero) - ops.sum(self.log_sigma, axis=-1)
@@ -274,6 +286,13 @@ class Bernoulli:
 
     Raises:
         ValueError: in a method, a value whose last axis has not D numbers.
+
+    Example:
+        >>> p = Bernoulli(np.zeros(3))
+        >>> p.mean
+        array([0.5, 0.5, 0.5])
+        >>> p.log_prob(np.array([1.0, 0.0, 1.0])).round(4)  # 3 log(1/2)
+        np.float64(-2.0794)
     """
 
     def __init__(self, logits: Any):
@@ -284,7 +303,7 @@ class Bernoulli:
         """Probabilities of ones, (..., D)."""
         return ops.sigmoid(self.logits)
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Zeros and ones of shape (*samples, ..., D), in the logits' dtype."""
         p = _raw(self.mean)
         return (rng.random((*samples, *p.shape), dtype=p.dtype) < p).astype(p.dtype)
@@ -296,8 +315,8 @@ class Bernoulli:
             ValueError: ``x`` has values outside [0, 1], or NaN.
         """
         validate.unit_interval(x, "Bernoulli.log_prob: x")
-        _check_last("log_prob", x, self.shape)
-        return ops.bernoulli_log_prob(x, self.logits)
+        check_last_axis("log_prob", x, self.shape)
+        return ops.bernoulli_log_prob(x, self.logits)  # eq. 1.18
 
     def entropy(self) -> Any:
         """Shape (...)."""
@@ -332,7 +351,7 @@ class Categorical:
         """Normalised log-probabilities, (..., C)."""
         return ops.log_softmax(self.logits)
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Class numbers of shape (*samples, ...), by the largest logit plus Gumbel noise."""
         logits = _raw(self.logits)
         return np.argmax(logits + rng.gumbel(size=(*samples, *logits.shape)), axis=-1)

@@ -12,10 +12,11 @@ import numpy as np
 
 from minivi import bounds, ops, validate
 from minivi.distributions import Normal
+from minivi.protocols import LatentVariableModel, Rng
 from minivi.tensor import Tensor, no_grad
 
 
-def wake_sleep(model: Any, x: np.ndarray, rng: Any) -> Tensor:
+def wake_sleep(model: LatentVariableModel, x: np.ndarray, rng: Rng) -> Tensor:
     """Both phases of wake-sleep (Hinton et al. 1995; thesis sections 2.10, 2.11) as one surrogate.
 
         wake:  z ~ q(z | x) for the data x,   the decoder follows grad_theta log p(x, z)
@@ -46,9 +47,9 @@ def wake_sleep(model: Any, x: np.ndarray, rng: Any) -> Tensor:
 
 
 def score_function(
-    model: Any,
+    model: LatentVariableModel,
     x: np.ndarray,
-    rng: Any = None,
+    rng: Rng | None = None,
     samples: int = 1,
     *,
     baseline: Any = 0.0,
@@ -87,7 +88,7 @@ def score_function(
         z = q.sample(rng, (samples,))
     log_px_z, log_qz_x = model.decode(z).log_prob(x), q.log_prob(z)
     prior = Normal(np.zeros(model.latents, model.dtype), np.zeros(model.latents, model.dtype))
-    signal = np.asarray(log_px_z) + np.asarray(prior.log_prob(z)) - np.asarray(log_qz_x)
+    signal = np.asarray(log_px_z) + np.asarray(prior.log_prob(z)) - np.asarray(log_qz_x)  # review report eq. 4
     if isinstance(baseline, str):
         if baseline != "leave-one-out":
             raise ValueError(f"score_function: unknown baseline {baseline!r}; 'leave-one-out', a number or an array")
@@ -96,12 +97,18 @@ def score_function(
         baseline = (signal.sum(axis=0) - signal) / (len(z) - 1)
     elif np.shape(baseline) not in ((), (len(x),)):
         raise ValueError(f"score_function: baseline of shape {np.shape(baseline)}; a number, or shape ({len(x)},)")
-    signal = (signal - baseline).astype(model.dtype)
-    return ops.mean(log_px_z + signal * log_qz_x, axis=0)
+    signal = (signal - baseline).astype(model.dtype)  # review report eq. 7, 8
+    return ops.mean(log_px_z + signal * log_qz_x, axis=0)  # eq. 2.72, 2.73; review report eq. 3
 
 
 def sticking_the_landing(
-    model: Any, x: np.ndarray, rng: Any = None, samples: int = 1, groups: int = 1, *, eps: Any = None
+    model: LatentVariableModel,
+    x: np.ndarray,
+    rng: Rng | None = None,
+    samples: int = 1,
+    groups: int = 1,
+    *,
+    eps: Any = None,
 ) -> Tensor:
     """MIWAE(M, K) without the score function of q in the encoder's gradient (Roeder, Wu & Duvenaud 2017).
 
@@ -123,7 +130,13 @@ def sticking_the_landing(
 
 
 def doubly_reparameterised(
-    model: Any, x: np.ndarray, rng: Any = None, samples: int = 1, groups: int = 1, *, eps: Any = None
+    model: LatentVariableModel,
+    x: np.ndarray,
+    rng: Rng | None = None,
+    samples: int = 1,
+    groups: int = 1,
+    *,
+    eps: Any = None,
 ) -> tuple[Tensor, Tensor]:
     """DReG: an unbiased encoder gradient of MIWAE(M, K) whose signal-to-noise ratio grows with K (Tucker et al. 2019).
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from minivi import bounds, ops, validate
 from minivi.distributions import LOG_2PI, Bernoulli
+from minivi.gradient_noise import GradientMoments as GradientMoments  # part of this module's face
+from minivi.gradient_noise import gradient_moments as gradient_moments
 from minivi.progress import bar
+from minivi.protocols import LatentVariableModel, Rng
 from minivi.tensor import no_grad
 
 # Floats that one chunk's largest array may hold: 16 MiB in float32, which caches still help; a pass keeps a handful of
@@ -38,6 +40,9 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} +- {self.standard_error:.2f}"
+
+    def __repr__(self) -> str:
+        return f"Estimate({self}, of {len(self.values)} data, noise {self.noise:.2g})"
 
 
 def _estimate(values, variances):
@@ -84,7 +89,7 @@ def _jackknife(groups, samples):
         return (count - 1) * np.var(rest - np.log(samples - sizes), axis=0)
 
 
-def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 1000) -> Estimate:
+def elbo(model: LatentVariableModel, x: np.ndarray, rng: Rng, samples: int = 1, batch: int = 1000) -> Estimate:
     """The evidence lower bound by eq. 2.77 (closed-form KL), averaged over data.
 
     Args:
@@ -96,6 +101,14 @@ def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 100
 
     Raises:
         ValueError: no data, or no samples.
+
+    Example:
+        >>> from minivi import Generator
+        >>> from minivi.models import VAE
+        >>> vae = VAE(pixels=4, hidden=(3,), latents=2, rng=Generator(0))
+        >>> estimate = elbo(vae, np.eye(4, dtype="float32"), Generator(1))
+        >>> estimate.values.shape
+        (4,)
     """
     _check("elbo", x, samples, model, "elbo")
     validate.generator(rng, "elbo: rng")
@@ -106,7 +119,9 @@ def elbo(model: Any, x: np.ndarray, rng: Any, samples: int = 1, batch: int = 100
     return _estimate(values, np.zeros(1))
 
 
-def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, progress: bool = False) -> Estimate:
+def log_likelihood(
+    model: LatentVariableModel, x: np.ndarray, rng: Rng, samples: int = 5000, progress: bool = False
+) -> Estimate:
     """Importance-sampled log p(x) with K = ``samples`` draws from q(z | x) (thesis eq. 2.57), averaged over data.
 
     The log-weights stream through a running log-sum-exp in float64, so memory does not grow with K or N. The estimate
@@ -126,6 +141,14 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
 
     Raises:
         ValueError: no data, or no samples.
+
+    Example:
+        >>> from minivi import Generator
+        >>> from minivi.models import VAE
+        >>> vae = VAE(pixels=4, hidden=(3,), latents=2, rng=Generator(0))
+        >>> x = np.eye(4, dtype="float32")
+        >>> bool(log_likelihood(vae, x, Generator(1), 1000).mean > elbo(vae, x, Generator(1), 1000).mean)
+        True
     """
     _check("log_likelihood", x, samples, model, "log_weights", "pixels")
     validate.generator(rng, "log_likelihood: rng")
@@ -152,7 +175,9 @@ def log_likelihood(model: Any, x: np.ndarray, rng: Any, samples: int = 5000, pro
     return _estimate(values, variances)
 
 
-def bound(model: Any, x: np.ndarray, rng: Any, samples: int, function: Callable = bounds.iwae) -> Estimate:
+def bound(
+    model: LatentVariableModel, x: np.ndarray, rng: Rng, samples: int, function: Callable = bounds.iwae
+) -> Estimate:
     """A bound on log p(x) that is a function of K = ``samples`` log-weights, averaged over data.
 
     With the default, K = 64 and :func:`log_likelihood` this gives the two metrics of the tighter-bounds report.
@@ -198,7 +223,13 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
 
 
 def active_units(
-    model: Any, x: np.ndarray, threshold: float = 0.01, *, level: int = 0, rng: Any = None, samples: int = 20
+    model: LatentVariableModel,
+    x: np.ndarray,
+    threshold: float = 0.01,
+    *,
+    level: int = 0,
+    rng: Rng | None = None,
+    samples: int = 20,
 ) -> int:
     """How many latents have Var_x(E_q[z_j | x]) above ``threshold`` (Burda et al. 2015, section 5.2).
 
@@ -292,7 +323,7 @@ def from_log_weights(log_w: np.ndarray) -> Estimate:
 
 
 def log_likelihood_by_quadrature(
-    model: Any, x: np.ndarray, points: int = 60, limit: float = 5.0, progress: bool = False
+    model: LatentVariableModel, x: np.ndarray, points: int = 60, limit: float = 5.0, progress: bool = False
 ) -> Estimate:
     """log p(x) = log of the integral of N(z; 0, I) p(x | z) by the trapezoid rule, for up to three latents (eq. 1.13).
 
@@ -348,70 +379,3 @@ def _log_px_z(model, x, z):
         step = max(1, CHUNK // (4 * x.size))
         parts = [model.decode(z[i : i + step, None]).log_prob(x) for i in range(0, len(z), step)]
         return np.concatenate([np.asarray(part) for part in parts]).T
-
-
-@dataclass
-class GradientMoments:
-    """Mean and variance of every parameter's gradient over repeated draws, float64.
-
-    Attributes:
-        mean, variance: one array for each parameter, of its shape; the variance is the unbiased one.
-        draws: N.
-    """
-
-    mean: list[np.ndarray]
-    variance: list[np.ndarray]
-    draws: int
-
-    def snr(self) -> list[np.ndarray]:
-        """|mean| / standard deviation (tighter-bounds report, eq. 8); NaN where every draw is 0.
-
-        Pure noise gives about 0.8 / sqrt(N), and not 0: see :meth:`squared_snr`.
-        """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return [np.abs(m) / np.sqrt(v) for m, v in zip(self.mean, self.variance, strict=True)]
-
-    def squared_snr(self, noise: GradientMoments | None = None) -> list[np.ndarray]:
-        """The squared ratio without bias for Gaussian draws, N > 3: to be averaged before a root; may be negative.
-
-        Args:
-            noise: of another, independent estimator with the same expectation: its variance is then put below the mean
-                found here, which helps if its own mean is lost in the noise.
-        """
-        n, other = self.draws, noise or self
-        validate.count(other.draws, "squared_snr: draws", 4)
-        freedom = (other.draws - 3) / (other.draws - 1)  # 1 / E[1 / sample variance], times the variance
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if noise is None:
-                return [m**2 / v * freedom - 1.0 / n for m, v in zip(self.mean, self.variance, strict=True)]
-            triples = zip(self.mean, self.variance, noise.variance, strict=True)
-            return [(m**2 - v / n) / below * freedom for m, v, below in triples]
-
-    def snr_error(self) -> list[np.ndarray]:
-        """Standard error of :meth:`snr` for Gaussian draws, by the delta method: sqrt((1 + snr^2 / 2) / N)."""
-        return [np.sqrt((1.0 + 0.5 * ratio**2) / self.draws) for ratio in self.snr()]
-
-
-def gradient_moments(gradient: Callable[[], Sequence[np.ndarray]], draws: int) -> GradientMoments:
-    """Mean and variance of a random gradient by Welford's running sums: no draw is kept.
-
-    Args:
-        gradient: each call draws new noise and returns one array for each parameter, e.g.
-            ``lambda: grad(vae.elbo(x, rng).mean(), vae.parameters())``.
-        draws: N, at least 2.
-
-    Raises:
-        ValueError: fewer than two draws; ``gradient`` is no function.
-    """
-    validate.function(gradient, "gradient_moments: gradient", "() -> one array for each parameter")
-    validate.count(draws, "gradient_moments: draws", 2)
-    mean = squares = None
-    for n in range(1, draws + 1):
-        found = [np.asarray(g, np.float64) for g in gradient()]
-        if mean is None:
-            mean, squares = [np.zeros_like(g) for g in found], [np.zeros_like(g) for g in found]
-        for m, s, g in zip(mean, squares, found, strict=True):
-            off = g - m
-            m += off / n
-            s += off * (g - m)
-    return GradientMoments(mean, [s / (draws - 1) for s in squares], draws)

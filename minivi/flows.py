@@ -7,8 +7,8 @@ A flow has ``forward(z, context=None) -> (z', log_det)`` and ``inverse(z', conte
 are cheap. :class:`FlowDensity` maps data to noise by it: a model of data, whose density is cheap.
 
 The context h, shape (..., H), is an extra output of an encoder (eq. 5.24). A flow made with ``context=H`` needs it; any
-other one ignores it, but for IAF, whose networks get what there is. Leading axes of z and h are broadcast: z may be
-(K, B, D) beside h of (B, H).
+other one ignores it, except IAF, whose networks take whatever context there is. Leading axes of z and h are broadcast:
+z may be (K, B, D) beside h of (B, H).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from minivi import ops
-from minivi.distributions import Normal, _broadcast, _check_last
+from minivi.distributions import Normal, broadcast_shape, check_last_axis
 from minivi.nn import MADE, MLP, Linear, Module, normal
+from minivi.protocols import Rng
 from minivi.tensor import Parameter, no_grad
 
 LOG_E_MINUS_1 = float(np.log(np.e - 1.0))  # softplus of it is 1
@@ -61,7 +62,7 @@ class Flow(Module):
         rows, others = np.shape(z)[:-1], np.shape(context)[:-1]
         if not others or rows[-len(others) :] == others:
             return z
-        rows = _broadcast(f"{name}, leading axes of z and context", rows, others)
+        rows = broadcast_shape(f"{name}, leading axes of z and context", rows, others)
         return ops.broadcast_to(z, shape=(*rows, np.shape(z)[-1]))
 
     def _forward(self, z, context):
@@ -100,7 +101,7 @@ class Planar(Flow):
         dtype: "float32" or "float64".
     """
 
-    def __init__(self, size: int, rng: Any, *, context: int = 0, dtype: Any = "float32"):
+    def __init__(self, size: int, rng: Rng, *, context: int = 0, dtype: Any = "float32"):
         self.size, self.context = size, context
         w = rng.standard_normal(size)
         w = w / np.linalg.norm(w)
@@ -121,7 +122,7 @@ class Planar(Flow):
         u, w, b, slack = self._terms(context)
         t = ops.tanh(ops.sum(w * z, axis=-1, keepdims=True) + b)
         # 1 + w.u^ (1 - t^2), with the difference that rounding could make negative multiplied out
-        return z + u * t, ops.sum(ops.log(t * t + (1.0 - t * t) * slack), axis=-1)
+        return z + u * t, ops.sum(ops.log(t * t + (1.0 - t * t) * slack), axis=-1)  # eq. 5.17
 
     def _inverse(self, z, context):
         # The scalar root a = w.z of a + w.u^ tanh(a + b) = w.z'.
@@ -160,7 +161,7 @@ class Radial(Flow):
         dtype: "float32" or "float64".
     """
 
-    def __init__(self, size: int, rng: Any, *, context: int = 0, dtype: Any = "float32"):
+    def __init__(self, size: int, rng: Rng, *, context: int = 0, dtype: Any = "float32"):
         self.size, self.context = size, context
         initial = np.concatenate([rng.standard_normal(size), [LOG_E_MINUS_1] * 2])
         self.head = _Head(initial, context, rng, dtype)
@@ -214,7 +215,7 @@ class AdditiveCoupling(Flow):
         self,
         size: int,
         hidden: Sequence[int],
-        rng: Any,
+        rng: Rng,
         *,
         swap: bool = False,
         context: int = 0,
@@ -265,7 +266,7 @@ class AffineCoupling(AdditiveCoupling):
         self,
         size: int,
         hidden: Sequence[int],
-        rng: Any,
+        rng: Rng,
         *,
         swap: bool = False,
         context: int = 0,
@@ -388,25 +389,26 @@ class InverseAutoregressive(Flow):
         if self.form == "location":
             return m, np.zeros(z.shape, z.dtype)
         gate = s + self.gate_bias
-        return m * ops.sigmoid(-gate), -ops.softplus(-gate)
+        return m * ops.sigmoid(-gate), -ops.softplus(-gate)  # eq. 5.30-5.32
 
     def _forward(self, z, context):
         shift, log_scale = self._shift_and_log_scale(z, context)
         if self.form == "whitening":
-            shift, log_scale = -shift * ops.exp(-log_scale), -log_scale
-        return z * ops.exp(log_scale) + shift, ops.sum(log_scale, axis=-1)
+            shift, log_scale = -shift * ops.exp(-log_scale), -log_scale  # eq. 5.19, 5.20
+        return z * ops.exp(log_scale) + shift, ops.sum(log_scale, axis=-1)  # eq. 5.21, 5.22, 5.27
 
     def _inverse(self, z, context):
         # z <- (y - t(z)) / sigma(z): each pass makes one dimension more right, whatever their order. Those that are
         # not right yet may overflow, and infinity times a mask's 0 is no number: they start again at 0.
         y = z
-        for _ in range(np.shape(y)[-1]):
-            z = ops.where(np.abs(np.asarray(z)) < _FAR, z, 0.0)
-            shift, log_scale = self._shift_and_log_scale(z, context)
-            if self.form == "whitening":
-                z = y * ops.exp(log_scale) + shift
-            else:
-                z = (y - shift) * ops.exp(-log_scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in range(np.shape(y)[-1]):
+                z = ops.where(np.abs(np.asarray(z)) < _FAR, z, 0.0)
+                shift, log_scale = self._shift_and_log_scale(z, context)
+                if self.form == "whitening":
+                    z = y * ops.exp(log_scale) + shift
+                else:
+                    z = (y - shift) * ops.exp(-log_scale)
         return z
 
 
@@ -424,7 +426,7 @@ class Chain(Flow):
     def _forward(self, z, context):
         total = _zeros(z)
         for flow in self.flows:
-            z, log_det = flow.forward(z, context)
+            z, log_det = flow.forward(z, context)  # eq. 5.10-5.14
             total = total + log_det  # eq. 5.15
         return z, total
 
@@ -438,7 +440,7 @@ def iaf(
     size: int,
     steps: int,
     hidden: Sequence[int],
-    rng: Any,
+    rng: Rng,
     *,
     context: int = 0,
     form: str = "gated",
@@ -491,7 +493,7 @@ class FlowPosterior:
         """Of one draw: (..., J), with the leading axes of the base's parameters and the context, broadcast."""
         if self.context is None:
             return self.base.shape
-        rows = _broadcast("FlowPosterior, leading axes", self.base.shape[:-1], np.shape(self.context)[:-1])
+        rows = broadcast_shape("FlowPosterior, leading axes", self.base.shape[:-1], np.shape(self.context)[:-1])
         return *rows, self.base.shape[-1]
 
     def rsample_with_log_prob(self, eps: Any) -> tuple[Any, Any]:
@@ -500,7 +502,7 @@ class FlowPosterior:
         Eq. 5.29, whose eps_i is the initial noise eps_0,i (a slip of the text); the mean mu_0 of the base, which the
         line above eq. 5.23 leaves out, is in eq. 5.25.
         """
-        z, log_det = self.flow.forward(self.base.rsample(eps), self.context)
+        z, log_det = self.flow.forward(self.base.rsample(eps), self.context)  # eq. 5.25, 5.26, Algorithm 5
         return z, self.base.log_prob_of_noise(eps) - log_det  # eq. 5.16
 
     def rsample(self, eps: Any) -> Any:
@@ -511,7 +513,7 @@ class FlowPosterior:
         """log q of ``rsample(eps)`` alone."""
         return self.rsample_with_log_prob(eps)[1]
 
-    def sample(self, rng: Any, samples: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
         """Draws of shape (*samples, ..., J), constants for differentiation."""
         with no_grad():
             if self.shape == self.base.shape:
@@ -525,8 +527,8 @@ class FlowPosterior:
 
         As for :class:`~minivi.distributions.Normal`, z is broadcast against the data: (K, 1, J) gives (K, B).
         """
-        _check_last("log_prob", z, self.shape)
-        shape = _broadcast("log_prob", np.shape(z), self.shape)
+        check_last_axis("log_prob", z, self.shape)
+        shape = broadcast_shape("log_prob", np.shape(z), self.shape)
         z = z if np.shape(z) == shape else ops.broadcast_to(z, shape=shape)
         start = self.flow.inverse(z, self.context)
         beyond = ~np.isfinite(np.asarray(start)).all(axis=-1)  # of any number: its density is 0, not NaN
@@ -561,9 +563,9 @@ class FlowDensity(Module):
     def log_prob(self, x: Any, context: Any = None) -> Any:
         """log p(x | h) in nats: (..., D) -> (...)."""
         noise, log_det = self.flow.forward(x, context)
-        return self.base.log_prob(noise) + log_det
+        return self.base.log_prob(noise) + log_det  # eq. 5.18
 
-    def sample(self, count: int, rng: Any, context: Any = None) -> np.ndarray:
+    def sample(self, count: int, rng: Rng, context: Any = None) -> np.ndarray:
         """Draws, (count, D), constants for differentiation."""
         with no_grad():
             return np.asarray(self.flow.inverse(self.base.sample(rng, (count,)), context))

@@ -44,6 +44,7 @@ from typing import Any
 
 import numpy as np
 
+from minivi.protocols import Rng
 from minivi.tensor import Parameter, Primitive, Tensor, grad, no_grad
 
 TOLERANCE = 1e-8
@@ -154,7 +155,7 @@ def gradcheck(
     *inputs: Any,
     parameters: Sequence[Parameter] | Any = (),
     gradient: Callable | None = None,
-    rng: Any = None,
+    rng: Rng | None = None,
     names: Sequence[str] | None = None,
     unused: Sequence[str] = (),
     coordinates: int = 24,
@@ -193,6 +194,14 @@ def gradcheck(
     Example:
         >>> print(gradcheck(lambda x: (x * x).sum(), np.ones(3)).ok)
         True
+
+    Example:
+        >>> report = gradcheck(lambda x: (x * x * x).sum(), np.array([1.0, 2.0]))
+        >>> report.ok
+        True
+        >>> wrong = gradcheck(lambda x: np.sum(x**3), np.array([1.0, 2.0]), gradient=lambda x: 3.003 * x**2)
+        >>> [row.where for row in wrong.failures]
+        ['[0]', '[1]']
     """
     problem = _Problem(f, inputs, parameters, gradient, rng, names, second, seed)
     if not set(unused) <= set(problem.names):

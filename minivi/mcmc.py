@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops, validate
+from minivi.protocols import Rng
 from minivi.tensor import Tensor, grad
 
 
@@ -85,7 +86,7 @@ def leapfrog(
 def hmc(
     log_prob: Callable[[Tensor], Tensor],
     z: np.ndarray,
-    rng: Any,
+    rng: Rng,
     step_size: float,
     leapfrog_steps: int = 10,
     max_energy_error: float = 1000.0,
@@ -199,7 +200,7 @@ class DualAveraging:
 def ais(
     log_likelihood: Callable[[Tensor], Tensor],
     z: np.ndarray,
-    rng: Any,
+    rng: Rng,
     temperatures: Sequence[float],
     step_size: float | Sequence[float],
     leapfrog_steps: int = 10,

@@ -34,9 +34,9 @@ Array = Tensor | np.ndarray | float
 Axis = int | tuple[int, ...] | None
 Shape = int | tuple[int, ...]
 
-_pairs = lambda a: [(a(3, 4), a(3, 4)), (a(3, 4), a(4)), (a(2, 1, 4), a(3, 1)), (a(), a(3)), (a(0, 3), a(3))]
-_unary = lambda a: [(a(3, 4),), (a(),), (a(0, 3),)]
-_positive = lambda a: [(a(3, 4, low=0.2, high=3.0),), (a(low=0.2),)]
+_cases_of_pairs = lambda a: [(a(3, 4), a(3, 4)), (a(3, 4), a(4)), (a(2, 1, 4), a(3, 1)), (a(), a(3)), (a(0, 3), a(3))]
+_cases_of_one = lambda a: [(a(3, 4),), (a(),), (a(0, 3),)]
+_cases_positive = lambda a: [(a(3, 4, low=0.2, high=3.0),), (a(low=0.2),)]
 
 
 def _raw(x):
@@ -44,19 +44,19 @@ def _raw(x):
 
 
 # ---------------------------------------------------------------------------------------------------- arithmetic
-@primitive(lambda g, y, a, b: g, lambda g, y, a, b: g, linear=True, reads=False, cases=_pairs)
+@primitive(lambda g, y, a, b: g, lambda g, y, a, b: g, linear=True, reads=False, cases=_cases_of_pairs)
 def add(a: Array, b: Array) -> Array:
     """a + b."""
     return np.add(a, b)
 
 
-@primitive(lambda g, y, a, b: g, lambda g, y, a, b: -g, linear=True, reads=False, cases=_pairs)
+@primitive(lambda g, y, a, b: g, lambda g, y, a, b: -g, linear=True, reads=False, cases=_cases_of_pairs)
 def subtract(a: Array, b: Array) -> Array:
     """a - b."""
     return np.subtract(a, b)
 
 
-@primitive(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, linear=True, cases=_pairs)
+@primitive(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, linear=True, cases=_cases_of_pairs)
 def multiply(a: Array, b: Array) -> Array:
     """a * b, element by element."""
     return np.multiply(a, b)
@@ -95,38 +95,38 @@ def power(a: Array, b: Array) -> Array:
     return np.power(a, b)
 
 
-@primitive(lambda g, y, a: -g, linear=True, cases=_unary)
+@primitive(lambda g, y, a: -g, linear=True, cases=_cases_of_one)
 def negative(a: Array) -> Array:
     """-a."""
     return np.negative(a)
 
 
-@primitive(lambda g, y, x: 2.0 * g * x, cases=_unary)
+@primitive(lambda g, y, x: 2.0 * g * x, cases=_cases_of_one)
 def square(x: Array) -> Array:
     """x * x."""
     return np.square(x)
 
 
-@primitive(lambda g, y, x: 0.5 * g / y, cases=_positive)
+@primitive(lambda g, y, x: 0.5 * g / y, cases=_cases_positive)
 def sqrt(x: Array) -> Array:
     """Square root."""
     return np.sqrt(x)
 
 
-@primitive(lambda g, y, x: g * np.sign(_raw(x)), cases=_unary)
+@primitive(lambda g, y, x: g * np.sign(_raw(x)), cases=_cases_of_one)
 def abs(x: Array) -> Array:
     """Absolute value; slope 0 at 0."""
     return np.abs(x)
 
 
 # ------------------------------------------------------------------------------------------- exponentials and others
-@primitive(lambda g, y, x: g * y, cases=_unary)
+@primitive(lambda g, y, x: g * y, cases=_cases_of_one)
 def exp(x: Array) -> Array:
     """e to the x."""
     return kernels.exp(x)
 
 
-@primitive(lambda g, y, x: g / x, cases=_positive)
+@primitive(lambda g, y, x: g / x, cases=_cases_positive)
 def log(x: Array) -> Array:
     """Natural logarithm."""
     return kernels.log(x)
@@ -146,7 +146,7 @@ def tanh_vjp(g: Array, y: Array) -> Array:
     return kernels.tanh_vjp(g, y)
 
 
-@primitive(lambda g, y, x: tanh_vjp(g, y), cases=_unary)
+@primitive(lambda g, y, x: tanh_vjp(g, y), cases=_cases_of_one)
 def tanh(x: Array) -> Array:
     """Hyperbolic tangent."""
     return kernels.tanh(x)
@@ -162,7 +162,7 @@ def sigmoid_vjp(g: Array, y: Array) -> Array:
     return kernels.sigmoid_vjp(g, y)
 
 
-@primitive(lambda g, y, x: sigmoid_vjp(g, y), cases=_unary)
+@primitive(lambda g, y, x: sigmoid_vjp(g, y), cases=_cases_of_one)
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x))."""
     return kernels.sigmoid(x)
@@ -178,9 +178,14 @@ def softplus_vjp(g: Array, x: Array) -> Array:
     return kernels.softplus_vjp(g, x)
 
 
-@primitive(lambda g, y, x: softplus_vjp(g, x), cases=_unary)
+@primitive(lambda g, y, x: softplus_vjp(g, x), cases=_cases_of_one)
 def softplus(x: Array) -> Array:
-    """log(1 + exp(x)), stable for every x."""
+    """log(1 + exp(x)), stable for every x.
+
+    Example:
+        >>> softplus(np.array([-1000.0, 0.0, 1000.0])).tolist()
+        [0.0, 0.6931471805599453, 1000.0]
+    """
     return kernels.softplus(x)
 
 
@@ -190,7 +195,7 @@ def relu_vjp(g: Array, y: Array) -> Array:
     return kernels.relu_vjp(g, y)
 
 
-@primitive(lambda g, y, x: relu_vjp(g, y), cases=_unary)
+@primitive(lambda g, y, x: relu_vjp(g, y), cases=_cases_of_one)
 def relu(x: Array) -> Array:
     """max(x, 0); slope 0 at 0."""
     return kernels.relu(x)
@@ -206,7 +211,7 @@ def elu_vjp(g: Array, y: Array) -> Array:
     return kernels.elu_vjp(g, y)
 
 
-@primitive(lambda g, y, x: elu_vjp(g, y), cases=_unary)
+@primitive(lambda g, y, x: elu_vjp(g, y), cases=_cases_of_one)
 def elu(x: Array) -> Array:
     """x where x > 0, else exp(x) - 1."""
     return kernels.elu(x)
@@ -468,7 +473,7 @@ def masked_affine(x: Array, w: Array, b: Array, ranges: kernels.Ranges) -> Array
     return kernels.masked_matmul(x, w, ranges, bias=b)
 
 
-def _some_sparse():
+def _cases_sparse():
     from scipy.sparse import csr_array
 
     return csr_array(np.array([[0.0, 2.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.5], [0.0, 3.0, 1.0]]))
@@ -477,7 +482,7 @@ def _some_sparse():
 @primitive(
     lambda g, y, w, x: sparse_matmul(g, x=x.T.tocsr()),
     linear=True,
-    cases=lambda a: [(a(3, 2), {"x": _some_sparse()}), (a(3, 0), {"x": _some_sparse()})],
+    cases=lambda a: [(a(3, 2), {"x": _cases_sparse()}), (a(3, 0), {"x": _cases_sparse()})],
 )
 def sparse_matmul(w: Array, x: Any) -> Array:
     """x W for a constant ``x`` (M, I) of ``scipy.sparse`` in compressed rows (CSR), which stays sparse; W (I, O)."""
@@ -657,13 +662,13 @@ def _wins(this, other, y):
     return ((this == y) / (1.0 + (this == other))).astype(y.dtype)
 
 
-@primitive(lambda g, y, a, b: g * _wins(a, b, y), lambda g, y, a, b: g * _wins(b, a, y), cases=_pairs)
+@primitive(lambda g, y, a, b: g * _wins(a, b, y), lambda g, y, a, b: g * _wins(b, a, y), cases=_cases_of_pairs)
 def maximum(a: Array, b: Array) -> Array:
     """The larger of a and b, element by element; a tie shares the cotangent."""
     return np.maximum(a, b)
 
 
-@primitive(lambda g, y, a, b: g * _wins(a, b, y), lambda g, y, a, b: g * _wins(b, a, y), cases=_pairs)
+@primitive(lambda g, y, a, b: g * _wins(a, b, y), lambda g, y, a, b: g * _wins(b, a, y), cases=_cases_of_pairs)
 def minimum(a: Array, b: Array) -> Array:
     """The smaller of a and b, element by element; a tie shares the cotangent."""
     return np.minimum(a, b)

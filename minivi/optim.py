@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, validate
-from .tensor import Parameter
+from minivi import kernels, validate
+from minivi.tensor import Parameter
 
 StepSize = float | Callable[[int], float]
 # Gradients of at most so many numbers are looked at before anything is changed (2 us each), larger ones block by block
@@ -128,6 +128,10 @@ class Optimizer(_Tracker):
         validate.number(weight_decay, f"{self._name}: weight_decay", 0)
         validate.number(eps, f"{self._name}: eps", 0, ends="(]")
         self.step_size, self.weight_decay, self.eps = step_size, weight_decay, eps
+
+    def __repr__(self) -> str:
+        options = [f"{k}={v!r}" for k, v in vars(self).items() if k[0] != "_" and isinstance(v, (bool, int, float))]
+        return f"{self._name}({', '.join(options)}): {len(self.parameters)} arrays of parameters"
 
     def step(self, gradients: Iterable[np.ndarray]) -> None:
         """Change every parameter once.
@@ -237,7 +241,7 @@ class AdaGrad(Optimizer):
 
 
 class AdaDelta(Optimizer):
-    """AdaDelta (Zeiler, 2012, Algorithm 1): steps as large, root mean square, as recent ones: in the parameter's unit.
+    """AdaDelta (Zeiler, 2012, Algorithm 1): d times the RMS of recent steps over the RMS of recent d.
 
     n is the running average of d^2, c = sqrt(s + eps) / sqrt(n + eps) * d the step, s the running average of c^2 (of
     the steps before this one, in c), and p -= step_size * c.
@@ -316,6 +320,14 @@ class Adam(Optimizer):
         reordered: whether to use the order of section 7.2.
         bias_correction: without it, m and v take the place of m_hat and v_hat, in either order: RMSProp with momentum
             on the gradient, as Figure 7.1 compares it.
+
+    Example:
+        >>> from minivi.tensor import grad
+        >>> w = Parameter(np.array([1.0, -2.0]))
+        >>> optimizer = Adam([w], step_size=0.1)
+        >>> optimizer.step(grad((w * w).sum(), optimizer.parameters))
+        >>> w.data.round(3)
+        array([ 0.9, -1.9])
     """
 
     def __init__(
@@ -338,6 +350,7 @@ class Adam(Optimizer):
     def _update(self, p, g, step_size, m, v):
         unbias = 1.0
         if self.bias_correction:
+            # eq. 7.4
             step_size, unbias = step_size / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)
         if self.reordered:  # the thesis prints v-hat here, which would correct the bias twice: v is meant
             step_size, unbias = step_size / math.sqrt(unbias), 1.0
@@ -370,7 +383,7 @@ class AdaMax(Optimizer):
 
     def _update(self, p, g, step_size, m, u):
         step_size = step_size / (1 - self.beta1**self.steps)
-        kernels.adamax_update(p, g, m, u, step_size, self.beta1, self.beta2, self.weight_decay)
+        kernels.adamax_update(p, g, m, u, step_size, self.beta1, self.beta2, self.weight_decay)  # eq. 7.11
 
 
 class Average(_Tracker):

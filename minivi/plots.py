@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
+
+from minivi.files import write_atomically
 
 # Dark to light in grey print; dashes and markers tell neighbours apart.
 STYLES = [
@@ -113,17 +116,18 @@ def legend_below(fig: Figure, panels: Any, columns: int = 8) -> None:
 
 def save(fig: Figure, path: Path) -> None:
     """Write a PNG of at most 300 kB, atomically, after :func:`finish`."""
-    from io import BytesIO
+    write_atomically(path, png(fig))
 
-    from minivi.training import write_atomically
 
+def png(fig: Figure) -> bytes:
+    """A PNG of at most 300 kB, after :func:`finish`."""
     finish(fig)
     for dpi in (130, 100, 75, 50):
         buffer = BytesIO()
         fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
         if buffer.tell() <= 300_000:
             break
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 # ------------------------------------------------------------------------------------------------ the last touch

@@ -8,9 +8,15 @@ from typing import Any
 from minivi import kernels
 
 
+def in_notebook() -> bool:
+    """Whether this runs in a Jupyter kernel."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
 def visible(progress: Any) -> bool:
     """Whether a bar that is asked for has somebody who can see it."""
-    return bool(progress) and ("ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty()))
+    return bool(progress) and (in_notebook() or bool(sys.stderr and sys.stderr.isatty()))
 
 
 def bar(items: Any = None, *, progress: bool | str, label: str, unit: str, **options: Any) -> Any:
@@ -23,7 +29,7 @@ def bar(items: Any = None, *, progress: bool | str, label: str, unit: str, **opt
         unit: what an item is.
         options: of ``tqdm``.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm  # in a notebook the notebook's own
 
     label = progress if isinstance(progress, str) else label
     return tqdm(items, desc=label, unit=unit, dynamic_ncols=True, disable=not visible(progress), **options)

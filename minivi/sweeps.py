@@ -28,9 +28,9 @@ from types import ModuleType
 from typing import Any
 
 from minivi import kernels
+from minivi.files import prepare_folder, to_json, write_atomically
 from minivi.identity import digest, rounding
 from minivi.progress import bar
-from minivi.training import prepare_folder, to_json, write_atomically
 
 
 class SweepError(RuntimeError):
@@ -108,7 +108,7 @@ def sweep(
 
 
 def _name(cell):
-    """A readable file name; of its digest too, if it is long or has characters that a file system may refuse."""
+    """File name from the settings; one that is long, or that a file system may refuse, is shortened and gets a hash."""
     text = ",".join(f"{key}={value}" for key, value in cell.items())
     plain = "".join(c if c.isalnum() or c in "=,.-+_" else "_" for c in text)[:120]
     return f"{plain}.json" if plain == text else f"{plain}_{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import itertools
 import math
 import threading
@@ -66,6 +67,14 @@ class Tensor:
 
     Raises:
         TypeError: ``data`` is not of floats, or a list of Tensors, or ``dtype`` is neither float32 nor float64.
+
+    Example:
+        >>> x = Tensor([1.0, 2.0])
+        >>> y = (x * x).sum()
+        >>> y.item()
+        5.0
+        >>> grad(y, x)
+        array([2., 4.])
     """
 
     __slots__ = ("__weakref__", "_arrays", "_birth", "_data", "_kwargs", "_marks", "_op", "_parents", "_saved")
@@ -193,6 +202,10 @@ class Primitive:
         # Which arguments are variables (have a vjp); those without are constants, such as masks and indices.
         self.takes = itertools.repeat(True) if joint else [*(v is not None for v in vjps), *[False] * 4]
         PRIMITIVES[self.name] = self
+
+    def __repr__(self):
+        parameters = [p.replace(annotation=p.empty) for p in inspect.signature(self.function).parameters.values()]
+        return f"primitive {self.name}{inspect.Signature(parameters)}"
 
     def __reduce__(self):
         return self.name  # copied and pickled by name, as functions are
@@ -471,6 +484,13 @@ def grad(
         ValueError: ``output`` is not a scalar and no ``cotangent`` is given, or its shape is wrong.
         TypeError: ``output`` or an input is not a Tensor.
         RuntimeError: ``output`` depends on no input, or a parameter or an array has changed since the forward pass.
+
+    Example:
+        >>> x, w = Tensor([[1.0, 2.0]]), Tensor([[3.0], [4.0]])
+        >>> y = (x @ w).sum()
+        >>> grad(y, [x, w])
+        [array([[3., 4.]]), array([[1.],
+               [2.]])]
     """
     single = isinstance(inputs, (Tensor, np.ndarray))
     inputs = [inputs] if single else list(inputs)
@@ -508,7 +528,7 @@ def grad(
         )
     needed = wanted.union([result._birth for result in results])
     cotangents = {output._birth: cotangent}
-    ours = set()  # births whose cotangent is an array made here, into which sums may be written
+    ours = set()  # of which results the cotangent is an array of our own, which may be summed into
     plain = not (differentiable or _mode.checking)
     with _Recording(differentiable):
         for result in reversed(results):
@@ -616,6 +636,10 @@ def value_and_grad(f: Callable) -> Callable:
     Example:
         >>> value_and_grad(lambda x: (x * x).sum())(np.array([1.0, 2.0]))
         (5.0, [array([2., 4.])])
+
+    Example:
+        >>> value_and_grad(lambda x: x * x + x)(3.0)
+        (12.0, [array(7.)])
     """
 
     @functools.wraps(f)

@@ -9,12 +9,9 @@ any instant and resumed goes through the same numbers as one never killed. It al
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,20 +22,25 @@ import numpy as np
 
 from minivi import validate
 from minivi.data import batches
+from minivi.files import (
+    FORMAT,
+    TrainingError,
+    first_line,
+    load_arrays,
+    prepare_folder,
+    save_arrays,
+    to_json,
+    write_atomically,
+)
 from minivi.identity import digest, facts, rounding
 from minivi.progress import Compiling
 from minivi.progress import bar as progress_bar
+from minivi.protocols import Rng, Stepper, Trainable
 from minivi.tensor import Tensor, detect_nonfinite, grad
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
-FORMAT = 3
 FIELDS = set("format identity rounding optimizers position seconds spent rng epoch_rng records".split())
-_NO_DIGEST = b'"digest":"' + 32 * b"0"  # as safetensors writes it; no quote in a JSON string is without a backslash
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on, or a checkpoint cannot be used; the message says the mend."""
 
 
 @dataclass
@@ -58,144 +60,24 @@ class History:
     folder: Path | None = None
     earlier: tuple[float, float] = (0.0, 0.0)
 
+    def __repr__(self) -> str:
+        last = ", ".join(f"{k} {v:.5g}" for k, v in (self.records or [{}])[-1].items() if isinstance(v, (int, float)))
+        return f"History({len(self.records)} epochs{f'; the last: {last}' if last else ''})"
+
     def column(self, name: str) -> np.ndarray:
         """One metric over the epochs that have it."""
         return np.array([r[name] for r in self.records if name in r])
 
 
-# ---------------------------------------------------------------------------------------------------- files
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Replace the file at ``path`` by ``data``, or leave it as it was.
-
-    Raises:
-        TrainingError: the disk is full, or the folder cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if os.name == "posix":  # make the new name itself survive a power cut
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise TrainingError(f"cannot write {path}: {reason}; the file there, if any, is unchanged") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def prepare_folder(folder: str | os.PathLike) -> None:
-    """Create a folder, prove that it can be written, and remove what killed processes left half-written in it.
-
-    Raises:
-        TrainingError: it cannot be written: known before the work, not after it.
-    """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        reason = error.strerror or error
-        raise TrainingError(f"cannot write into {folder}: {reason}; make room, or choose another folder") from None
-    for path in Path(folder).glob(".*.tmp"):
-        writer = path.name.split(".")[-2]
-        if writer.isdigit() and not _at_work(int(writer), path):
-            path.unlink(missing_ok=True)
-
-
-def _at_work(process, path):
-    """Whether another process may still be writing its temporary file."""
-    if os.name != "posix":  # where signal 0 is no question
-        return time.time() - path.stat().st_mtime < 3600
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        pass
-    return process != os.getpid()  # of an earlier one with our number, since we are not writing
-
-
-def to_json(value: Any) -> str:
-    """JSON, in which numbers and arrays of NumPy's are plain numbers and lists.
-
-    Raises:
-        TypeError, ValueError: it holds something that JSON cannot.
-    """
-
-    def plain(item):
-        if isinstance(item, (np.generic, np.ndarray)):
-            return item.tolist()
-        raise TypeError(f"a {type(item).__name__} cannot be stored as JSON; return numbers, strings and lists of them")
-
-    return json.dumps(value, default=plain)
-
-
-def save_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-    """Write arrays and a JSON-able ``about`` into one safetensors file with a checksum of all of it, atomically."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    content = save(arrays, {"minivi": to_json(about), "digest": 32 * "0"})
-    write_atomically(path, content.replace(_NO_DIGEST, b'"digest":"' + _checksum(content), 1))
-
-
-def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what :func:`save_arrays` wrote.
-
-    Raises:
-        TrainingError: the file is missing, changed in any bit, not minivi's or of another version.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise OSError("it is no file")
-        content = Path(path).read_bytes()
-        size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
-        about = json.loads(metadata["minivi"])
-        if "digest" not in metadata and about.get("format", 1) != FORMAT:
-            raise TrainingError(f"{path} has format {about.get('format', 1)}, this version reads {FORMAT}; start anew")
-        blank = content.replace(b'"digest":"' + metadata["digest"].encode(), _NO_DIGEST, 1)
-        if _checksum(blank).decode() != metadata["digest"]:
-            raise ValueError("its checksum differs")
-        return load(content), about
-    except FileNotFoundError:
-        raise TrainingError(f"no file {path}; train first, or give the right folder") from None
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
-        raise TrainingError(
-            f"{path} is not a whole minivi checkpoint ({_first_line(error)}); remove it, run without --resume"
-        ) from None
-
-
-def _checksum(content):
-    return hashlib.blake2b(content, digest_size=16).hexdigest().encode()
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-# ---------------------------------------------------------------------------------------------------- the loop
 def fit(
-    model: Any,
+    model: Trainable,
     loss: Callable[[np.ndarray, Any], Tensor | Sequence[Tensor]],
-    optimizer: Any | Sequence[Any],
+    optimizer: Stepper | Sequence[Stepper],
     train: Any,
     *,
     epochs: int,
     batch_size: int = 100,
-    rng: Any,
+    rng: Rng,
     prepare: Callable[[np.ndarray, Any], np.ndarray] | None = None,
     evaluate: Callable[[int], dict[str, float]] | None = None,
     monitor: str | None = None,
@@ -226,7 +108,7 @@ def fit(
         folder: where checkpoints and metrics go; None keeps nothing. Or a function that names it from a digest of all
             that decides the run's numbers, ``epochs`` included.
         resume: go on from the checkpoint in ``folder``, if there is one. It must be of the same run: all arguments,
-            initial weights and data but for ``epochs``, which may grow; functions count with what they capture.
+            initial weights and data except ``epochs``, which may grow; functions count with what they capture.
         checkpoint_seconds: how much work a kill may cost: checkpoints come that often, and at the end.
         progress: a progress bar where somebody can see it, with this label if it is a string.
 
@@ -238,6 +120,17 @@ def fit(
             named, the last checkpoint stays); a checkpoint cannot be read, written, or belongs to another run, also
             where ``resume`` is off: nothing of another run is removed.
         ValueError: settings that make no sense, or ``evaluate`` returned what cannot be stored.
+
+    Example:
+        >>> from minivi import Generator, data
+        >>> from minivi.models import VAE
+        >>> from minivi.optim import Adam
+        >>> digits, vae = data.load("digits"), VAE(pixels=64, hidden=(20,), latents=2, rng=Generator(0))
+        >>> loss = lambda x, rng: -vae.elbo(x, rng).mean()
+        >>> options = {"epochs": 2, "rng": Generator(1), "prepare": data.fresh, "progress": False}
+        >>> history = fit(vae, loss, Adam(vae.parameters()), digits.train, **options)
+        >>> history.column("loss").shape
+        (2,)
     """
     parts = train if isinstance(train, tuple) else (train,)
     for part in parts:
@@ -270,7 +163,7 @@ def fit(
             "fit: the optimizer has none of the model's parameters, so the model would not change; make it of "
             "model.parameters(), after any astype or copy of the model"
         )
-    run = _Run(model, optimizers, rng, count, math.ceil(count / batch_size), monitor, patience)
+    run = _Position(model, optimizers, rng, count, math.ceil(count / batch_size), monitor, patience)
     if folder is not None:
         settings = {"batch_size": batch_size, "monitor": monitor, "patience": patience, "loss": loss}
         settings |= {"prepare": prepare, "evaluate": evaluate}
@@ -395,7 +288,7 @@ def _number(value):
     return _real(value) and math.isfinite(value)
 
 
-class _Run:
+class _Position:
     """The position in a run, and its files.
 
     Attributes:
@@ -527,7 +420,7 @@ class _Run:
             rng.state = about["rng"]
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
             rng.state = here
-            raise TrainingError(f"{path} is damaged ({_first_line(error)}); remove it, run without --resume") from None
+            raise TrainingError(f"{path} is damaged ({first_line(error)}); remove it, run without --resume") from None
         if self.epoch + (self.step > 0) > epochs:
             rng.state = here
             raise TrainingError(

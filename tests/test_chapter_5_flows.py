@@ -13,7 +13,9 @@ from minivi.flows import FlowPosterior
 from minivi.random import Generator
 from minivi.tensor import Tensor, grad
 
-chapter = study("ch05_flows")
+clusters, energies, scaling, shared = (
+    study(f"ch05_flows.{name}") for name in ("clusters", "energies", "scaling", "_shared")
+)
 checks = study("ch05_flows", CHECKS)
 
 
@@ -34,11 +36,11 @@ def potential(name, z):
     return -np.log(well(z2 - w1, 0.35 if name == "U3" else 0.4) + second) + wall
 
 
-@pytest.mark.parametrize("name", chapter.ENERGIES)
+@pytest.mark.parametrize("name", energies.ENERGIES)
 def test_energies_and_their_slopes(name, rng):
     """The slope too: the sine has no primitive of its own."""
     z = Tensor(2.0 * rng.standard_normal((50, 2)) + [1.0, 0.0])
-    log_p = chapter.energy(name).log_p(z)
+    log_p = energies.energy(name).log_p(z)
     assert_allclose(log_p, -potential(name, z.data), rtol=1e-10, atol=1e-12)
     step = 1e-6
     slopes = [
@@ -51,12 +53,12 @@ def test_normalizers():
     """Across a wave the energies are Gaussians, along it 8 and the wall's Gaussian tails; the ring in polar angles."""
     root = np.sqrt(2 * np.pi)
     for name, widths in (("U2", 0.4), ("U3", 0.35 + 0.35), ("U4", 0.4 + 0.35)):
-        assert chapter.energy(name).log_normalizer == pytest.approx(np.log(root * widths * (8 + 0.4 * root)), abs=1e-4)
+        assert energies.energy(name).log_normalizer == pytest.approx(np.log(root * widths * (8 + 0.4 * root)), abs=1e-4)
     r, angle = np.linspace(0, 8, 1601), np.linspace(0, 2 * np.pi, 401)
     z = np.stack([r[:, None] * np.cos(angle), r[:, None] * np.sin(angle)], -1)
     p = np.exp(-potential("U1", z.reshape(-1, 2))).reshape(z.shape[:2]) * r[:, None]
     expected = np.trapezoid(np.trapezoid(p, angle), r)
-    assert chapter.energy("U1").log_normalizer == pytest.approx(np.log(expected), abs=1e-5)
+    assert energies.energy("U1").log_normalizer == pytest.approx(np.log(expected), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["order", "rotation"])
@@ -66,23 +68,23 @@ def test_bananas_are_normalised(size, name):
     half, rng = size // 2, Generator(1)
     a = rng.standard_normal((20_000, half))
     b = a**2 - 1 + 0.5 * rng.standard_normal((20_000, half))
-    turn = getattr(chapter, name)(size)
-    target = chapter.bananas(size) if name == "order" else chapter.turned_bananas(size)
+    turn = getattr(scaling, name)(size)
+    target = scaling.bananas(size) if name == "order" else scaling.turned_bananas(size)
     assert_allclose(turn @ turn.T, np.eye(size), atol=1e-12)
     z = np.concatenate([a, b], axis=1) @ turn.T
     log_p = np.asarray(target.log_p(z))
     expected = stats.norm.logpdf(a).sum(1) + stats.norm.logpdf(b, a**2 - 1, 0.5).sum(1)
     assert_allclose(log_p, expected, rtol=1e-10)
     if size == 2:
-        points, cell = chapter.grid(24.0, 961)
+        points, cell = energies.grid(24.0, 961)
         assert np.exp(np.asarray(target.log_p(points))).sum() * cell == pytest.approx(1.0, abs=1e-4)
 
 
 def test_correlated_gaussian_and_its_best_factorized_fit():
     """Against SciPy's density; the gap against the KL divergence of the fit, smaller than that of others near it."""
     size = 5
-    target, sigma = chapter.correlated(size), np.geomspace(0.1, 1, size)
-    turn = chapter.rotation(size)
+    target, sigma = scaling.correlated(size), np.geomspace(0.1, 1, size)
+    turn = scaling.rotation(size)
     covariance = turn @ np.diag(sigma**2) @ turn.T
     z = Generator(2).standard_normal((6, size))
     assert_allclose(target.log_p(z), stats.multivariate_normal(np.zeros(size), covariance).logpdf(z), rtol=1e-10)
@@ -99,35 +101,35 @@ def test_correlated_gaussian_and_its_best_factorized_fit():
 
 
 def test_equal_time():
-    costs = {"planar": 4.0, "NICE": 2.0, "IAF": 8.0, chapter.GAUSSIAN: 1.0}
-    assert [chapter.epochs_in_time(costs, 10, kind) for kind in costs] == [20, 40, 10, 80]
+    costs = {"planar": 4.0, "NICE": 2.0, "IAF": 8.0, shared.GAUSSIAN: 1.0}
+    assert [shared.epochs_in_time(costs, 10, kind) for kind in costs] == [20, 40, 10, 80]
 
 
-@pytest.mark.parametrize("kind", chapter.FLOWS)
+@pytest.mark.parametrize("kind", shared.FLOWS)
 def test_flows_of_one_depth(kind):
-    """As many steps as asked for; all start at the identity, but for IAF, whose gate is not quite open."""
-    flow = chapter.make_flow(kind, 4, 3, 8, Generator(0), dtype="float64")
+    """As many steps as asked for; all start at the identity, except IAF, whose gate is not quite open."""
+    flow = shared.make_flow(kind, 4, 3, 8, Generator(0), dtype="float64")
     z = Generator(4).standard_normal((6, 4))
     image = np.asarray(flow.forward(z)[0])
     if kind != "IAF":
         assert_allclose(image, z, atol=1e-12)
         assert len(flow.flows) == 3 + (kind == "NICE")
-    moved = np.abs(np.asarray(checks.shake(flow).forward(z)[0]) - image)
+    moved = np.abs(np.asarray(checks.moved(flow).forward(z)[0]) - image)
     assert (moved.max(axis=0) > 1e-3).all(), "some dimension is never moved"
 
 
 @pytest.mark.parametrize("depth", [2, 3])
-@pytest.mark.parametrize("kind", chapter.FLOWS)
+@pytest.mark.parametrize("kind", shared.FLOWS)
 def test_flows_start_from_the_gaussian(kind, depth):
     """The first draws have its moments, whatever a flow does at first; IAF with its random networks silenced."""
-    gaussian = chapter.Approximation(3, chapter.make_flow(chapter.GAUSSIAN, 3, 0, 8, Generator(0)), "float64")
+    gaussian = shared.Approximation(3, shared.make_flow(shared.GAUSSIAN, 3, 0, 8, Generator(0)), "float64")
     gaussian.mu.assign(np.array([0.5, -1.0, 2.0]))
     gaussian.log_sigma.assign(np.array([-1.0, 0.0, 0.5]))
-    q = chapter.Approximation(3, chapter.make_flow(kind, 3, depth, 8, Generator(0), dtype="float64"), "float64")
+    q = shared.Approximation(3, shared.make_flow(kind, 3, depth, 8, Generator(0), dtype="float64"), "float64")
     if kind == "IAF":
         for p in q.flow.parameters():
             p.assign(np.zeros(p.shape))
-    chapter.start_from(q, gaussian, kind, depth)
+    shared.start_from(q, gaussian, kind, depth)
     z = Generator(6).standard_normal((5, 3))
     assert_allclose(q.q.log_prob(z), gaussian.q.log_prob(z), rtol=1e-9)
 
@@ -136,17 +138,17 @@ def test_flows_start_from_the_gaussian(kind, depth):
 def test_accounts_of_figure_5_2(kind):
     """Bound = -log 4 - KL(q(z) || p(z)) - E KL(q(x | z) || p(x | z)), sampled against the grid, for any parameters."""
     s = SimpleNamespace(hidden=8, context=4, depth=2, width=8)
-    model = chapter.toy(s, kind, 0)
-    checks.shake(model.encoder, 1, 0.3)
+    model = clusters.toy(s, kind, 0)
+    checks.moved(model.encoder, 1, 0.3)
     if model.flow is not None:
-        checks.shake(model.flow, 2, 0.1)
-    found = chapter.toy_measures(model, 20_000, edge=9.0, points=181)
+        checks.moved(model.flow, 2, 0.1)
+    found = clusters.toy_measures(model, 20_000, edge=9.0, points=181)
     assert found.mass == pytest.approx(1.0, abs=1e-3)
     assert found.prior > 0 and found.decoder > 0
     assert found.bound == pytest.approx(-np.log(4) - found.prior - found.decoder, abs=5 * found.error + 1e-3)
 
 
-@pytest.mark.parametrize("kind", chapter.FLOWS)
+@pytest.mark.parametrize("kind", shared.FLOWS)
 def test_log_prob_broadcasts_as_a_gaussian_does(kind):
     """Points (K, 1, J) against data (B, J): each point for each datum."""
     rng = Generator(5)

@@ -57,7 +57,7 @@ def test_chapters_stand_alone(path):
 )
 def test_every_numbered_equation_of_a_chapter_is_checked(registry, chapter, first, last):
     """Of the thesis; 2.1 to 2.4 are definitions."""
-    checked = set().union(*(equations._numbers(c.equation) for c in registry[1]))
+    checked = set().union(*(equations.numbers_of(c.equation) for c in registry[1]))
     missing = [f"{chapter}.{i}" for i in range(first, last + 1) if f"{chapter}.{i}" not in checked]
     assert not missing
 
@@ -66,7 +66,7 @@ def test_every_numbered_equation_of_a_chapter_is_checked(registry, chapter, firs
     ("report", "last"), [("AEVB report", 14), ("review report", 11), ("tighter-bounds report", 16)]
 )
 def test_every_equation_of_a_report_is_checked(registry, report, last):
-    checked = set().union(*(equations._numbers(c.equation) for c in registry[1]))
+    checked = set().union(*(equations.numbers_of(c.equation) for c in registry[1]))
     missing = [i for i in range(1, last + 1) if f"{report} {i}" not in checked]
     assert not missing
 

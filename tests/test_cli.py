@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ from helpers import empty_registry
 from scipy.sparse import csr_array
 
 from minivi import cli, data, experiments, plots, training
-from minivi.experiments import Claim, Result, Row, runner
+from minivi.experiments import Claim, Result, Row, implementing_lines, runner
+from minivi.experiments.page import count_claims
 from minivi.training import load_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +56,7 @@ def run(capsys, *words):
 def test_list(chapter, capsys):
     status, out, _ = run(capsys, "list")
     assert status == 0
-    assert out.splitlines()[2].split() == ["ch99_toy.sum", "Table", "9", "adds", "6", "s", "2", "min", "10", "h"]
+    assert out.splitlines()[2].split() == ["ch99_toy.sum:", "adds", "Table", "9", "6", "s", "2", "min", "10", "h"]
 
 
 @pytest.mark.parametrize("key", ["ch99_toy", "ch99_toy.sum"])
@@ -295,7 +297,7 @@ def test_check(chapter, capsys):
         status, out, _ = run(capsys, "check", key)
         assert status == 0 and "2 of 2 checks hold" in out, key
     status, out, _ = run(capsys, "check", "ch99", "--index")
-    assert status == 0 and "ch99_toy ch99_toy.py:" in out
+    assert status == 0 and "ch99_toy.py:10" in out
 
 
 def test_failing_and_crashing_checks_fail(chapter, capsys):
@@ -482,3 +484,109 @@ def test_result_without_rows(chapter, capsys, tmp_path):
     experiments.EXPERIMENTS["ch99_toy.sum"].function = lambda run: Result()
     status, out, _ = run(capsys, "run", "ch99_toy", "--out", str(tmp_path))
     assert status == 0 and "published" not in out
+
+
+def test_where_an_equation_is_implemented_and_checked(monkeypatch, capsys):
+    monkeypatch.delenv("MINIVI_CHAPTERS", raising=False)
+    empty_registry(monkeypatch)
+    status, out, _ = run(capsys, "where", "2.77")
+    assert status == 0 and "minivi/models/vae.py" in out and "return reconstruction - q.kl()" in out
+    assert "checks/ch02_aevb.py" in out
+    status, out, _ = run(capsys, "where", "review report 4")
+    assert status == 0 and "minivi/estimators.py" in out
+    status, _, err = run(capsys, "where", "99.1")
+    assert status == 2 and err.startswith("minivi: no line implements or checks '99.1'; ")
+
+
+@pytest.mark.parametrize("line", implementing_lines(), ids=lambda line: line.place)
+def test_implementing_lines_are_code_and_their_equations_are_checked(line, monkeypatch):
+    monkeypatch.delenv("MINIVI_CHAPTERS", raising=False)
+    experiments.load_chapters()
+    checked = set().union(*(experiments.numbers_of(c.equation) for c in experiments.CHECKS))
+    assert line.text and not line.text.startswith(("#", '"')) and line.equations & checked
+
+
+def test_list_takes_words(chapter, capsys):
+    assert "ch99_toy.sum" in run(capsys, "list", "ch99", "TABLE")[1]
+    status, _, err = run(capsys, "list", "ch99", "nothing")
+    assert status == 2 and "no experiment has 'ch99' and 'nothing'" in err
+
+
+MEASURED = """
+import numpy as np
+from minivi import plots
+from minivi.experiments import experiment
+B = {b: {'size': 3} for b in ('quick', 'laptop', 'paper')}
+@experiment('parts', title='a', mirrors='b', budgets=B, minutes=dict.fromkeys(B, 1))
+def parts(run):
+    return {'curve': np.arange(3) / 3, 'lost': float('nan'), 'sheet': plots.grey_levels(np.linspace(0, 1, 4)[None]),
+            'big': np.arange(9000.0).reshape(3, -1), 'odd': [1.0, float('nan')], 'names': ['x'], 'empty': []}
+@parts.table
+def _(n, table):
+    table.row('mean', n.curve.mean(), note=f'{n.settings.size} of {n.names[0]}, seed {n.seed}, {n.budget}')
+    table.row('lost', n.lost)
+    table.claim(n.big.sum(), '=', 9000 * 8999 / 2, 0.0, 'sum')
+    table.claim(n.odd[1], '=', 1.0, 0.0, 'odd')
+@parts.figure()
+def _(n):
+    fig = plots.figure()
+    plots.panel(fig.add_subplot(), 'TITLE', 'x', 'y').plot(n.curve)
+    return fig
+@parts.figure('more')
+def _(n):
+    sheets = {name: plots.figure() for name in ('a', 'b')}
+    plots.show(sheets['a'].add_subplot(), plots.tile(n.sheet, (2, 2), 1))
+    return sheets
+"""
+
+
+def test_a_study_in_three_parts_is_redrawn_without_measuring(chapter, capsys, tmp_path, monkeypatch):
+    (chapter / "ch98_parts.py").write_text(MEASURED)
+    out = tmp_path / "out"
+    status, told, err = run(capsys, "run", "ch98_parts", "--out", str(out))
+    assert status == 0 and re.search("mean +0.33", told) and "3 of x, seed 0, quick" in told and "nan" in told, err
+    assert "holds: sum" in told and "NOT REPRODUCED: odd" in told
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert set(files) == {f"ch98_parts_parts{end}" for end in (".json", ".png", "_a.png", "_b.png")}
+    entry = experiments.EXPERIMENTS["ch98_parts.parts"]
+    monkeypatch.setattr(entry, "function", lambda run: pytest.fail("it measured"))
+    path = str(out / "ch98_parts_parts.json")
+    assert run(capsys, "redraw", path)[0] == 0
+    assert {name: (out / name).read_bytes() for name in files} == files
+    entry.figures[""] = lambda n: plots.figure()  # relabelled
+    assert run(capsys, "redraw", path)[0] == 0
+    assert (out / "ch98_parts_parts.png").read_bytes() != files["ch98_parts_parts.png"]
+
+
+def test_what_cannot_be_redrawn_says_why(chapter, capsys, tmp_path):
+    (tmp_path / "other.json").write_text("{}")
+    status, _, err = run(capsys, "redraw", str(tmp_path / "other.json"))
+    assert status == 2 and "holds no result; minivi redraw takes the JSON file that a run has left" in err
+    assert run(capsys, "run", "ch99_toy.sum", "--out", str(tmp_path))[0] == 0
+    status, _, err = run(capsys, "redraw", str(tmp_path / "ch99_toy_sum.json"))
+    assert status == 2 and "ch99_toy.sum measures and draws in one; run it again" in err
+    (chapter / "ch98_parts.py").write_text(MEASURED)
+    empty_registry(pytest.MonkeyPatch())
+    old = json.loads((tmp_path / "ch99_toy_sum.json").read_text()) | {"experiment": "ch98_parts.parts"}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    status, _, err = run(capsys, "redraw", str(tmp_path / "old.json"))
+    assert status == 2 and "ch98_parts.parts: this result has no numbers to draw; run the experiment again" in err
+
+
+def test_a_page_of_results(chapter, capsys, tmp_path):
+    status, _, err = run(capsys, "results", str(tmp_path), "--page")
+    assert status == 2 and "no results in" in err
+    assert run(capsys, "run", "ch99_toy.sum", "--out", str(tmp_path))[0] == 0
+    assert run(capsys, "results", str(tmp_path), "--page")[0] == 0
+    page = (tmp_path / "README.md").read_text()
+    assert "1 results with 0 claims" in page and "![ch99_toy.sum: Table 9](ch99_toy_sum.png)" in page
+    assert "`minivi run ch99_toy.sum --budget quick`, seed 0" in page
+
+
+def test_the_project_s_page_is_that_of_its_results():
+    """figures/README.md is what `minivi results figures --page` writes; README says how many claims there are."""
+    folder = Path(experiments.__file__).parents[2] / "figures"
+    count, claims, hold = count_claims(folder)
+    page = (folder / "README.md").read_text()
+    assert f"{count} results with {claims} claims of the documents: {hold} hold" in page
+    assert page.count("\n### ") == count

@@ -21,7 +21,7 @@ from numpy.testing import assert_array_equal
 from scipy.io import savemat
 
 from minivi import data
-from minivi.data import DataError, Source, batches, binarize, load
+from minivi.data import DataError, Source, batches, binarize, downloads, formats, load
 
 IMAGES = np.arange(4 * 2 * 3, dtype=np.uint8).reshape(4, 2, 3)
 HTML = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
@@ -159,7 +159,7 @@ def test_read_bytes_unpacks_by_content_and_refuses_damage(tmp_path):
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_read_bytes_stops_at_the_limit(pack, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "LIMIT", 1000)
+    monkeypatch.setattr(formats, "LIMIT", 1000)
     (tmp_path / "fits").write_bytes(pack(bytes(1000)))
     (tmp_path / "bomb").write_bytes(pack(bytes(1001)))
     assert len(data.read_bytes(tmp_path / "fits")) == 1000
@@ -396,7 +396,7 @@ def test_leftovers_of_killed_downloads_are_removed(tiny, server, tmp_path):
 @pytest.mark.parametrize(("limit", "value"), [("LIMIT", 30), ("SECONDS", 0)])
 def test_a_download_that_does_not_end_is_ended(limit, value, tiny, server, monkeypatch, tmp_path):
     server.replies["/one/images.gz"] = GOOD, len(GOOD)
-    monkeypatch.setattr(data, limit, value)
+    monkeypatch.setattr(downloads, limit, value)
     with refused("one/images.gz gives more than .* bytes, or takes more than .* seconds"):
         data.fetch("tiny", progress=False)
     assert files(tmp_path) == []

@@ -139,6 +139,7 @@ def test_active_units_counts_means_that_vary_and_nothing_else():
     x = np.where(np.arange(2500) % 2, 1.0, -1.0)[:, None]  # more than one chunk
     assert evaluation.active_units(stub, x) == 2
     assert evaluation.active_units(stub, x, threshold=1.0) == 1
+    assert evaluation.active_units(stub, x[:2], threshold=9.0) == 0  # two data do, and a variance of 9 is not above 9
     for few in (x[:1], x[:0]):
         with pytest.raises(ValueError):
             evaluation.active_units(stub, few)
@@ -230,7 +231,7 @@ def test_two_layers_are_burdas(chapter):
 
 
 def test_table_1_is_consistent(chapter):
-    """The published -KL is the difference of the columns beside it, but for rounding: a digit typed wrongly shows."""
+    """The published -KL is the difference of the columns beside it, within rounding: a digit typed wrongly shows."""
     for table in chapter.TABLE_1.values():
         for iwae, log_p, minus_kl in table.values():
             assert iwae - log_p == pytest.approx(minus_kl, abs=0.031)

@@ -152,6 +152,16 @@ def test_float32_stays_and_starts_at_the_identity(name):
     assert image.dtype == log_det.dtype == np.float32
 
 
+@pytest.mark.parametrize("name", [name for name in MAKERS if name not in ("permutation", "reversal")])
+def test_an_inverse_stays_in_float32_and_takes_its_own_width_alone(name):
+    flow = make(name, 3).astype("float32")
+    z, image = Generator(3).standard_normal((5, 3), dtype="float32"), np.zeros((5, 4), "float32")
+    assert flow.inverse(z).dtype == np.float32
+    for wrong in (flow.forward, flow.inverse):
+        with pytest.raises(ValueError, match="takes|axis" if "iaf" in name or name == "chain" else "takes"):
+            wrong(image)
+
+
 # ---------------------------------------------------------------------------------------------- against the formulas
 def test_planar_formula(rng):
     flow = make("planar", 3)

@@ -4,6 +4,7 @@ import math
 import sys
 
 import gradcheck_bar
+import gradcheck_rows
 import numpy as np
 import pytest
 
@@ -353,7 +354,7 @@ def test_a_tied_parameter_moves_once(rng):
 
 
 def test_an_invariance_is_no_failure(rng):
-    """The bias before a softmax: its derivative is 0 but for rounding; a thousandth there is an error."""
+    """The bias before a softmax: its derivative is 0 apart from rounding; a thousandth there is an error."""
     w, y = rng.standard_normal(4), np.array([0.2, 0.5, 0.1, 0.2])
     report = gradcheck(lambda w, b: (ops.log_softmax(w + b) * y).sum(), w, np.full(1, 0.3))
     assert report.ok and report.rows[-1].verdict == "zero"
@@ -488,3 +489,13 @@ def test_command_takes_a_path(target, tmp_path, monkeypatch, capsys):
     words = [target.format(folder=tmp_path), "--shape", "2", "--gradient", target.format(folder=tmp_path)[:-1] + "good"]
     assert cli.main(["gradcheck", *words]) == 0
     assert "ok" in capsys.readouterr().out
+
+
+def test_reports_keep_their_numbers():
+    """Estimates, allowances and steps of functions that every CPU rounds alike, as they are written down."""
+    now, then = list(gradcheck_rows.lines()), gradcheck_rows.FILE.read_text().splitlines()
+    assert len(now) == len(then)
+    for line, kept in zip(now, then, strict=True):
+        (case, where, *numbers, step, verdict), other = line.split("; "), kept.split("; ")
+        assert [case, where, step, verdict] == [*other[:2], *other[5:]]
+        np.testing.assert_allclose(np.array(numbers, float), np.array(other[2:5], float), 1e-5, 1e-12, err_msg=line)

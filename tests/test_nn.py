@@ -1,10 +1,14 @@
 """Modules, layers and their initial values."""
 
+import inspect
+import pydoc
+
 import numpy as np
 import pytest
 
-from minivi import nn
+from minivi import data, evaluation, nn, ops, optim, training
 from minivi.gradcheck import gradcheck
+from minivi.models import VAE, LayeredVAE
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad
 
@@ -111,3 +115,24 @@ def test_weights_get_gradients():
     mlp = nn.MLP((2, 3, 1), Generator(0))
     gradients = grad(mlp(np.ones((4, 2), "float32")).sum(), mlp.parameters())
     assert [g.shape for g in gradients] == [(2, 3), (3,), (3, 1), (1,)]
+
+
+def test_things_print_what_they_are():
+    rng = Generator(0)
+    vae = VAE(4, (3,), 2, rng=rng)
+    told = {
+        vae: "VAE(encoder=MLP(4-3-4, tanh), decoder=MLP(2-3-4, tanh)): 56 parameters",
+        nn.MADE(4, (5,), rng, activation="elu"): "MADE(4-5-4, elu): 49 parameters",
+        nn.Linear(1, 1, rng): "Linear(1 -> 1): 2 parameters",
+        LayeredVAE(4, [(3,), (2,)], [2, 1], rng=rng): "LayeredVAE(encoders=[MLP(4-3-4, tanh), MLP(2-2-2, tanh)], "
+        "decoders=[MLP(2-3-4, tanh), MLP(1-2-4, tanh)]): 84 parameters",
+        ops.sum: "primitive sum(x, axis=None, keepdims=False)",
+        optim.SGD(vae.parameters(), 0.1): "SGD(steps=0, step_size=0.1, weight_decay=0.0, eps=1.0, momentum=0.0, "
+        "nesterov=False): 8 arrays of parameters",
+        training.History([{"epoch": 1, "loss": 3.25}]).__repr__: "History(1 epochs; the last: epoch 1, loss 3.25)",
+        data.load("digits"): "Dataset('digits', grey, 8 x 8, 1500/297, labels)",
+        evaluation.Estimate(-1.0, 0.5, 0.1, np.zeros(3)).__repr__: "Estimate(-1.00 +- 0.50, of 3 data, noise 0.1)",
+    }
+    for thing, text in told.items():
+        assert (thing() if inspect.ismethod(thing) else repr(thing)) == text
+    assert "softplus = primitive softplus(x)\n    log(1 + exp(x))" in pydoc.plain(pydoc.render_doc(ops.softplus))

@@ -20,9 +20,7 @@ class Terminal(io.StringIO):
 )  # fmt: skip
 def test_a_bar_is_shown_where_somebody_sees_it(stream, notebook, asked, shown, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-    if notebook:
-        monkeypatch.setitem(sys.modules, "ipykernel", None)
+    monkeypatch.setattr(progress, "in_notebook", lambda: notebook)
     assert progress.visible(asked) is shown
     assert progress.bar([1, 2], progress=asked, label="bar", unit="step").disable is not shown
 

@@ -9,6 +9,7 @@ import pytest
 from helpers import empty_registry
 
 from minivi import experiments
+from minivi.experiments.page import count_claims
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -73,3 +74,28 @@ def test_a_whole_models_gradient_is_checked_as_the_readme_says():
     exec(line[1], names)
     report = eval(line[2], names)
     assert report.ok and len(report.worst()) == len(list(vae.named_parameters()))
+
+
+def test_how_many_claims_hold():
+    count, claims, hold = count_claims(ROOT / "figures")
+    told = f"{count} results with {claims} claims of the documents, of which {hold} hold and {claims - hold} are not"
+    assert told in README
+
+
+def test_files_that_are_named_exist():
+    """In the tables of files and chapters, and all of them."""
+    named = {
+        name for line in README.splitlines() if line.startswith("| `") for name in re.findall(r"`([\w/.]+)`", line)
+    }
+    library = {path.name for path in (ROOT / "minivi").iterdir() if not path.name.startswith("__")}
+    told = {name.removeprefix("minivi/").strip("/") for name in named}
+    assert library <= told, library - told
+    chapters = {path.stem for path in (ROOT / "chapters/studies").iterdir() if not path.name.startswith("_")}
+    assert chapters <= named, chapters - named
+    assert {path.name for path in (ROOT / "chapters").glob("*.py")} <= named
+
+
+def test_the_listing_of_a_study_is_that_study():
+    page = (ROOT / "chapters/README.md").read_text()
+    study = (ROOT / "chapters/studies/ch05_iaf/reference.py").read_text()
+    assert study[study.index("@experiment(") :] in page

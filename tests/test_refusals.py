@@ -199,7 +199,7 @@ CASES = {
     },
     "FullVB.elbo(x)": (lambda: FULL.elbo(GREY, G(0)), "divide 8-bit grey by 255"),
     "FullVB.elbo(samples)": (lambda: FULL.elbo(X, G(0), 0), "samples must be an integer, at least 1"),
-    "FullVB.elbo(estimator)": (lambda: FULL.elbo(X, G(0), estimator="C"), "unknown estimator 'C'"),
+    "FullVB.elbo(estimator)": (lambda: FULL.elbo(X, G(0), estimator="C"), "^FullVB.elbo: unknown estimator 'C'"),
     "FullVB.elbo(kl_weight)": (lambda: FULL.elbo(X, G(0), kl_weight=-1.0), "kl_weight must be at least 0"),
     "FullVB.elbo(eps)": (lambda: FULL.elbo(X, eps=NOISE), "rng, without both eps and zeta, must be a generator"),
     "FullVB.elbo(eps, zeta)": (
@@ -315,6 +315,14 @@ CASES = {
     "elbo(batch)": (lambda: evaluation.elbo(VAE4, X, G(0), batch=0), "^elbo: batch must be"),
     "bound(function)": (lambda: evaluation.bound(VAE4, X, G(0), 2, "iwae"), "^bound: function must be"),
     "difference": (lambda: evaluation.difference(1.0, 2.0), "^difference: a must be an object with values"),
+    "LayeredVAE.encode(NaN)": (lambda: LAYERED.encode(LOST), "^LayeredVAE.encode: x of shape .* has nan"),
+    "burda(0)": (lambda: optim.burda(1, 0.0), "^burda: step_size must be"),
+    "inverse_sqrt(0)": (lambda: optim.inverse_sqrt(0.0), "^inverse_sqrt: step_size must be"),
+    "difference(b)": (
+        lambda: evaluation.difference(evaluation.elbo(VAE4, X, G(0)), 2.0), "^difference: b must be an object with"),
+    "ssim(a row)": (lambda: evaluation.ssim(X[0], X, (2, 2)), "^ssim: x has shape .4,.; pass images as rows"),
+    "ssim(rows, a row)": (lambda: evaluation.ssim(X, X[0], (2, 2)), "^ssim: y has shape .4,.; pass images as rows"),
+    "ssim(y 0..255)": (lambda: evaluation.ssim(X, GREY, (2, 2)), "^ssim: y has values from 0.0 to 255.0"),
     "active_units(x)": (lambda: evaluation.active_units(VAE4, LOST), "^active_units: x of shape .* has nan"),
     "active_units(threshold)": (lambda: evaluation.active_units(VAE4, X, -1.0), "^active_units: threshold must be"),
     "active_units(rng)": (lambda: evaluation.active_units(VAE4, X, rng=0), "^active_units: rng must be"),

@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 
 from minivi import data, optim
+from minivi.data import sources
 from minivi.models import Classifier
 from minivi.random import Generator
 
@@ -149,7 +150,7 @@ def imdb(monkeypatch, tmp_path):
 
     def put(content):
         path.write_bytes(content)
-        monkeypatch.setattr(data, "IMDB_MD5", hashlib.md5(content, usedforsecurity=False).hexdigest())
+        monkeypatch.setattr(sources, "IMDB_MD5", hashlib.md5(content, usedforsecurity=False).hexdigest())
         return path
 
     return put
@@ -228,7 +229,7 @@ def test_imdb_is_fetched_with_its_checksum(imdb, monkeypatch):
     monkeypatch.setattr("pooch.retrieve", retrieve)
     assert data.load("imdb").train.shape == (4, 10_000)
     assert data.load("imdb").train.shape == (4, 10_000)
-    assert asked == [("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz", f"md5:{data.IMDB_MD5}")]
+    assert asked == [("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz", f"md5:{sources.IMDB_MD5}")]
 
 
 # -- chapter 7 ---------------------------------------------------------------------------------------------------------

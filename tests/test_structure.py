@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
-from minivi import nn, ops
+from minivi import nn, ops, optim
+from minivi.distributions import Bernoulli, Normal
 from minivi.flows import LOG_E_MINUS_1, Planar, Radial, iaf
-from minivi.models import VAE, LayeredVAE
+from minivi.models import VAE, LayeredVAE, directed
 from minivi.models.classifier import Classifier
 from minivi.models.full_vb import FullVB
 from minivi.random import Generator
-from minivi.tensor import Tensor
+from minivi.tensor import Parameter, Tensor
 
 CUBE = np.random.default_rng(0).normal(size=(2, 3, 4))
 
@@ -160,3 +161,47 @@ def test_defaults_of_models():
     full = FullVB(VAE(5, (4,), 2, rng=Generator(0)), 10)
     for p in full.log_sigma:
         np.testing.assert_allclose(np.exp(p.data), 0.01, rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------- found by mutation
+def test_output_biases_are_the_outputs_own():
+    """Not the hidden layer's, and for pixels alone."""
+    for make in (directed.layers, lambda *sizes, **more: directed.auxiliary(4, (3,), 2, 2, **more)):
+        model = make(4, [(3,)], [2], rng=Generator(0), output_bias=0.3)
+        first, rest = model.generative["x"].first, model.generative["x"].rest
+        assert not first.bias.data.any() and np.all(rest.layers[-1].bias.data == np.float32(0.3))
+    arrow = directed.Arrow([2], [3, 4], Bernoulli, rng=Generator(0))
+    assert not arrow.first.bias.data.any() and not arrow.rest.layers[-1].bias.data.any()
+
+
+def test_three_layers_of_unlike_sizes():
+    layered = LayeredVAE(9, [(8,), (7,), (6,)], [5, 4, 3], rng=Generator(0))
+    assert [shapes(e)[0][0] for e in layered.encoders] == [9, 5, 4]
+    terms = layered.terms(np.zeros((2, 9), np.float32), Generator(1), 2)
+    zero = np.zeros(3, np.float32)
+    log_pz = np.asarray(Normal(zero, zero).log_prob(np.asarray(terms.z[2])))
+    for level in (1, 2):
+        log_pz = log_pz + np.asarray(layered.decode(terms.z[level], level).log_prob(np.asarray(terms.z[level - 1])))
+    np.testing.assert_allclose(np.asarray(terms.log_pz), log_pz, rtol=1e-5)
+    assert layered.sample(3, Generator(1))[0].shape == (3, 9)
+
+
+def test_a_flow_without_context_gets_none():
+    vae = VAE(4, (3,), 2, rng=Generator(0), flow=Planar(2, Generator(1)))
+    assert vae.encode(np.zeros((2, 4), np.float32)).context is None
+
+
+def test_samples_of_weights_take_a_sample_of_noise_each():
+    full = FullVB(VAE(4, (3,), 2, rng=Generator(0)), 6)
+    x, eps = np.eye(4, dtype=np.float32), Generator(1).standard_normal((2, 4, 2), dtype="float32")
+    zeta = [full.noise(Generator(i)) for i in (2, 3)]
+    both = full.elbo(x, Generator(0), eps=eps, zeta=zeta)
+    one = [full.elbo(x, Generator(0), eps=eps[k : k + 1], zeta=zeta[k : k + 1]) for k in (0, 1)]
+    np.testing.assert_allclose(np.asarray(both), np.mean([np.asarray(b) for b in one], axis=0), rtol=1e-5)
+
+
+def test_optimizers_take_any_iterable_of_gradients_and_small_step_sizes():
+    x = Parameter(np.ones(2))
+    optim.SGD([x], optim.inverse_sqrt(0.5)).step(g for g in [[1.0, 2.0]])
+    np.testing.assert_allclose(x.data, [0.5, 0.0])
+    assert optim.burda(1, 0.25)(0) == 0.25

@@ -604,12 +604,13 @@ def test_fewer_epochs_than_are_done_are_refused(tmp_path):
         run(tmp_path, epochs=2, resume=True)
 
 
-def test_epochs_that_end_before_the_step_that_is_reached_are_refused(tmp_path, monkeypatch):
-    interrupt_after(6, monkeypatch)
+@pytest.mark.parametrize(("steps", "left"), [(6, 2), (5, 1)])
+def test_epochs_that_end_before_the_step_that_is_reached_are_refused(steps, left, tmp_path, monkeypatch):
+    interrupt_after(steps, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, checkpoint_seconds=0.0)
     monkeypatch.undo()
-    with pytest.raises(TrainingError, match="has 1 epochs and 2 steps done, epochs=1 is less; give more"):
+    with pytest.raises(TrainingError, match=f"has 1 epochs and {left} steps done, epochs=1 is less; give more"):
         train(tmp_path, epochs=1, resume=True)
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 from scipy.stats import multivariate_normal, norm
 
-from minivi import bounds, evaluation, nn, ops
+from minivi import bounds, evaluation, ops
 from minivi.experiments import Claim, check
-from minivi.models import VAE
 from minivi.random import Generator
+from minivi.small import PATTERNS, along, grid, jacobian, random_direction, slope, small_vae
 from minivi.tensor import Tensor, grad
 
 # %% [markdown]
@@ -16,14 +16,12 @@ from minivi.tensor import Tensor, grad
 # over a grid, which for such smooth functions are exact to rounding.
 
 # %%
-GRID = np.linspace(-30.0, 30.0, 6001)
-STEP = GRID[1] - GRID[0]
-PATTERNS = np.array([[int(c) for c in f"{i:04b}"] for i in range(16)], float)
+GRID, STEP = grid(30.0, 6001)
 
 
 def tiny(latents=1, seed=0):
-    """The small model, in float64."""
-    return VAE(4, (3,), latents, rng=Generator([seed, 99]), init=nn.normal(0.5), dtype="float64")
+    """The small model."""
+    return small_vae([seed, 99], latents)
 
 
 def parts(vae, x=PATTERNS):
@@ -55,30 +53,6 @@ def noise_integral(vae, x=PATTERNS):
     eps = np.broadcast_to(GRID[:, None, None], (len(GRID), len(x), 1))
     log_w = vae.log_weights(x, eps=eps)
     return (log_w * (norm.pdf(GRID) * STEP)[:, None]).sum(axis=0).mean()
-
-
-def slope(vae, f, direction, h=1e-5):
-    """Directional derivative of ``f()`` in the parameters by a central difference."""
-    values = []
-    start = vae.state_dict()
-    for sign in (1.0, -1.0):
-        vae.load_state_dict({k: v + sign * h * direction[k] for k, v in start.items()})
-        values.append(f())
-    vae.load_state_dict(start)
-    return (values[0] - values[1]) / (2.0 * h)
-
-
-def random_direction(vae, only="", seed=1):
-    """A random direction in the parameters whose names start with ``only``; zero in the others."""
-    rng = np.random.default_rng(seed)
-    return {k: rng.standard_normal(v.shape) * k.startswith(only) for k, v in vae.state_dict().items()}
-
-
-def along(vae, scalar, direction):
-    """<gradient of ``scalar``, direction>."""
-    named = dict(vae.named_parameters())
-    gradients = grad(scalar, list(named.values()))
-    return float(sum(np.sum(g * direction[k]) for k, g in zip(named, gradients, strict=True)))
 
 
 # %% Section 1.6
@@ -224,13 +198,6 @@ def unbiased_gradient():
     direction = random_direction(vae)
     right = along(vae, noise_integral(vae), direction)
     return Claim(slope(vae, lambda: exact(vae)[1].mean(), direction), "=", right, 1e-8)
-
-
-def jacobian(function, eps):
-    """dz/deps of ``z = function(eps)``, one row of gradients for each z_i."""
-    leaf = Tensor(eps)
-    z = function(leaf)
-    return np.stack([grad(z[i], leaf) for i in range(len(eps))])
 
 
 # %% Section 2.6

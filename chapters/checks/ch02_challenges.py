@@ -9,6 +9,7 @@ from minivi import bounds, nn, ops
 from minivi.experiments import Claim, check
 from minivi.models import VAE
 from minivi.random import Generator
+from minivi.small import grid
 from minivi.tensor import Tensor, grad
 
 # %% [markdown]
@@ -124,8 +125,7 @@ def annealed_posterior():
 
 
 # %% Section 2.9.2
-LINE = np.linspace(-14.0, 14.0, 561)
-CELL = LINE[1] - LINE[0]
+LINE, CELL = grid(14.0, 561)
 
 
 def mixture():

@@ -3,12 +3,12 @@
 import numpy as np
 from scipy.stats import bernoulli, entropy, multivariate_normal, norm
 
-from minivi import nn, ops
+from minivi import ops
 from minivi.distributions import Categorical, Normal
 from minivi.estimators import score_function
 from minivi.experiments import Claim, check
-from minivi.models import VAE
 from minivi.random import Generator
+from minivi.small import PATTERNS, along, grid, random_direction, slope, small_vae
 from minivi.tensor import Tensor, grad
 
 # %% [markdown]
@@ -18,15 +18,15 @@ from minivi.tensor import Tensor, grad
 # or eps are sums over a grid; and tables P(x, h) and Q(h | x) over four states of a discrete h.
 
 # %%
-GRID = np.linspace(-12.0, 12.0, 1201)
-STEP = GRID[1] - GRID[0]
-MASS = norm.pdf(GRID) * STEP
-PATTERNS = np.array([[int(c) for c in f"{i:04b}"] for i in range(16)], float)
+GRID, STEP = grid(12.0, 1201)
 
 
 def tiny(likelihood="bernoulli", seed=0, latents=1):
-    """The small VAE, in float64."""
-    return VAE(4, (3,), latents, likelihood, rng=Generator([seed, 98]), init=nn.normal(0.6), dtype="float64")
+    """The small VAE."""
+    return small_vae([seed, 98], latents, likelihood=likelihood, scale=0.6)
+
+
+MASS = norm.pdf(GRID) * STEP
 
 
 def mlp(network, x):
@@ -52,29 +52,6 @@ def quadrature(vae, x=PATTERNS):
     z = mu + sigma * GRID[:, None, None]
     reconstruction = MASS @ log_bernoulli(vae, z, x)
     return reconstruction, MASS @ (norm.logpdf(z) - norm.logpdf(z, mu, sigma))[..., 0]
-
-
-def along(vae, scalar, direction):
-    """<gradient of ``scalar``, direction>."""
-    named = dict(vae.named_parameters())
-    gradients = grad(scalar, list(named.values()))
-    return float(sum(np.sum(g * direction[k]) for k, g in zip(named, gradients, strict=True)))
-
-
-def slope(vae, f, direction, h=1e-5):
-    """Directional derivative of ``f()`` in the parameters by a central difference."""
-    start, values = vae.state_dict(), []
-    for sign in (1.0, -1.0):
-        vae.load_state_dict({k: v + sign * h * direction[k] for k, v in start.items()})
-        values.append(f())
-    vae.load_state_dict(start)
-    return (values[0] - values[1]) / (2.0 * h)
-
-
-def random_direction(vae, only="", seed=1):
-    """A random direction in the parameters whose names start with ``only``; zero in the others."""
-    rng = np.random.default_rng(seed)
-    return {k: rng.standard_normal(v.shape) * k.startswith(only) for k, v in vae.state_dict().items()}
 
 
 def within(draws, truth, label):

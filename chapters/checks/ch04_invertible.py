@@ -1,13 +1,14 @@
 """Checks of chapter 4, invertible transformations: NICE and Real NVP as models of data (thesis section 4.4)."""
 
+from itertools import count
+
 import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from minivi import nn
 from minivi.experiments import Claim, check
 from minivi.random import Generator
-from minivi.tensor import Tensor, grad
+from minivi.small import jacobian, shake
 from minivi_chapters.studies.ch04_invertible import (
     DENSITIES,
     Dequantised,
@@ -23,14 +24,12 @@ from minivi_chapters.studies.ch04_invertible import (
 
 
 # %%
+
+
 def shaken(model, seed=9, scale=0.3):
     """The model with parameters far from where training starts."""
-    for i, p in enumerate(model.parameters()):
-        p.assign(p.data + scale * Generator([seed, i]).standard_normal(p.shape))
-    for part in vars(getattr(model, "flow", model)).values():
-        if isinstance(part, nn.MADE):
-            part.apply_masks()
-    return model
+    rngs = (Generator([seed, i]) for i in count())
+    return shake(model, lambda shape: next(rngs).standard_normal(shape), scale)
 
 
 def small(size=2):
@@ -39,13 +38,6 @@ def small(size=2):
     models = {kind: coupling_model(kind, size, (8,), 4, rng, True, **double) for kind in ("NICE", "Real NVP")}
     models["AR Gaussian"] = autoregressive_model(size, (8,), rng, **double)
     return {name: shaken(model) for name, model in models.items()}
-
-
-def jacobian(f, x):
-    """df/dx at one point, (D, D)."""
-    x = Tensor(x)
-    y = f(x)
-    return np.stack([grad(y[i], x) for i in range(len(x.data))])
 
 
 @check("section 4.4", "the model's density integrates to one")

@@ -9,14 +9,14 @@ from minivi.experiments import Claim, check
 from minivi.models import DirectedVAE
 from minivi.models.directed import layers
 from minivi.random import Generator
+from minivi.small import grid
 from minivi.tensor import grad
 
 # %% [markdown]
 # ## The equations, checked
 
 # %%
-LINE = np.linspace(-13.0, 13.0, 161)
-CELL = LINE[1] - LINE[0]
+LINE, CELL = grid(13.0, 161)
 
 
 def gaussian(mean, sigma):

@@ -72,6 +72,22 @@ def unchanged():
     ]
 
 
+@check("5.1-5.3", "p(x, z, u) / q(z, u | x) has the mean p(x): the weights whose mean logarithm trains the model")
+def weights():
+    """q times the model's weights over the plane of z and u, against the decoder's pixels over the line of z."""
+    model = auxiliary(3, [4], 1, 1, rng=Generator(8), init=nn.normal(0.4), dtype="float64")
+    line = np.linspace(-13, 13, 161)
+    cell = line[1] - line[0]
+    z, u = (g.reshape(-1, 1, 1) for g in np.meshgrid(line, line))
+    x = np.array([[1.0, 0.0, 1.0]])
+    terms = model.terms(x, z={"z": z, "u": u})
+    log_q = np.asarray(terms.log_q["u"]) + np.asarray(terms.log_q["z"])
+    left = np.sum(np.exp(log_q + np.asarray(terms.log_w))) * cell**2
+    p = np.asarray(model.terms(x, z={"z": line[:, None, None], "u": 0 * line[:, None, None]}).values["p(x)"].mean)[:, 0]
+    right = np.sum(np.prod(np.where(x == 1, p, 1 - p), axis=1) * np.exp(-0.5 * line**2)) * cell / np.sqrt(2 * np.pi)
+    return Claim(left, "=", right, 1e-6)
+
+
 @check("5.4, 5.5", "the objective is minus the divergence minus the data's entropy, not the divergence")
 def sign_and_constant():
     """Loops over conditionals against one divergence of two joint tables; what changes q or p leaves the constant."""

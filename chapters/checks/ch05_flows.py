@@ -7,8 +7,8 @@ from minivi.distributions import Normal
 from minivi.experiments import Claim, check
 from minivi.flows import FlowPosterior
 from minivi.random import Generator
-from minivi.tensor import Tensor, grad
-from minivi_chapters.studies.ch05_flows import FLOWS, make_flow
+from minivi.small import differences, jacobian, largest, shake
+from minivi_chapters.studies.ch05_flows._shared import FLOWS, make_flow
 
 # %% [markdown]
 # ## Equation checks
@@ -20,42 +20,18 @@ from minivi_chapters.studies.ch05_flows import FLOWS, make_flow
 def shaken(kind, size, depth, seed=0, scale=0.4, context=0):
     """A flow with random parameters."""
     flow = make_flow(kind, size, depth, 8, Generator(80), context, "float64")
-    return shake(flow, seed, scale)
+    return moved(flow, seed, scale)
 
 
-def shake(flow, seed=0, scale=0.4):
-    """Add noise to all parameters, then mask again what is masked."""
-    rng = Generator([81, seed])
-    for p in flow.parameters():
-        p.assign(p.data + scale * rng.standard_normal(p.shape))
-    for step in getattr(flow, "flows", [flow]):
-        if isinstance(getattr(step, "network", None), nn.MADE):
-            step.network.apply_masks()
-    return flow
-
-
-def jacobian(f, z):
-    """df/dz of a function of rows, (B, D, D), by the engine."""
-    z = Tensor(z)
-    y = f(z)
-    return np.stack([grad(y[:, i].sum(), z) for i in range(y.shape[1])], axis=1)
-
-
-def differences(f, z, step=1e-5):
-    """df/dz of a function of rows, (B, D, D), by central differences."""
-    columns = [(np.asarray(f(z + step * e)) - np.asarray(f(z - step * e))) / (2 * step) for e in np.eye(z.shape[1])]
-    return np.stack(columns, axis=-1)
-
-
-def largest(a, b=0.0):
-    """The largest absolute difference."""
-    return np.abs(np.asarray(a) - np.asarray(b)).max()
+def moved(flow, seed=0, scale=0.4):
+    """The flow with its parameters moved at random."""
+    return shake(flow, Generator([81, seed]).standard_normal, scale)
 
 
 def autoregressive(size, form, seed=0):
     """One autoregressive step, and its network's (mu, sigma) of rows."""
     made = nn.MADE(size, (16, 16), Generator([82, seed]), outputs=2, activation="tanh", dtype="float64")
-    step = shake(flows.InverseAutoregressive(made, form), seed)
+    step = moved(flows.InverseAutoregressive(made, form), seed)
 
     def mu_sigma(y):
         outputs = np.asarray(made(y))
@@ -67,7 +43,7 @@ def autoregressive(size, form, seed=0):
 @check("5.10-5.13", "a chain of planar and autoregressive steps is its maps one after the other, from the formulas")
 def chain_of_maps():
     """Loops over data in plain NumPy against the posterior's sample."""
-    planar = shake(flows.Planar(3, Generator(83), dtype="float64"))
+    planar = moved(flows.Planar(3, Generator(83), dtype="float64"))
     step, mu_sigma = autoregressive(3, "affine")
     eps = Generator(84).standard_normal((5, 3))
     q = FlowPosterior(Normal(np.array([0.3, -1.0, 0.2]), np.array([0.1, -0.4, 0.0])), flows.Chain([planar, step]))
@@ -119,6 +95,8 @@ def histogram_and_density():
         q = FlowPosterior(Normal(np.zeros(2), np.full(2, -0.3)), shaken(kind, 2, 2))
         p = np.exp(np.asarray(q.log_prob(z))) * side**2
         claims.append(Claim(p.sum(), "=", 1.0, 2e-3, f"{kind}: integral"))
+        point, log_q = q.rsample_with_log_prob(Generator(88).standard_normal((50, 2)))  # as training has it
+        claims.append(Claim(largest(log_q, q.log_prob(np.asarray(point))), "=", 0.0, 1e-6, f"{kind}: log q of a draw"))
         expected = p.reshape(cells, fine, cells, fine).sum(axis=(1, 3)).ravel() * draws
         counts = np.histogram2d(*q.sample(Generator(87), (draws,)).T, bins=cells, range=[[-edge, edge]] * 2)[0].ravel()
         many = expected >= 10

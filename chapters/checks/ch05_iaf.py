@@ -9,8 +9,9 @@ from minivi.experiments import Claim, check
 from minivi.flows import Chain, FlowPosterior, InverseAutoregressive, Reversal
 from minivi.models import VAE
 from minivi.random import Generator
-from minivi.tensor import Tensor, grad, no_grad
-from minivi_chapters.studies.ch05_iaf import bound_by_prior, draw_from_prior
+from minivi.small import jacobian, shake
+from minivi.tensor import grad, no_grad
+from minivi_chapters.studies.ch05_iaf.priors import bound_by_prior, draw_from_prior
 
 # %% [markdown]
 # ## Equation checks
@@ -19,18 +20,13 @@ from minivi_chapters.studies.ch05_iaf import bound_by_prior, draw_from_prior
 
 
 # %%
-def shake(module, rng, scale=0.4):
-    """The module itself with its parameters moved at random, but for what masks hold at zero."""
-    for p in module.parameters():
-        p.assign(p.data + scale * np.asarray(rng.standard_normal(p.shape)) * ((p.data != 0.0) | (p.data.ndim == 1)))
-    return module
 
 
 def small_vae(form="gated", context=4):
     """Twelve pixels, three latents, two steps of width 8."""
     rng = Generator(1)
     flow = flows.iaf(3, 2, [8, 8], rng, context=context, form=form, gate_bias=1.0, dtype="float64")
-    return shake(VAE(12, [7], 3, flow=flow, context=context, rng=rng, dtype="float64"), rng)
+    return shake(VAE(12, [7], 3, flow=flow, context=context, rng=rng, dtype="float64"), rng.standard_normal, 0.4)
 
 
 def small_batch():
@@ -80,13 +76,6 @@ def pseudo_code():
     ]
 
 
-def jacobian(f, x):
-    """df_i / dx_j of a map of rows (B, J) by the engine: (B, J, J)."""
-    x = Tensor(x)
-    y = f(x)
-    return np.stack([grad(y[:, i].sum(), x) for i in range(x.shape[1])], axis=1)
-
-
 @check("5.24-5.29", "log q is log N(eps_0) less the log-determinant of the whole map's Jacobian")
 def density_of_the_chain():
     model, (x, eps) = small_vae(), small_batch()
@@ -99,7 +88,7 @@ def density_of_the_chain():
 def plane_posterior():
     """A posterior of two latents, without context; tanh bounds what far away points are stretched by."""
     rng = Generator(4)
-    flow = shake(flows.iaf(2, 2, [8], rng, gate_bias=1.0, activation="tanh", dtype="float64"), rng)
+    flow = shake(flows.iaf(2, 2, [8], rng, gate_bias=1.0, activation="tanh", dtype="float64"), rng.standard_normal, 0.4)
     return FlowPosterior(Normal(np.array([0.7, -0.5]), np.array([-0.2, 0.4])), flow)
 
 
@@ -206,7 +195,7 @@ def gate_bias():
 @check("2.47, 5.26-5.29", "a single linear step whose entries the encoder gives is the full-covariance Gaussian")
 def linear_iaf():
     model, (x, eps) = VAE(12, [7], 3, posterior="full", rng=Generator(11), dtype="float64"), small_batch()
-    full = shake(model, Generator(12)).encode(x)
+    full = shake(model, Generator(12).standard_normal, 0.4).encode(x)
     mu, sigma, scale = np.asarray(full.mu), np.exp(np.asarray(full.log_sigma)), full.scale
     # z_1 = z_0 + A (z_0 - mu), z_0 = mu + sigma eps: strictly lower A = L / sigma, its rows and the shift -A mu from x.
     rows, columns = np.tril_indices(3, -1)
@@ -237,7 +226,9 @@ def reversal():
     volume = np.linalg.slogdet(jacobian(lambda z: Reversal().forward(z)[0], z))[1]
     claims = [Claim(np.abs(volume).max(), "=", 0.0, 0.0, "log-determinant of the reversal's Jacobian")]
     for reverse, relation, bound in ((True, ">=", 1e-6), (False, "<=", 0.0)):
-        flow = shake(flows.iaf(3, 2, [8], Generator(14), reverse=reverse, dtype="float64"), Generator(15))
+        flow = shake(
+            flows.iaf(3, 2, [8], Generator(14), reverse=reverse, dtype="float64"), Generator(15).standard_normal, 0.4
+        )
         above = jacobian(lambda z, flow=flow: flow.forward(z)[0], z)
         above = above[:, ::-1] if reverse else above
         corner = np.abs(above[:, 0, 2]).min()  # the first latent, and the noise of the last
@@ -278,7 +269,7 @@ def prior_and_posterior():
         step = InverseAutoregressive(
             nn.MADE(3, [8], rng, outputs=2, activation="elu", dtype="float64"), form, gate_bias=1.0
         )
-        model = shake(VAE(12, [7], 3, flow=step, rng=rng, dtype="float64"), rng)
+        model = shake(VAE(12, [7], 3, flow=step, rng=rng, dtype="float64"), rng.standard_normal, 0.4)
         views = [model.log_weights(x, eps=eps), bound_by_prior(model, step, x, eps)]
         first, second = (grad(v.mean(), model.parameters()) for v in views)
         away = max(np.abs(a - b).max() for a, b in zip(first, second, strict=True))

@@ -4,6 +4,8 @@ import numpy as np
 
 from minivi import optim
 from minivi.experiments import Claim, check
+from minivi.models import Classifier
+from minivi.random import Generator
 from minivi.tensor import Parameter
 
 
@@ -23,3 +25,14 @@ def uncorrected_steps():
         rmsprop.step([g])
     claims.append(Claim(np.abs(ours.data - theirs.data).max(), "=", 0.0, 1e-12, "Adam's and RMSProp's path"))
     return claims
+
+
+@check("section 7.5.1", "the loss of the classifiers is minus the logarithm of the softmax, written out in NumPy")
+def loss_of_classifiers():
+    """Logistic regression on six data of three inputs and four classes."""
+    model, rng = Classifier(3, (), 4, rng=Generator(1), dtype="float64"), np.random.default_rng(2)
+    x, labels = rng.standard_normal((6, 3)), rng.integers(0, 4, 6)
+    (layer,) = model.network.layers
+    logits = x @ layer.weight.data + layer.bias.data
+    expected = logits[np.arange(6), labels] - np.log(np.exp(logits).sum(axis=1))
+    return Claim(np.abs(np.asarray(model.log_prob(x, labels)) - expected).max(), "=", 0.0, 1e-12)

@@ -20,7 +20,7 @@ import re
 import numpy as np
 
 from minivi import data, evaluation, nn, optim, plots
-from minivi.experiments import Claim, Result, Row, experiment
+from minivi.experiments import experiment
 from minivi.models import VAE, FullVB
 from minivi.random import Generator
 from minivi.tensor import grad
@@ -38,6 +38,8 @@ ADAM = {"optimizer": "adam", "step_sizes": [1e-3], "batch": 100, "draws": 4, "la
 ADAGRAD = ADAM | {"optimizer": "adagrad", "step_sizes": [0.01, 0.02, 0.1]}
 DIGITS = {"data": "digits", "split": "1500/297", "hidden": 50, "epochs": 40, "images": 297, **ADAM}
 
+LOCAL = "sigma = 0.01, local noise"
+
 # Initial sigma of all weights, whether the noise is local, and whether the weight of their divergence grows from 0 to 1
 # in the first half of the training.
 VARIANTS = {
@@ -45,7 +47,7 @@ VARIANTS = {
     "sigma = 1, local noise": (1.0, True, False),
     "sigma = 0.1, local noise": (0.1, True, False),
     "sigma = 0.01": (0.01, False, False),
-    "sigma = 0.01, local noise": (0.01, True, False),
+    LOCAL: (0.01, True, False),
     "sigma = 0.01, local noise, KL annealed": (0.01, True, True),
 }
 AEVB = "AEVB, point estimate"
@@ -124,7 +126,7 @@ def noise_ratio(model, x, rng, draws=20):
 def train(run, variant, likelihood, images, held_out):
     """Train one variant: the model and its records, epoch 0 being the initial state; NaN ends a run that diverges."""
     s = run.settings
-    prepare = (lambda x, rng: data.binarize(x, "dynamic", rng)) if likelihood == "bernoulli" else None
+    prepare = data.fresh if likelihood == "bernoulli" else None
     steps = -(-len(images.train) // s.batch)
 
     def go(step_size, x, epochs, evaluate):
@@ -158,75 +160,21 @@ def train(run, variant, likelihood, images, held_out):
     return go(step_size, images.train, s.epochs, lambda model: measure(model, held_out, [4, run.seed], s.draws))
 
 
-def compare(run, likelihood, first_rows):
-    """All variants on one data set: table, curves and claims."""
-    s = run.settings
-    images = run.images()
+def compare(run, likelihood):
+    """All variants on one data set: their records, and of those that did not diverge how much is drowned in noise."""
+    s, images = run.settings, run.images()
     held_out = {"train": images.train[: s.images], "test": images.test[: s.images]}
     if likelihood == "bernoulli":
-        held_out = {k: data.binarize(x, "dynamic", Generator(2)) for k, x in held_out.items()}
-    rows, claims = first_rows(images)
-    found = {}
+        held_out = {k: data.fresh(x, Generator(2)) for k, x in held_out.items()}
+    curves, shares, ratio = {}, {}, np.nan
     for variant in (AEVB, *VARIANTS):
-        model, records = train(run, variant, likelihood, images, held_out)
-        found[variant] = records
-        begun, last = records[0], records[-1]
-        if np.isnan(last["train"]):
-            note = f"diverged from {begun['train']:.1e}: the squares of the gradients overflow"
-            rows.append(Row(f"{variant}: bound, train", float("nan"), note=note))
+        model, curves[variant] = train(run, variant, likelihood, images, held_out)
+        if np.isnan(curves[variant][-1]["train"]):
             continue
-        note = f"initially {begun['train']:.1f}"
-        if variant != AEVB:
-            note += f"; {last['kl']:.1f} are the weights' KL; {drowned(model):.0%} of hidden units below their noise"
-        rows.append(Row(f"{variant}: bound, train", last["train"], note=note))
-        note = f"standard error {last['se']:.2f}"
-        rows.append(Row(f"{variant}: test", last["test"], note=note))
-        if variant != AEVB:
-            rows.append(Row(f"{variant}: test, mean weights", last["mean weights"]))
-        if variant == "sigma = 0.01, local noise":
+        shares[variant] = drowned(model)
+        if variant == LOCAL:
             ratio = noise_ratio(model, held_out["train"][: s.batch], Generator([run.seed, 5]))
-    rows.append(
-        Row("gradient variance, weight over local noise", ratio, unit="times", note="sigma = 0.01, local noise")
-    )
-    # Of a run that diverged, the last finite state.
-    point, wide, local = (
-        [r for r in found[v] if np.isfinite(r["train"])] for v in (AEVB, "sigma = 1", "sigma = 0.01, local noise")
-    )
-    gain = point[-1]["test"] - point[0]["test"]
-    claims += [
-        Claim(
-            point[-1]["test"] - wide[-1]["test"], ">=", 50.0, 0.0, "test: sigma = 1 stays 50 nats or more below AEVB"
-        ),
-        Claim(local[-1]["test"] - point[0]["test"], ">=", 0.85 * gain, 0.0, "test: small sigma has 85% of AEVB's gain"),
-        Claim(ratio, ">=", 1.0, 0.0, "weight noise makes the gradient's variance at least that of local noise"),
-    ]
-    return Result(rows, {"": curves(found, s, len(images.train))}, {"curves": found}, claims)
-
-
-def curves(found, settings, count):
-    """Two panels: a datum's share of the bound on log p(X), and the predictive bound for test images."""
-    fig = plots.figure(9.0, 5.2)
-    titles = {"train": "training images: bound on log p(X), per datum", "test": "test images: sampled weights"}
-    point = [r["test"] for r in found[AEVB]]
-    low, high = min(point[0], point[-1]), max(point)
-    for i, (key, title) in enumerate(titles.items()):
-        axes = fig.add_subplot(1, 2, i + 1)
-        for k, (variant, records) in enumerate(found.items()):
-            examples = np.arange(len(records)) * count / 1e3
-            values = np.array([r[key] for r in records])
-            look = {"color": "#999999", "linewidth": 3} if variant == AEVB else plots.style(k - 1, len(records))
-            below = "diverges" if np.isnan(values[-1]) else f"ends at {values[-1]:.0f}"
-            label = variant if values[-1] > low - 0.3 * (high - low) else f"{variant} ({below})"
-            axes.plot(examples, values, label=label, **look)
-        axes.set_ylim(low - 0.3 * (high - low), high + 0.05 * (high - low))
-        axes.set_xlabel("training points evaluated, thousands")
-        axes.set_title(title, fontsize=9)
-        axes.grid(True, linewidth=0.3)
-        if i == 0:
-            axes.set_ylabel("lower bound, nats per image")
-    fig.suptitle(f"Full variational Bayes on {settings.data}: what trains", fontsize=10)
-    plots.legend_below(fig, [axes], 2)
-    return fig
+    return {"curves": curves, "drowned": shares, "variance_ratio": ratio, "count": len(images.train)}
 
 
 # %% [markdown]
@@ -245,7 +193,7 @@ def curves(found, settings, count):
 def silent(images, likelihood, size):
     """The total bound over ``size`` images of a decoder whose every weight is 0, from the mean over ``images``."""
     x = np.concatenate([images.train, images.test])[-10_000:] if likelihood == "gaussian" else images.test
-    x = x if likelihood == "gaussian" else data.binarize(x, "dynamic", Generator(5))
+    x = x if likelihood == "gaussian" else data.fresh(x, Generator(5))
     vae = VAE(x.shape[1], (1,), 1, likelihood, rng=Generator(0), init=nn.normal(0.0))
     return size * evaluation.elbo(vae, x, Generator(6)).mean
 
@@ -269,17 +217,21 @@ def silent(images, likelihood, size):
     minutes={"quick": 0.4, "laptop": 2.5, "paper": 60 * 30},
 )
 def full_vb(run):
-    """Bernoulli decoder."""
+    """Bernoulli decoder; the silent one over 10,000 images too, where the report's data are MNIST."""
+    known = run.settings.data == "mnist"
+    return {"silent": silent(run.images(), "bernoulli", 10_000) if known else None, **compare(run, "bernoulli")}
 
-    def published(images):
-        if run.settings.data != "mnist":
-            return [], []
-        ours, theirs = silent(images, "bernoulli", 10_000), -5434312.97123
-        row = Row("a decoder that says 1/2, 10,000 images", ours, theirs, note="the report's discrete validation bound")
-        other = Row("the same, 100 images", ours / 100, -57463.0461588, note="its training bound, if of a minibatch")
-        return [row, other], [Claim(theirs / 1e4, "=", ours / 1e4, 0.01, "the report's bound is of a silent decoder")]
 
-    return compare(run, "bernoulli", published)
+@full_vb.table
+def _(n, table):
+    """The report's discrete bounds, of MNIST."""
+    if n.silent is not None:
+        theirs = -5434312.97123
+        note = "the report's discrete validation bound"
+        table.row("a decoder that says 1/2, 10,000 images", n.silent, theirs, note=note)
+        note = "its training bound, if of a minibatch"
+        table.row("the same, 100 images", n.silent / 100, -57463.0461588, note=note)
+        table.claim(theirs / 1e4, "=", n.silent / 1e4, 0.01, "the report's bound is of a silent decoder")
 
 
 @experiment(
@@ -295,16 +247,81 @@ def full_vb(run):
 )
 def full_vb_frey(run):
     """Gaussian decoder with means in (0, 1); the prior's sigma = 1 makes its precisions overflow."""
+    known = run.settings.data == "frey"
+    totals = [silent(run.images(), "gaussian", size) for size in (465, 100)] if known else None
+    return {"silent": totals, **compare(run, "gaussian")}
 
-    def published(images):
-        if run.settings.data != "frey":
-            return [], []
+
+@full_vb_frey.table
+def _(n, table):
+    """The report's continuous bounds, of Frey faces."""
+    if n.silent is not None:
         note = "the report's continuous validation bound, if of 465 frames"
-        row = Row("N(x; 1/2, 1), 465 frames", silent(images, "gaussian", 465), -245029.915134, note=note)
-        note = "its training bound, if of a minibatch"
-        return [row, Row("the same, 100 frames", silent(images, "gaussian", 100), -53582.4758831, note=note)], []
+        table.row("N(x; 1/2, 1), 465 frames", n.silent[0], -245029.915134, note=note)
+        table.row("the same, 100 frames", n.silent[1], -53582.4758831, note="its training bound, if of a minibatch")
 
-    return compare(run, "gaussian", published)
+
+# %% [markdown]
+# ## What both show
+
+
+# %%
+def column(records, name):
+    """One of the records' numbers after each epoch; NaN from where the run diverged."""
+    return np.array([record[name] for record in records], float)
+
+
+@full_vb.table
+@full_vb_frey.table
+def _(n, table):
+    """Three rows a variant; the claims take the last finite state of a run that diverged."""
+    ends = {}
+    for variant, records in n.curves.items():
+        last, begun = records[-1], column(records, "train")[0]
+        test = column(records, "test")
+        ends[variant] = test[np.isfinite(test)][[0, -1]]
+        if last["train"] is None:
+            note = f"diverged from {begun:.1e}: the squares of the gradients overflow"
+            table.row(f"{variant}: bound, train", None, note=note)
+            continue
+        note = f"initially {begun:.1f}"
+        if variant != AEVB:
+            share = n.drowned[variant]
+            note += f"; {last['kl']:.1f} are the weights' KL; {share:.0%} of hidden units below their noise"
+        table.row(f"{variant}: bound, train", last["train"], note=note)
+        table.row(f"{variant}: test", last["test"], note=f"standard error {last['se']:.2f}")
+        if variant != AEVB:
+            table.row(f"{variant}: test, mean weights", last["mean weights"])
+    table.row("gradient variance, weight over local noise", n.variance_ratio, unit="times", note=LOCAL)
+    (first, point), (_, wide), (_, local) = (ends[variant] for variant in (AEVB, "sigma = 1", LOCAL))
+    table.claim(point - wide, ">=", 50.0, 0.0, "test: sigma = 1 stays 50 nats or more below AEVB")
+    table.claim(local - first, ">=", 0.85 * (point - first), 0.0, "test: small sigma has 85% of AEVB's gain")
+    label = "weight noise makes the gradient's variance at least that of local noise"
+    table.claim(n.variance_ratio, ">=", 1.0, 0.0, label)
+
+
+@full_vb.figure()
+@full_vb_frey.figure()
+def _(n):
+    """Two panels: a datum's share of the bound on log p(X), and the predictive bound for test images."""
+    fig = plots.figure(9.0, 5.2)
+    titles = {"train": "training images: bound on log p(X), per datum", "test": "test images: sampled weights"}
+    point = column(n.curves[AEVB], "test")
+    low, high = min(point[0], point[-1]), max(point)
+    for i, (key, title) in enumerate(titles.items()):
+        axes = fig.add_subplot(1, 2, i + 1)
+        for k, (variant, records) in enumerate(n.curves.items()):
+            examples, values = np.arange(len(records)) * n.count / 1e3, column(records, key)
+            look = {"color": "#999999", "linewidth": 3} if variant == AEVB else plots.style(k - 1, len(records))
+            below = "diverges" if np.isnan(values[-1]) else f"ends at {values[-1]:.0f}"
+            label = variant if values[-1] > low - 0.3 * (high - low) else f"{variant} ({below})"
+            axes.plot(examples, values, label=label, **look)
+        axes.set_ylim(low - 0.3 * (high - low), high + 0.05 * (high - low))
+        name = "" if i else "lower bound, nats per image"
+        plots.panel(axes, title, "training points evaluated, thousands", name)
+    fig.suptitle(f"Full variational Bayes on {n.settings.data}: what trains", fontsize=10)
+    plots.legend_below(fig, [axes], 2)
+    return fig
 
 
 # %% [markdown]

@@ -198,7 +198,7 @@ class Runner:
 
     def __init__(self, args: argparse.Namespace):
         from minivi import kernels
-        from minivi.experiments import environment
+        from minivi.experiments.provenance import environment
 
         self.args = args
         families = _chosen(args.only, FAMILIES, "workload")
@@ -227,7 +227,7 @@ class Runner:
 
     def run(self) -> int:
         """All workloads; the exit status."""
-        from minivi.training import prepare_folder
+        from minivi.files import prepare_folder
 
         prepare_folder(Path(self.args.out).parent)
         self.save()  # fails now rather than after the measurements
@@ -264,7 +264,7 @@ class Runner:
 
     def save(self) -> None:
         """Write the report."""
-        from minivi.training import write_atomically
+        from minivi.files import write_atomically
 
         write_atomically(self.args.out, (json.dumps(self.report, indent=1) + "\n").encode())
 

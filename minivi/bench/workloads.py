@@ -29,7 +29,7 @@ DATA_SIZE = 60_000
 
 @dataclass(frozen=True)
 class Workload:
-    """One row of the benchmark.
+    """One row of the benchmark; a subclass says what its family computes on.
 
     Attributes:
         name: as in the table; several sizes of one thing are named "gemm 2048x2048x2048 nn".
@@ -37,13 +37,7 @@ class Workload:
         flops: floating-point operations of a step's dense matrix products, without gradients that nobody needs; what
             masks and zeros would save is counted.
         batch: B, data in a minibatch.
-        layers: inputs and outputs of each layer, encoder before decoder; of iaf the flow's networks before both.
-        steps: T of iaf, networks of three layers each.
-        context: of iaf, the length of the encoder's extra output, which goes into each of their layers.
-        samples: K, posterior samples for each datum.
         noise: shapes of the standard normal arrays that a step draws.
-        shape: of what "gemm" (M, K, N), "adam" and "rng" (count,) work on.
-        layout: of a gemm, for each operand "n" as it stands or "t" stored transposed.
         tolerance: how far contestants' values may differ, relative to the value.
     """
 
@@ -51,13 +45,7 @@ class Workload:
     text: str
     flops: int = 0
     batch: int = 0
-    layers: tuple[tuple[int, int], ...] = ()
-    steps: int = 0
-    context: int = 0
-    samples: int = 1
     noise: tuple[tuple[int, ...], ...] = ()
-    shape: tuple[int, ...] = ()
-    layout: str = ""
     tolerance: float = 1e-5
 
     @property
@@ -66,60 +54,12 @@ class Workload:
         return self.name.split()[0]
 
     def parameters(self) -> list[Arrays]:
-        """Initial values of each layer: W (I, O) by Glorot, b (O,), in vdropout log alpha (1,); of adam x (count,).
-
-        In iaf each three layers of the flow are followed by what takes the context into them, three matrices (H, O).
-        """
-        rng = np.random.default_rng(3)
-        if self.family == "adam":
-            return [(rng.standard_normal(self.shape, np.float32),)]
-        found = []
-
-        def weight(inputs, outputs):
-            limit = math.sqrt(6 / (inputs + outputs))
-            return rng.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
-
-        for n, (inputs, outputs) in enumerate(self.layers):
-            found.append((weight(inputs, outputs), np.zeros(outputs, np.float32)))
-            if n < 3 * self.steps and n % 3 == 2:
-                found.append(tuple(weight(self.context, o) for _, o in self.layers[n - 2 : n + 1]))
-        if self.family == "vdropout":
-            found = [(*layer, np.full(1, LOG_ALPHA, np.float32)) for layer in found]
-        return found
+        """Initial values, the arrays of each layer."""
+        return []
 
     def batches(self) -> list[Arrays]:
-        """Minibatches x (B, D) of zeros and ones, in vdropout with labels (B,); gemm's A and B; adam's gradient."""
-        rng = np.random.default_rng(0)
-        if self.family == "gemm":
-            m, k, n = self.shape
-            stored = [s[::-1] if t == "t" else s for s, t in zip([(m, k), (k, n)], self.layout, strict=True)]
-            return [tuple(rng.random(s, np.float32) for s in stored)]
-        if self.family in ("adam", "rng"):
-            return [(rng.standard_normal(self.shape, np.float32),)] if self.family == "adam" else [()]
-        count = min(IMAGES, 100 * self.batch) // self.batch
-        pixels, classes = self.layers[3 * self.steps][0], self.layers[-1][1]
-        x = (rng.random((count, self.batch, pixels), np.float32) < ONES).astype(np.float32)
-        labels = rng.integers(0, classes, (count, self.batch))
-        return list(zip(x, labels, strict=True)) if self.family == "vdropout" else [(batch,) for batch in x]
-
-    def masks(self) -> Arrays:
-        """MADE's masks in the natural order, one for each layer, of its weight's shape (Germain et al., 2015).
-
-        In iaf, whose steps share them, each latent has two outputs, m and s, side by side.
-        """
-        pixels, hidden = self.layers[0]
-        if self.steps:
-            inputs, between = np.arange(1, pixels + 1), 1 + np.arange(hidden) * (pixels - 1) // hidden
-            return (
-                (between >= inputs[:, None]).astype(np.float32),
-                (between >= between[:, None]).astype(np.float32),
-                (np.repeat(inputs, 2) > between[:, None]).astype(np.float32),
-            )
-        inputs, between = np.arange(1, pixels + 1), np.arange(hidden) % (pixels - 1) + 1
-        return (
-            (between >= inputs[:, None]).astype(np.float32),
-            (inputs > between[:, None]).astype(np.float32),
-        )
+        """What steps are given in turn."""
+        return [()]
 
     def fixed_noise(self) -> list[np.ndarray]:
         """The noise of the check, of the shapes ``noise``."""
@@ -127,10 +67,149 @@ class Workload:
         return [rng.standard_normal(shape, np.float32) for shape in self.noise]
 
     def value(self, result: np.ndarray) -> float:
-        """The number to compare between contestants: a loss in nats; of rng a mean square, else the mean element."""
-        if self.family == "rng":
-            result = np.square(result[:SQUARES])
+        """The number to compare between contestants: a loss in nats, or the mean element."""
         return float(np.mean(result, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Network(Workload):
+    """A network trained by Adam on binary images: vae, iwae50, made, and more in its subclasses.
+
+    Attributes:
+        layers: inputs and outputs of each layer, encoder before decoder.
+        samples: K, posterior samples for each datum.
+    """
+
+    layers: tuple[tuple[int, int], ...] = ()
+    samples: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """D."""
+        return self.layers[0][0]
+
+    def parameters(self) -> list[Arrays]:
+        """Of each layer W (I, O) by Glorot and b (O,)."""
+        rng = np.random.default_rng(3)
+        return [(_weight(rng, i, o), np.zeros(o, np.float32)) for i, o in self.layers]
+
+    def _images(self):
+        """The generator and the minibatches x (B, D) of zeros and ones."""
+        rng = np.random.default_rng(0)
+        count = min(IMAGES, 100 * self.batch) // self.batch
+        return rng, (rng.random((count, self.batch, self.pixels), np.float32) < ONES).astype(np.float32)
+
+    def batches(self) -> list[Arrays]:
+        """Minibatches x (B, D) of zeros and ones."""
+        return [(x,) for x in self._images()[1]]
+
+
+class Masked(Network):
+    """MADE."""
+
+    def masks(self) -> Arrays:
+        """Its masks in the natural order, one for each layer, of its weight's shape (Germain et al., 2015)."""
+        pixels, hidden = self.layers[0]
+        inputs, between = np.arange(1, pixels + 1), np.arange(hidden) % (pixels - 1) + 1
+        return (
+            (between >= inputs[:, None]).astype(np.float32),
+            (inputs > between[:, None]).astype(np.float32),
+        )
+
+
+@dataclass(frozen=True)
+class Flow(Network):
+    """A VAE with inverse autoregressive flow; ``layers`` begin with those of the flow's networks, three each.
+
+    Attributes:
+        steps: T.
+        context: length of the encoder's extra output, which goes into each of the flow's layers.
+    """
+
+    steps: int = 0
+    context: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """D."""
+        return self.layers[3 * self.steps][0]
+
+    def parameters(self) -> list[Arrays]:
+        """As of any network; each three layers of the flow are followed by three matrices (H, O) for the context."""
+        rng, arrays = np.random.default_rng(3), []
+        for n, (inputs, outputs) in enumerate(self.layers):
+            arrays.append((_weight(rng, inputs, outputs), np.zeros(outputs, np.float32)))
+            if n < 3 * self.steps and n % 3 == 2:
+                arrays.append(tuple(_weight(rng, self.context, o) for _, o in self.layers[n - 2 : n + 1]))
+        return arrays
+
+    def masks(self) -> Arrays:
+        """Of one step, which the others share; each latent has two outputs, m and s, side by side."""
+        latents, hidden = self.layers[0]
+        inputs, between = np.arange(1, latents + 1), 1 + np.arange(hidden) * (latents - 1) // hidden
+        return (
+            (between >= inputs[:, None]).astype(np.float32),
+            (between >= between[:, None]).astype(np.float32),
+            (np.repeat(inputs, 2) > between[:, None]).astype(np.float32),
+        )
+
+
+class Dropout(Network):
+    """A classifier with variational dropout."""
+
+    def parameters(self) -> list[Arrays]:
+        """As of any network, and log alpha (1,) of each layer."""
+        return [(*layer, np.full(1, LOG_ALPHA, np.float32)) for layer in super().parameters()]
+
+    def batches(self) -> list[Arrays]:
+        """Minibatches x (B, D) of zeros and ones with labels (B,)."""
+        rng, x = self._images()
+        return list(zip(x, rng.integers(0, self.layers[-1][1], x.shape[:2]), strict=True))
+
+
+@dataclass(frozen=True)
+class Bare(Workload):
+    """Work on arrays of one ``shape``, without a network."""
+
+    shape: tuple[int, ...] = ()
+
+
+class Update(Bare):
+    """One update by Adam."""
+
+    def parameters(self) -> list[Arrays]:
+        """x (count,)."""
+        return [(np.random.default_rng(3).standard_normal(self.shape, np.float32),)]
+
+    def batches(self) -> list[Arrays]:
+        """Its gradient (count,)."""
+        return [(np.random.default_rng(0).standard_normal(self.shape, np.float32),)]
+
+
+class Normals(Bare):
+    """Standard normals. Generators differ, so the mean squares of some are compared."""
+
+    def value(self, result: np.ndarray) -> float:
+        """The mean square."""
+        return super().value(np.square(result[:SQUARES]))
+
+
+@dataclass(frozen=True)
+class Product(Bare):
+    """A matrix product of the sizes ``shape`` = (M, K, N); ``layout`` has for each operand "n" or "t" (transposed)."""
+
+    layout: str = ""
+
+    def batches(self) -> list[Arrays]:
+        """A and B, as they are stored."""
+        rng, (m, k, n) = np.random.default_rng(0), self.shape
+        stored = [s[::-1] if t == "t" else s for s, t in zip([(m, k), (k, n)], self.layout, strict=True)]
+        return [tuple(rng.random(s, np.float32) for s in stored)]
+
+
+def _weight(rng, inputs, outputs):
+    limit = math.sqrt(6 / (inputs + outputs))
+    return rng.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
 
 
 def _products(rows: list[int], layers: tuple[tuple[int, int], ...]) -> int:
@@ -138,25 +217,25 @@ def _products(rows: list[int], layers: tuple[tuple[int, int], ...]) -> int:
     return sum(2 * m * i * o * (2 + (n > 0)) for n, (m, (i, o)) in enumerate(zip(rows, layers, strict=True)))
 
 
-def _vae(name, text, pixels, hidden, latents, samples, batch) -> Workload:
+def _vae(name, text, pixels, hidden, latents, samples, batch) -> Network:
     sizes = (pixels, *hidden, 2 * latents), (latents, *hidden[::-1], pixels)
     layers = tuple(pair for part in sizes for pair in zip(part[:-1], part[1:], strict=True))
     rows = [batch] * (len(layers) // 2) + [samples * batch] * (len(layers) // 2)
     noise = ((samples, batch, latents),)
-    return Workload(name, text, _products(rows, layers), batch, layers, samples=samples, noise=noise)
+    return Network(name, text, _products(rows, layers), batch, noise, layers=layers, samples=samples)
 
 
-def _iaf(text, pixels, hidden, latents, context, steps, width, batch) -> Workload:
+def _iaf(text, pixels, hidden, latents, context, steps, width, batch) -> Flow:
     network = (latents, width), (width, width), (width, 2 * latents)
     encoder, decoder = ((pixels, hidden), (hidden, 2 * latents + context)), ((latents, hidden), (hidden, pixels))
     flops = _products([batch] * 4, (*encoder, *decoder))
     flops += steps * sum(6 * batch * (i + context) * o for i, o in network)
     layers = (*network * steps, *encoder, *decoder)
-    return Workload("iaf", text, flops, batch, layers, steps, context, noise=((1, batch, latents),))
+    return Flow("iaf", text, flops, batch, ((1, batch, latents),), layers=layers, steps=steps, context=context)
 
 
-def _gemm(m, k, n, layout="nn") -> Workload:
-    return Workload(f"gemm {m}x{k}x{n} {layout}", "C = A B, float32", 2 * m * k * n, shape=(m, k, n), layout=layout)
+def _gemm(m, k, n, layout="nn") -> Product:
+    return Product(f"gemm {m}x{k}x{n} {layout}", "C = A B, float32", 2 * m * k * n, shape=(m, k, n), layout=layout)
 
 
 def workloads(small: bool = False) -> dict[str, Workload]:
@@ -178,25 +257,25 @@ def workloads(small: bool = False) -> dict[str, Workload]:
     dropout_layers = tuple(zip(sizes[:-1], sizes[1:], strict=True))
     dropout = f"{'-'.join(map(str, sizes))} ReLU, local reparameterisation in each layer, batch {many}, Adam"
     shapes = [(100, 784, 500), (784, 100, 500, "tn"), (100, 500, 784, "nt"), (100, 20, 500), (1000, 200, 784)]
-    found = [
+    every = [
         _vae("vae", vae, pixels, (wide,), narrow, 1, batch),
         _vae("iwae50", iwae, pixels, deep, latents, samples, few),
-        Workload("made", made, _products([batch] * 2, made_layers), batch, made_layers),
+        Masked("made", made, _products([batch] * 2, made_layers), batch, layers=made_layers),
         _iaf(iaf.format(*chain), *chain),
-        Workload(
+        Dropout(
             "vdropout",
             dropout,
             2 * _products([many] * 4, dropout_layers),  # means and variances
             many,
-            dropout_layers,
-            noise=tuple((many, outputs) for _, outputs in dropout_layers),
+            tuple((many, outputs) for _, outputs in dropout_layers),
+            layers=dropout_layers,
         ),
-        Workload("adam", f"a bare update of {count:,} parameters", shape=(count,)),
+        Update("adam", f"a bare update of {count:,} parameters", shape=(count,)),
         *(_gemm(*([7, 5, 3, *shape[3:]] if small else shape)) for shape in (shapes[:3] if small else shapes)),
         _gemm(*[64 if small else 2048] * 3),
-        # Generators differ; two mean squares of n normals are apart by 0 with standard deviation 2 / sqrt(n).
-        Workload(
-            "rng", f"{count:,} standard normals, float32", shape=(count,), tolerance=12 / math.sqrt(min(count, SQUARES))
+        # Two mean squares of n normals are apart by 0 with standard deviation 2 / sqrt(n).
+        Normals(
+            "rng", f"{count:,} standard normals, float32", tolerance=12 / math.sqrt(min(count, SQUARES)), shape=(count,)
         ),
     ]
-    return {w.name: w for w in found}
+    return {w.name: w for w in every}

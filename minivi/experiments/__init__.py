@@ -1,6 +1,15 @@
 """The chapters' experiments and equation checks: their registry, their runs, and the results that runs leave."""
 
-from minivi.experiments.equations import CHECKS, Check, check, matching_checks, run_check
+from minivi.experiments.equations import (
+    CHECKS,
+    Check,
+    check,
+    implementing_lines,
+    matching_checks,
+    numbers_of,
+    run_check,
+)
+from minivi.experiments.page import write_page
 from minivi.experiments.provenance import environment
 from minivi.experiments.registry import (
     BUDGETS,
@@ -41,8 +50,10 @@ __all__ = [
     "environment",
     "experiment",
     "find",
+    "implementing_lines",
     "load_chapters",
     "matching_checks",
+    "numbers_of",
     "outcome",
     "redraw",
     "report_claims",
@@ -52,4 +63,5 @@ __all__ = [
     "run_experiments",
     "terminal_width",
     "text_table",
+    "write_page",
 ]

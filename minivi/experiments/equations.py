@@ -6,6 +6,7 @@ def decomposition(): return Claim(left, "=", right, tolerance)
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from minivi.experiments.results import Claim
 
 FOLDERS = ("studies", "checks")  # of the chapters' folder
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def chapter_of(function: Callable) -> str:
@@ -34,9 +36,9 @@ class Check:
 
     @property
     def place(self) -> str:
-        """File and line of the code."""
+        """Folder, file and line of the code."""
         code = self.function.__code__
-        return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+        return f"{'/'.join(Path(code.co_filename).parts[-2:])}:{code.co_firstlineno}"
 
 
 CHECKS: list[Check] = []
@@ -62,10 +64,10 @@ def matching_checks(key: str | None) -> list[Check]:
     """The checks of a chapter (``ch02`` or ``ch02_aevb``) or an equation number; all for None."""
     if key is None:
         return list(CHECKS)
-    return [c for c in CHECKS if c.chapter == key or c.chapter.startswith(f"{key}_") or key in _numbers(c.equation)]
+    return [c for c in CHECKS if c.chapter == key or c.chapter.startswith(f"{key}_") or key in numbers_of(c.equation)]
 
 
-def _numbers(equation: str) -> set[str]:
+def numbers_of(equation: str) -> set[str]:
     """The equation numbers in a label: "2.8-2.10, 2.12" gives 2.8, 2.9, 2.10, 2.12, and the label's own parts."""
     found = set()
     for part in equation.replace(" and ", ", ").split(","):
@@ -76,6 +78,38 @@ def _numbers(equation: str) -> set[str]:
         if last.startswith(f"{head}.") and tail.isdigit() and last[len(head) + 1 :].isdigit():
             found |= {f"{head}.{i}" for i in range(int(tail), int(last[len(head) + 1 :]) + 1)}
     return found
+
+
+@dataclass
+class Line:
+    """A line of the library that implements equations: its file and number, its text, the equations' numbers."""
+
+    place: str
+    text: str
+    equations: set[str]
+
+
+def implementing_lines() -> list[Line]:
+    """The library's lines with a comment such as ``# eq. 2.10, 2.29``, behind them or alone on the line above.
+
+    Numbers are the thesis's, or those of ``# review report eq. 4``; a semicolon parts documents.
+    """
+    lines = []
+    for path in sorted(ROOT.rglob("*.py")):
+        rows = path.read_text().splitlines()
+        for i, row in enumerate(rows):
+            code, _, comment = row.partition("# ")
+            parts = [
+                re.fullmatch(r"(?:(.* report) )?eq\. (\d[\d., -]*)(?:, Algorithm \d)?", part)
+                for part in comment.split("; ")
+            ]
+            if all(parts):
+                labels = {f"{m[1]} {n}" if m[1] else n for m in parts for n in numbers_of(m[2])}
+                j = i if code.strip() else i + 1
+                lines.append(
+                    Line(f"{path.relative_to(ROOT.parent)}:{j + 1}", rows[j].partition("  # ")[0].strip(), labels)
+                )
+    return lines
 
 
 def run_check(entry: Check) -> tuple[list[Claim], str]:

@@ -122,7 +122,7 @@ def revived(value: Any) -> Any:
         return {key: revived(item) for key, item in value.items()}
     if isinstance(value, list) and value:
         kinds = {type(item) for item in value}
-        if kinds <= {int, float, type(None)} and kinds != {type(None)}:
+        if kinds <= {int, float, type(None)}:
             return np.array(value, float if kinds - {int} else int)
         items = [revived(item) for item in value]
         same = all(isinstance(item, np.ndarray) and item.shape == items[0].shape for item in items)
@@ -172,6 +172,24 @@ def report_claims(claims: list[Claim], report: Callable[[str], None], data: str 
         report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
 
 
+def claims_of(about: dict[str, Any]) -> list[tuple[Claim, bool]]:
+    """The claims of a stored result, and whether they held."""
+    return [(Claim(**_numbers_back(claim)), claim["holds"]) for claim in about["claims"]]
+
+
+def as_text(about: dict[str, Any]) -> str:
+    """The heading, table and claims of a stored result."""
+    budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
+    lines = [
+        f"{about['experiment']}: {about['mirrors']} (budget {budget}, seed {about['seed']}, "
+        f"commit {about['commit']}, {about['seconds']:.0f} s)"
+    ]
+    rows = [Row(**_numbers_back(row)) for row in about["table"]]
+    lines += [rows_text(rows)] if rows else []
+    report_claims([claim for claim, _ in claims_of(about)], lines.append, about["settings"].get("data"))
+    return "\n".join(lines)
+
+
 def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = print) -> list[str]:
     """Print the tables and claims that runs have left in ``folder`` (:func:`run_experiments` with ``out=folder``).
 
@@ -188,24 +206,13 @@ def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = pri
             if not isinstance(about, dict) or "experiment" not in about:
                 continue  # such as a benchmark's
             found += 1
-            budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
-            lines = [
-                f"\n{about['experiment']}: {about['mirrors']} (budget {budget}, seed {about['seed']}, "
-                f"commit {about['commit']}, {about['seconds']:.0f} s)"
-            ]
-            rows = [Row(**_numbers_back(row)) for row in about["table"]]
-            lines += [rows_text(rows)] if rows else []
-            report_claims(
-                [Claim(**_numbers_back(claim)) for claim in about["claims"]],
-                lines.append,
-                about["settings"].get("data"),
-            )
+            text = as_text(about)
         except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             failures.append(f"{path} cannot be read ({error}); remove it, and run its experiment again")
         except (KeyError, TypeError, ValueError, AttributeError):
             failures.append(f"{path} was not written by this version; run {about['experiment']} again")
         else:
-            report("\n".join(lines))
+            report(f"\n{text}")
     if not found and not failures:
         raise ExperimentError(f"no results in {folder}; minivi run EXPERIMENT --out {folder} puts some there")
     return failures

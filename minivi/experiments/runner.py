@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,8 @@ import numpy as np
 from minivi.experiments.provenance import environment
 from minivi.experiments.registry import Experiment, find
 from minivi.experiments.results import ExperimentError, Result, report_claims, rows_text, stored, to_json
+from minivi.files import prepare_folder, write_atomically
+from minivi.protocols import Stepper, Trainable
 from minivi.tables import duration
 
 
@@ -67,7 +69,15 @@ class Run:
             raise ExperimentError(f"{name} has no labels to predict; run with --data digits or mnist")
         return images
 
-    def fit(self, name: str, model: Any, loss: Callable, optimizer: Any, train: np.ndarray, **options: Any) -> Any:
+    def fit(
+        self,
+        name: str,
+        model: Trainable,
+        loss: Callable,
+        optimizer: Stepper | Sequence[Stepper],
+        train: np.ndarray,
+        **options: Any,
+    ) -> Any:
         """:func:`minivi.training.fit`, resumed and shown as the run says.
 
         Its checkpoint goes into a folder of this ``name`` and of a digest of all that decides the numbers: a model of
@@ -94,7 +104,7 @@ class Run:
         """A model trained by :meth:`fit`, its history and optimizer; trained once for all of a chapter's experiments.
 
         Args:
-            name: of the checkpoint's folder: says all in which the models of a chapter differ, but for ``epochs``.
+            name: of the checkpoint's folder. It names all in which a chapter's models differ, except ``epochs``.
             start: ``start() -> model, loss, optimizer``.
             train: the training data.
             evaluate: ``evaluate(model, epoch) -> dict`` of numbers for the history.
@@ -130,8 +140,6 @@ def run_experiments(
         FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
         TrainingError: ``out`` cannot be written.
     """
-    from minivi.training import prepare_folder
-
     entries, out = list(find(key)), Path(out)
     _accepts(entries, budget, data)
     prepare_folder(out)
@@ -212,7 +220,6 @@ def _told(result):
 def _leave(result, about, path, report, resume=False):
     """Print a result's table and claims, write its JSON to ``path`` and its figures beside it."""
     from minivi import plots
-    from minivi.training import write_atomically
 
     if result.rows:
         report(rows_text(result.rows))

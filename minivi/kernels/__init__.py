@@ -6,12 +6,12 @@ With ``NUMBA_DISABLE_JIT=1`` the twins are what everything runs on.
 import numba
 
 if numba.config.DISABLE_JIT:
-    from .reference import *
+    from minivi.kernels.reference import *
 else:
-    from .autoregressive import *
-    from .jit import get_threads, instruction_set, on_compile, set_threads
-    from .matmul import *
-    from .random import *
-    from .sparse import *
-    from .update import *
-    from .vector import *
+    from minivi.kernels.autoregressive import *
+    from minivi.kernels.jit import get_threads, instruction_set, on_compile, set_threads
+    from minivi.kernels.matmul import *
+    from minivi.kernels.random import *
+    from minivi.kernels.sparse import *
+    from minivi.kernels.update import *
+    from minivi.kernels.vector import *

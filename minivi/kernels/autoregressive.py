@@ -17,10 +17,10 @@ rest) feed nothing and are skipped.
 import numpy as np
 from numba import njit
 
-from .jit import MATH, chunk, launch
-from .matmul import _at, _integers
-from .reference.autoregressive import ACTIVATION_CODES, checked_start
-from .vector import _exp, _expm1, _plain, _sigmoid, _softplus, _tanh, f
+from minivi.kernels.jit import MATH, chunk, launch
+from minivi.kernels.matmul import as_integers, at
+from minivi.kernels.shapes import ACTIVATION_CODES, checked_start
+from minivi.kernels.vector import as_operands, f, scalar_exp, scalar_expm1, scalar_sigmoid, scalar_softplus, scalar_tanh
 
 __all__ = ["autoregressive_sample"]
 
@@ -28,14 +28,14 @@ __all__ = ["autoregressive_sample"]
 @njit(**MATH)
 def _activate(code, x):
     if code == 0:
-        return _tanh(x)
+        return scalar_tanh(x)
     if code == 1:
-        return _softplus(x)
+        return scalar_softplus(x)
     if code == 2:
         return f(0) if x < f(0) else x
     if code == 3:
-        return x if x > f(0) else _expm1(f(0) if x > f(0) else x)
-    return _sigmoid(x)
+        return x if x > f(0) else scalar_expm1(f(0) if x > f(0) else x)
+    return scalar_sigmoid(x)
 
 
 @njit(**MATH)
@@ -48,31 +48,31 @@ def _feed(target, value, weights, count):
 
 @chunk
 def _autoregressive_sample(p, s, lo, hi):
-    x, noise, state, numbers = p[0], p[1], p[2], _integers(p[3])
+    x, noise, state, numbers = p[0], p[1], p[2], as_integers(p[3])
     D, outputs, layers, code = numbers[0], numbers[1], numbers[2], numbers[3]
-    sizes, known = _at(numbers, 4), _at(numbers, 5 + layers)  # sizes: of the hidden layers and the outputs
+    sizes, known = at(numbers, 4), at(numbers, 5 + layers)  # sizes: of the hidden layers and the outputs
     total = 0
     for layer in range(layers + 1):
         total += sizes[layer]
     for r in range(lo, hi):
-        first = _at(state, r * total)
-        final = _at(first, total - sizes[layers])
+        first = at(state, r * total)
+        final = at(first, total - sizes[layers])
         for i in range(D):
-            eps, own = noise[r * D + i], _at(final, i * outputs)
+            eps, own = noise[r * D + i], at(final, i * outputs)
             if outputs == 1:
-                value = f(1) if eps < _sigmoid(own[0]) else f(0)
+                value = f(1) if eps < scalar_sigmoid(own[0]) else f(0)
                 x[r * D + i] = value
             else:
-                x[r * D + i] = own[0] + _exp(own[1]) * eps
+                x[r * D + i] = own[0] + scalar_exp(own[1]) * eps
             start = known[i]
-            _feed(_at(first, start), x[r * D + i], _at(p[4], i * sizes[0] + start), sizes[0] - start)
+            _feed(at(first, start), x[r * D + i], at(p[4], i * sizes[0] + start), sizes[0] - start)
             layer = first
             for l in range(layers):
-                following, width = _at(layer, sizes[l]), sizes[l + 1]
+                following, width = at(layer, sizes[l]), sizes[l + 1]
                 start = known[(l + 1) * (D + 1) + i] if l + 1 < layers else (i + 1) * outputs
                 for u in range(known[l * (D + 1) + i], known[l * (D + 1) + i + 1]):
                     h = _activate(code, layer[u])
-                    _feed(_at(following, start), h, _at(p[5 + l], u * width + start), width - start)
+                    _feed(at(following, start), h, at(p[5 + l], u * width + start), width - start)
                 layer = following
 
 
@@ -98,7 +98,7 @@ def autoregressive_sample(noise, start, weights, known, activation):
     """
     B, D = noise.shape
     outputs, state = checked_start(noise, start, weights, known)
-    noise, state, *weights = _plain("autoregressive_sample", (noise, state, *weights))
+    noise, state, *weights = as_operands("autoregressive_sample", (noise, state, *weights))
     sizes = [w.shape[1] for w in weights]
     numbers = np.array([D, outputs, len(known), ACTIVATION_CODES[activation], *sizes, *known.ravel()], np.int64)
     x = np.empty((B, D), noise.dtype)

@@ -77,7 +77,7 @@ def _keep_freed_memory() -> None:
     """Have glibc keep what is freed, as other frameworks' allocators do.
 
     Else a training step of a large model gives its memory back to the system and gets it again page by page: 70 MB and
-    a quarter of the time of the benchmark's vdropout. Who has set glibc's own variables has his way.
+    a quarter of the time of the benchmark's vdropout. Does nothing if any MALLOC_ variable is set.
     """
     if sys.platform == "linux" and not any(name.startswith("MALLOC_") for name in os.environ):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

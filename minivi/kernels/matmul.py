@@ -50,10 +50,10 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import CPU, FEATURES, chunk, get_threads, launch, replace_file, rows, set_threads
-from .reference.matmul import Ranges, check_binary, checked_shape
-from .reference.matmul import masked_weight_gradient as blas_weight_gradient
-from .reference.matmul import matmul as blas_matmul
+from minivi.kernels.jit import CPU, FEATURES, chunk, get_threads, launch, replace_file, rows, set_threads
+from minivi.kernels.reference.matmul import masked_weight_gradient as blas_weight_gradient
+from minivi.kernels.reference.matmul import matmul as blas_matmul
+from minivi.kernels.shapes import Ranges, check_binary, checked_shape
 
 __all__ = [
     "Ones",
@@ -265,7 +265,7 @@ def _sizes(_, pointer):
 
 
 @intrinsic
-def _at(_, pointer, offset):
+def at(_, pointer, offset):
     """The address ``offset`` elements behind ``pointer``."""
     return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
@@ -311,7 +311,7 @@ def _turn(_, target, ldtarget, source, ldsource):
 
 
 @intrinsic
-def _integers(_, pointer):
+def as_integers(_, pointer):
     """The same address as a pointer to int64."""
     integers = types.CPointer(types.int64)
 
@@ -340,13 +340,13 @@ def _pack(panel, width, b, row, column, depth, columns):
     if column == 1:
         for k in range(depth):
             for j in range(0, width, lanes):
-                _copy(_at(panel, k * width + j), _at(b, k * row + j), columns - j)
+                _copy(at(panel, k * width + j), at(b, k * row + j), columns - j)
         return
     squares = columns // lanes * lanes if row == 1 else 0
     turned = depth // lanes * lanes if row == 1 else 0
     for j in range(0, squares, lanes):
         for k in range(0, turned, lanes):
-            _turn(_at(panel, k * width + j), width, _at(b, k + j * column), column)
+            _turn(at(panel, k * width + j), width, at(b, k + j * column), column)
     for k in range(depth):
         for j in range(squares if k < turned else 0, width):
             panel[k * width + j] = b[k * row + j * column] if j < columns else 0
@@ -376,7 +376,7 @@ def _share(ranges, n, lanes, lo, hi):
 @chunk(setting=matmul_tile)
 def _gemm(p, s, lo, hi):
     """One thread's part of the products of a batch: rows in tiles, columns in vectors, or the work of a mask."""
-    q, ranges = _integers(p[4]), _integers(p[5])
+    q, ranges = as_integers(p[4]), as_integers(p[5])
     m, k, n = q[0], q[1], q[2]
     a_row, a_step, a_matrix = q[3], q[4], q[5]
     b_row, b_column, b_matrix = q[6], q[7], q[8]
@@ -398,16 +398,16 @@ def _gemm(p, s, lo, hi):
         v_first, v_last = (0, vectors) if kind == BY_ROWS else (first, last)
         for i0 in range(i_first, i_last, BLOCK):
             panel = _pointer(p[0], room)  # named in the loop: Numba frees an array after its last mention
-            stripes = _at(panel, 3 * lanes * depth)
+            stripes = at(panel, 3 * lanes * depth)
             i1 = min(i0 + BLOCK, i_last)
             packed = i1 - i0 > 128 and v_last - v_first > 12  # fewer rows stay cached; fewer columns do not repay it
             for block in range(blocks):
                 k0 = block * depth
                 k1 = min(k0 + depth, k)
-                a0 = _at(p[0], matrix * a_matrix + i0 * a_row + k0 * a_step)
+                a0 = at(p[0], matrix * a_matrix + i0 * a_row + k0 * a_step)
                 for i in range(0, i1 - i0 if packed else 0, lanes):
-                    stripe = _at(stripes, i * (k1 - k0))
-                    _pack(stripe, lanes, _at(a0, i * a_row), a_step, a_row, k1 - k0, min(lanes, i1 - i0 - i))
+                    stripe = at(stripes, i * (k1 - k0))
+                    _pack(stripe, lanes, at(a0, i * a_row), a_step, a_row, k1 - k0, min(lanes, i1 - i0 - i))
                 v = v_first
                 while v < v_last:
                     three = v_last - v == 3 or v_last - v > 4  # four vectors are 2 + 2
@@ -426,25 +426,25 @@ def _gemm(p, s, lo, hi):
                     if kn <= 0 and (block > 0 or first_k < last_k):
                         continue
                     go_on = accumulate or start_k > first_k
-                    b = _at(p[1], matrix * b_matrix + start_k * b_row + j * b_column)
+                    b = at(p[1], matrix * b_matrix + start_k * b_row + j * b_column)
                     ldb = b_row
                     fresh = b_column == 1 and columns == width
                     if not fresh:
                         _pack(panel, width, b, b_row, b_column, kn, columns)
                         b, ldb = panel, width
-                    a, row, step = _at(a0, (start_k - k0) * a_step), a_row, a_step
+                    a, row, step = at(a0, (start_k - k0) * a_step), a_row, a_step
                     if packed:
-                        a, row, step = _at(stripes, (start_k - k0) * lanes), 1, lanes
+                        a, row, step = at(stripes, (start_k - k0) * lanes), 1, lanes
                     for i in range(0, i1 - i0, MR):
                         outside = i0 + i + MR <= first_i or i0 + i >= last_i
                         if outside and block > 0:
                             continue
                         offset = i // lanes * lanes * (k1 - k0) + i % lanes if packed else i * row
-                        c = _at(p[2], (matrix * m + i0 + i) * n + j)
-                        start, ldstart = (c, n) if go_on else (_at(p[3], j), 0)
+                        c = at(p[2], (matrix * m + i0 + i) * n + j)
+                        start, ldstart = (c, n) if go_on else (at(p[3], j), 0)
                         keep = fresh and not outside and i0 + i + MR < i1  # the tiles below find b in the panel
                         _tile(
-                            three, _at(a, offset), row, step, min(MR, i1 - i0 - i), b, ldb, panel, keep,
+                            three, at(a, offset), row, step, min(MR, i1 - i0 - i), b, ldb, panel, keep,
                             0 if outside else kn, c, n, columns, start, ldstart, go_on or biased,
                         )  # fmt: skip
                         if keep:
@@ -768,22 +768,22 @@ def _sum_rows(_, target, columns, start, biased, panel, places, count):
 def _binary(p, s, lo, hi):
     """Vectors of columns ``lo`` to ``hi`` of the sums of rows, 8 at a time, for which they are packed."""
     m, n, k, biased = np.int64(s[0]), np.int64(s[1]), np.int64(s[2]), s[3] != 0
-    places, counts = _integers(p[3]), _integers(p[4])
+    places, counts = as_integers(p[3]), as_integers(p[4])
     lanes, size, _, _ = _sizes(p[0])
     room = np.empty(8 * lanes * size * k + 64, np.uint8)
     for v in range(lo, hi, 8):
         panel = _pointer(p[0], room)
         j = v * lanes
         columns = min(8 * lanes, n - j, (hi - v) * lanes)
-        _pack(panel, 8 * lanes, _at(p[0], j), n, 1, k, columns)
+        _pack(panel, 8 * lanes, at(p[0], j), n, 1, k, columns)
         for i in range(m):
-            _sum_rows(_at(p[2], i * n + j), columns, _at(p[1], j), biased, panel, _at(places, i * k), counts[i])
+            _sum_rows(at(p[2], i * n + j), columns, at(p[1], j), biased, panel, at(places, i * k), counts[i])
 
 
 @chunk
 def _find_ones(p, s, lo, hi):
     width = np.int64(s[0])
-    places, counts = _integers(p[1]), _integers(p[2])
+    places, counts = as_integers(p[1]), as_integers(p[2])
     for i in range(lo, hi):
         count = 0
         for j in range(width):  # no branch, which would be mispredicted at each one
@@ -795,7 +795,8 @@ def _find_ones(p, s, lo, hi):
 @chunk
 def _turn_ones(p, s, lo, hi):
     m, width = np.int64(s[0]), np.int64(s[1])
-    places, counts, turned_places, turned_counts = _integers(p[1]), _integers(p[2]), _integers(p[3]), _integers(p[4])
+    places, counts = as_integers(p[1]), as_integers(p[2])
+    turned_places, turned_counts = as_integers(p[3]), as_integers(p[4])
     for j in range(width):
         turned_counts[j] = 0
     for i in range(m):

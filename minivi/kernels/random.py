@@ -22,8 +22,8 @@ import math
 import numpy as np
 from numba import njit
 
-from .jit import chunk, launch, rows
-from .vector import _log
+from minivi.kernels.jit import chunk, launch, rows
+from minivi.kernels.vector import scalar_log
 
 __all__ = ["bernoulli", "normal", "philox_words", "uniform"]
 
@@ -108,7 +108,7 @@ def _normal32(p, s, lo, hi):
             cos = f32(4.1666645683e-2) + z * (f32(2.4433157118e-5) * z - f32(1.3887316255e-3))
             cos = f32(1) - z * (f32(0.5) - z * cos)
             sin = a + a * z * (f32(-1.6666654611e-1) + z * (f32(8.3321608736e-3) - z * f32(1.9515295891e-4)))
-            out[j], out[j + u64(1)] = _turn(np.sqrt(f32(-2) * _log(u)), cos, sin, w >> u32(30))
+            out[j], out[j + u64(1)] = _turn(np.sqrt(f32(-2) * scalar_log(u)), cos, sin, w >> u32(30))
 
 
 @chunk
@@ -120,7 +120,7 @@ def _normal64(p, s, lo, hi):
             v, w = words[j], words[j + 1]
             u = f64((v >> u64(11)) + u64(1)) * 2.0**-53
             a = f64(i64(w << u64(2))) * (math.pi * 2.0**-65)
-            out[j], out[j + 1] = _turn(math.sqrt(-2 * _log(u)), math.cos(a), math.sin(a), u32(w >> u64(62)))
+            out[j], out[j + 1] = _turn(math.sqrt(-2 * scalar_log(u)), math.cos(a), math.sin(a), u32(w >> u64(62)))
 
 
 def _launch(kernel, arrays, n, words, work, key, counter):

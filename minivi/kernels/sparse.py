@@ -13,23 +13,23 @@ Bags of words have some twenty of ten thousand columns in a row: a dense product
 
 import numpy as np
 
-from .jit import chunk, launch
-from .matmul import _at, _integers
-from .reference.sparse import checked_rows
-from .vector import _plain
+from minivi.kernels.jit import chunk, launch
+from minivi.kernels.matmul import as_integers, at
+from minivi.kernels.shapes import checked_rows
+from minivi.kernels.vector import as_operands
 
 __all__ = ["sparse_matmul"]
 
 
 @chunk
 def _sparse(p, s, lo, hi):
-    indices, start, n = _integers(p[3]), _integers(p[4]), np.int64(s[0])
+    indices, start, n = as_integers(p[3]), as_integers(p[4]), np.int64(s[0])
     for i in range(lo, hi):
-        total = _at(p[0], i * n)
+        total = at(p[0], i * n)
         for k in range(n):
             total[k] = 0
         for e in range(start[i], start[i + 1]):
-            value, row = p[2][e], _at(p[1], indices[e] * n)
+            value, row = p[2][e], at(p[1], indices[e] * n)
             for k in range(n):
                 total[k] += value * row[k]
 
@@ -51,7 +51,7 @@ def sparse_matmul(data, indices, start, b):
         ValueError: rows that are no partition of ``data``, or a column outside ``b``.
     """
     data, indices, start = checked_rows(data, indices, start, b)
-    b, data = _plain("sparse_matmul", (b, data))
+    b, data = as_operands("sparse_matmul", (b, data))
     out = np.empty((len(start) - 1, b.shape[1]), b.dtype)
     arrays = (out, b, data, indices.view(b.dtype), start.view(b.dtype))
     launch(_sparse, len(out), arrays, b.shape[1:], work=(len(data) + len(out)) * b.shape[1])

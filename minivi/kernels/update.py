@@ -26,7 +26,7 @@ from types import FunctionType
 import numpy as np
 from numba import njit
 
-from .jit import MATH, SUMS, chunk, launch, rows
+from minivi.kernels.jit import MATH, SUMS, chunk, launch, rows
 
 __all__ = [
     "adadelta_update",
@@ -291,7 +291,7 @@ def adam_update(
 def adamax_update(
     p: Array, g: Array, m: Array, u: Array, step_size: float, beta1: float, beta2: float, weight_decay: float
 ) -> None:
-    """Running average m of d; u = max(beta2 * u, |d|); p -= step_size * m / u, where u = 0 by nothing."""
+    """Running average m of d; u = max(beta2 * u, |d|); p -= step_size * m / u; where u = 0, p is unchanged."""
     _apply(_adamax, (p, g, m, u), (step_size, weight_decay, 1 - beta1, beta2, LARGEST[p.dtype]))
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from .jit import MATH, SUMS, chunk, launch
+from minivi.kernels.jit import MATH, SUMS, chunk, launch
 
 __all__ = [
     "bernoulli_log_prob", "elu", "elu_vjp", "exp", "gaussian_kl", "gaussian_kl_vjp", "gaussian_log_prob",
@@ -99,7 +99,7 @@ def _expm1_reduced(x):
 
 
 @_by_type(math.exp)
-def _exp(x):
+def scalar_exp(x):
     x = f(-104) if x < f(-104) else x  # written so that a NaN passes; exp is 0 below -104
     x = f(89) if x > f(89) else x  # and infinite above 89
     k, q = _expm1_reduced(x)
@@ -108,7 +108,7 @@ def _exp(x):
 
 
 @_by_type(math.expm1)
-def _expm1(x):  # |x| <= 30 or so: enough for elu and tanh
+def scalar_expm1(x):  # |x| <= 30 or so: enough for elu and tanh
     k, q = _expm1_reduced(f(-30) if x < f(-30) else x)
     scale = _pow2(k)
     return q * scale + (scale - f(1))
@@ -138,7 +138,7 @@ def _log_of_sum(y, d):
 
 
 @_by_type(math.log)
-def _log(x):
+def scalar_log(x):
     return _log_of_sum(x, f(0))
 
 
@@ -155,26 +155,26 @@ def _log1p_unit(x):  # 0 <= x <= 1
 
 
 @_by_type(math.tanh)
-def _tanh(x):
+def scalar_tanh(x):
     a, z = abs(x), x * x
     p = ((f(0.0164378788) * z + f(-0.0526720099)) * z + f(0.133207291)) * z + f(-0.333329469)  # relative error 3.7e-8
-    far = f(1) - f(2) / (_expm1(f(20) if a > f(10) else a + a) + f(2))
+    far = f(1) - f(2) / (scalar_expm1(f(20) if a > f(10) else a + a) + f(2))
     return p * (z * x) + x if a < f(0.55) else math.copysign(far, x)
 
 
 @_scalar
-def _sigmoid(x):
-    e = _exp(-abs(x))
+def scalar_sigmoid(x):
+    e = scalar_exp(-abs(x))
     return (f(1) if x >= f(0) else e) / (f(1) + e)
 
 
 @_scalar
-def _softplus(x):
-    return (x if x > f(0) else f(0)) + _log1p_unit(_exp(-abs(x)))
+def scalar_softplus(x):
+    return (x if x > f(0) else f(0)) + _log1p_unit(scalar_exp(-abs(x)))
 
 
 # -------------------------------------------------------------------------------------------------------- operands
-def _plain(name, arrays):
+def as_operands(name, arrays):
     """The arrays as chunks read them: C-contiguous, aligned, all float32 or all float64."""
     dtype, plain = arrays[0].dtype, []
     for a in arrays:
@@ -265,7 +265,7 @@ def pointwise(function):
         else:
             shape = arrays[0].shape
             _same_shape(name, arrays[0], arrays[-1])
-        arrays = _plain(name, arrays)
+        arrays = as_operands(name, arrays)
         out = np.empty(shape, arrays[0].dtype)
         launch(kernel, out.size, (*arrays, out), [a.size for a in arrays] if arity == 3 else ())
         return out
@@ -279,13 +279,13 @@ Array = np.ndarray
 @pointwise
 def exp(x: Array) -> Array:
     """e to the x; at most 2 ulp off, denormal results included."""
-    return _exp(x)
+    return scalar_exp(x)
 
 
 @pointwise
 def log(x: Array) -> Array:
     """Natural logarithm; -inf at 0, NaN below; at most 2 ulp off, denormal arguments included."""
-    return _log(x)
+    return scalar_log(x)
 
 
 @pointwise
@@ -297,7 +297,7 @@ def log1p(x: Array) -> Array:
 @pointwise
 def tanh(x: Array) -> Array:
     """Hyperbolic tangent; at most 2 ulp off in float32 and, by the C library, 3 in float64."""
-    return _tanh(x)
+    return scalar_tanh(x)
 
 
 @pointwise
@@ -309,7 +309,7 @@ def tanh_vjp(g: Array, y: Array) -> Array:
 @pointwise
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)); at most 4 ulp off."""
-    return _sigmoid(x)
+    return scalar_sigmoid(x)
 
 
 @pointwise
@@ -321,13 +321,13 @@ def sigmoid_vjp(g: Array, y: Array) -> Array:
 @pointwise
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)); at most 4 ulp off."""
-    return _softplus(x)
+    return scalar_softplus(x)
 
 
 @pointwise
 def softplus_vjp(g: Array, x: Array) -> Array:
     """g sigmoid(x): the cotangent of softplus's argument ``x``."""
-    return g * _sigmoid(x)
+    return g * scalar_sigmoid(x)
 
 
 @pointwise
@@ -345,7 +345,7 @@ def relu_vjp(g: Array, y: Array) -> Array:
 @pointwise
 def elu(x: Array) -> Array:
     """x where x > 0, else exp(x) - 1, to relative accuracy for small x."""
-    return x if x > f(0) else _expm1(f(0) if x > f(0) else x)
+    return x if x > f(0) else scalar_expm1(f(0) if x > f(0) else x)
 
 
 @pointwise
@@ -357,13 +357,13 @@ def elu_vjp(g: Array, y: Array) -> Array:
 @pointwise
 def gaussian_sample(mu: Array, log_sigma: Array, eps: Array) -> Array:
     """mu + sigma eps, the reparameterised sample (thesis eq. 2.40); the shapes broadcast."""
-    return mu + _exp(log_sigma) * eps
+    return mu + scalar_exp(log_sigma) * eps
 
 
 @pointwise
 def gaussian_sample_vjp(g: Array, log_sigma: Array, eps: Array) -> Array:
     """g sigma eps: the cotangent of ``log_sigma``, in the shape of ``g``. (That of mu is ``g``.)"""
-    return g * _exp(log_sigma) * eps
+    return g * scalar_exp(log_sigma) * eps
 
 
 # ------------------------------------------------------------------------------------------------------------ rows
@@ -405,7 +405,7 @@ def _log_sum_exp(p, s, lo, hi):
         for start in range(0, D, BLOCK):
             part = f(0)
             for d in range(start, min(start + BLOCK, D)):
-                part = _add(part, _exp(x[i + d] - shift))
+                part = _add(part, scalar_exp(x[i + d] - shift))
             total += part
         out[r] = shift + math.log(total)
 
@@ -417,7 +417,7 @@ def _log_softmax(p, s, lo, hi):
         i = r * D
         shift = _shift(x, i, D)
         for j in range(i, i + D):
-            out[j] = _exp(x[j] - shift)
+            out[j] = scalar_exp(x[j] - shift)
         log_total = _like(math.log(_sum(out, i, D)), out)
         for j in range(i, i + D):
             out[j] = (x[j] - shift) - log_total
@@ -430,7 +430,7 @@ def _log_softmax_vjp(p, s, lo, hi):
         i = r * D
         total = _like(_sum(g, i, D), out)
         for j in range(i, i + D):
-            out[j] = g[j] - _exp(y[j]) * total
+            out[j] = g[j] - scalar_exp(y[j]) * total
 
 
 @chunk
@@ -451,8 +451,8 @@ def _bernoulli_log_prob(p, s, lo, hi):
         for start in range(0, D, BLOCK):
             part = f(0)
             for d in range(start, min(start + BLOCK, D)):
-                part = _add(part, x[i + d] * logits[j + d] - _softplus(logits[j + d]))
-                residual[k + d] = x[i + d] - _sigmoid(logits[j + d])
+                part = _add(part, x[i + d] * logits[j + d] - scalar_softplus(logits[j + d]))
+                residual[k + d] = x[i + d] - scalar_sigmoid(logits[j + d])
             total += part
         log_prob[r] = total
 
@@ -466,7 +466,7 @@ def _gaussian_log_prob(p, s, lo, hi):
         for start in range(0, D, BLOCK):
             part = f(0)
             for d in range(start, min(start + BLOCK, D)):
-                z = (x[i + d] - mu[j + d]) * _exp(-log_sigma[k + d])
+                z = (x[i + d] - mu[j + d]) * scalar_exp(-log_sigma[k + d])
                 part = _add(part, f(-0.5) * z * z - log_sigma[k + d])
             total += part
         out[r] = total - 0.5 * LOG_2PI * D
@@ -479,7 +479,7 @@ def _gaussian_log_prob_vjp(p, s, lo, hi):
     for r in range(lo, hi):
         i, j, k, l, scale = r % nx * D, r % nm * D, r % ns * D, r * D, g[r]
         for d in range(D):
-            inverse = _exp(-log_sigma[k + d])
+            inverse = scalar_exp(-log_sigma[k + d])
             z = (x[i + d] - mu[j + d]) * inverse
             gx[l + d] = -scale * z * inverse
             gmu[l + d] = scale * z * inverse
@@ -496,7 +496,7 @@ def _gaussian_kl(p, s, lo, hi):
             part = f(0)
             for d in range(start, min(start + BLOCK, D)):
                 m, l = mu[i + d], log_sigma[j + d]
-                part = _add(part, f(0.5) * (m * m + _exp(f(2) * l) - f(1)) - l)
+                part = _add(part, f(0.5) * (m * m + scalar_exp(f(2) * l) - f(1)) - l)
             total += part
         out[r] = total
 
@@ -509,7 +509,7 @@ def _gaussian_kl_vjp(p, s, lo, hi):
         i, j, k, scale = r % nm * D, r % ns * D, r * D, g[r]
         for d in range(D):
             gmu[k + d] = scale * mu[i + d]
-            glog_sigma[k + d] = scale * (_exp(f(2) * log_sigma[j + d]) - f(1))
+            glog_sigma[k + d] = scale * (scalar_exp(f(2) * log_sigma[j + d]) - f(1))
 
 
 def _by_rows(kernel, results, operands, g=None):
@@ -524,7 +524,7 @@ def _by_rows(kernel, results, operands, g=None):
     D, per_row = shape[-1], shape[:-1]
     if g is not None and g.shape != per_row:
         raise ValueError(f"{name}: g has shape {g.shape}, but the rows have {per_row}; g is one number a row")
-    inputs = _plain(name, operands if g is None else (g, *operands))
+    inputs = as_operands(name, operands if g is None else (g, *operands))
     out = tuple([np.empty(per_row if kind == "r" else shape, inputs[0].dtype) for kind in results])
     n = math.prod(per_row)
     launch(kernel, n, (*inputs, *out), (D, *[a.size // D if D else 1 for a in operands]), n * D)
@@ -548,7 +548,7 @@ def log_softmax_vjp(g: Array, y: Array) -> Array:
 
 
 def scale_rows(residual: Array, g: Array) -> Array:
-    """residual g[..., None], the cotangent of what ``residual`` is the slope to: (..., D) and (...) -> (..., D)."""
+    """Multiplies row r of ``residual`` by g[r], the vjp with respect to the logits: (..., D) and (...) -> (..., D)."""
     return _by_rows(_scale_rows, "e", (residual,), g)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from minivi import validate
 from minivi.distributions import Categorical
 from minivi.nn import ACTIVATIONS, MLP, Module, dropout, he
+from minivi.protocols import Rng
 from minivi.tensor import Tensor, no_grad
 
 
@@ -43,7 +44,7 @@ class Classifier(Module):
         *,
         input_dropout: float = 0.0,
         hidden_dropout: float = 0.0,
-        rng: Any,
+        rng: Rng,
         init: Callable = he,
         dtype: Any = "float32",
     ):
@@ -57,7 +58,7 @@ class Classifier(Module):
         self.network = MLP((inputs, *hidden, classes), rng, activation=activation, init=init, dtype=dtype)
         self.input_dropout, self.hidden_dropout = input_dropout, hidden_dropout
 
-    def __call__(self, x: Any, rng: Any = None) -> Categorical:
+    def __call__(self, x: Any, rng: Rng | None = None) -> Categorical:
         """p(y | x): ``x`` (..., D), or (N, D) of ``scipy.sparse`` in compressed rows, -> logits (..., C).
 
         ``rng`` draws the dropped units, in training; without it none is dropped.
@@ -65,7 +66,7 @@ class Classifier(Module):
         Raises:
             ValueError: ``x`` does not have D columns.
         """
-        if np.shape(x)[-1:] != (self.inputs,) and getattr(x, "shape", ())[-1:] != (self.inputs,):
+        if np.shape(x)[-1:] != (self.inputs,):
             raise ValueError(f"Classifier: x has shape {np.shape(x)}; this model takes (..., {self.inputs})")
         act = ACTIVATIONS[self.network.activation]
         x = dropout(x, self.input_dropout, rng)
@@ -73,13 +74,13 @@ class Classifier(Module):
             x = dropout(act(layer(x)), self.hidden_dropout, rng)
         return Categorical(self.network.layers[-1](x))
 
-    def log_prob(self, x: Any, labels: Any, rng: Any = None) -> Tensor:
+    def log_prob(self, x: Any, labels: Any, rng: Rng | None = None) -> Tensor:
         """log p(label | x) of each datum in nats, (...,); arguments as for ``__call__``.
 
         Raises:
             ValueError: not one label for each datum, or one that is no class.
         """
-        if np.shape(labels) != tuple(getattr(x, "shape", np.shape(x)))[:-1]:
+        if np.shape(labels) != np.shape(x)[:-1]:
             raise ValueError(f"Classifier.log_prob: labels of shape {np.shape(labels)} for x of shape {np.shape(x)}")
         return self(x, rng).log_prob(labels)
 

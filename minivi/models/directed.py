@@ -29,8 +29,9 @@ import numpy as np
 
 from minivi import ops, validate
 from minivi.distributions import Bernoulli, Normal
-from minivi.models.layered import _gaussian, check_groups
+from minivi.models.layered import check_groups, gaussian_of_heads
 from minivi.nn import ACTIVATIONS, MLP, Linear, Module, glorot
+from minivi.protocols import Rng
 from minivi.tensor import Parameter, Tensor, no_grad
 
 Graph = dict[str, tuple[Sequence[str], Any]]
@@ -71,8 +72,8 @@ class DirectedTerms:
 
         Top-down this is the mean of KL(q(z_l | x, z_>l) || p(z_l | z_>l)), which has a closed form for Gaussians.
         Bottom-up it has none: p(z_1 | z_2) depends on a z_2 that was drawn from z_1 itself, so for a given prior the
-        expectation is not over q(z_1 | x) alone. But for the top layer it is then no divergence, and may be negative.
-        One rule, samples, serves all.
+        expectation is not over q(z_1 | x) alone. Except in the top layer such a term is not a KL divergence and can be
+        negative; so all are estimated by sampling.
         """
         return ops.stack([self.log_q[name] - self.log_p[name] for name in self.log_q], axis=-1).mean(axis=0)
 
@@ -155,7 +156,7 @@ class DirectedVAE(Module):
     def terms(
         self,
         x: np.ndarray,
-        rng: Any = None,
+        rng: Rng | None = None,
         samples: int = 1,
         eps: dict[str, np.ndarray] | None = None,
         z: dict[str, Any] | None = None,
@@ -200,12 +201,12 @@ class DirectedVAE(Module):
         log_p = {name: values[f"p({name})"].log_prob(values[name]) for name in ("x", *self.latents)}
         return DirectedTerms(values, {name: log_q[name] for name in self.latents}, log_p)
 
-    def log_weights(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: dict | None = None) -> Tensor:
+    def log_weights(self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: dict | None = None) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
         return self.terms(x, rng, samples, eps).log_w
 
     def reconstruction_and_kl(
-        self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: dict | None = None
+        self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: dict | None = None
     ) -> tuple[Tensor, Tensor]:
         """The bound in parts, in nats: reconstruction (B,), and the KL term of each latent variable (B, L).
 
@@ -216,7 +217,7 @@ class DirectedVAE(Module):
         terms = self.terms(x, rng, samples, eps)
         return terms.reconstruction, terms.kl
 
-    def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, count: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws from the generative graph: the means of p(x | its parents) and the draws, (count, D)."""
         validate.count(count, "DirectedVAE.sample: count", 0)
         validate.generator(rng, "DirectedVAE.sample: rng")
@@ -272,7 +273,7 @@ class Arrow(Module):
         sizes: Sequence[int],
         make: Callable,
         *,
-        rng: Any,
+        rng: Rng,
         activation: str = "tanh",
         init: Callable = glorot,
         out_bias: Any = 0.0,
@@ -316,7 +317,7 @@ def layers(
     latents: Sequence[int],
     inference: str = "bottom-up",
     *,
-    rng: Any,
+    rng: Rng,
     activation: str = "tanh",
     init: Callable = glorot,
     output_bias: Any = 0.0,
@@ -361,7 +362,7 @@ def layers(
     generative: Graph = {"x": (["z1"], arrow(latents[:1], [*down[0], pixels], Bernoulli, out_bias=output_bias))}
     for l in range(1, top):
         generative[f"hp{l}"] = [f"z{l + 1}"], arrow([latents[l]], down[l], act)
-        generative[f"z{l}"] = [f"hp{l}"], arrow(down[l][-1:], [2 * latents[l - 1]], _gaussian)
+        generative[f"z{l}"] = [f"hp{l}"], arrow(down[l][-1:], [2 * latents[l - 1]], gaussian_of_heads)
     generative[f"z{top}"] = [], latents[-1]
 
     graph: Graph = {"hq1": (["x"], arrow([pixels], up[0], act))}
@@ -375,14 +376,14 @@ def layers(
             graph[f"hq{l}"] = below[0], arrow(below[1], up[l - 1], act)
         size, heads = up[l - 1][-1], [2 * latents[l - 1]]
         if inference == "precision":
-            graph[f"z{l}"] = [f"p(z{l})", f"hq{l}"], Combined([size], heads, _gaussian, **options)
+            graph[f"z{l}"] = [f"p(z{l})", f"hq{l}"], Combined([size], heads, gaussian_of_heads, **options)
         elif inference in ("shared", "separate") and l < top:
             if inference == "separate":
                 graph[f"hs{l}"] = [f"z{l + 1}"], arrow([latents[l]], down[l], act)
             above = f"hp{l}" if inference == "shared" else f"hs{l}"
-            graph[f"z{l}"] = [f"hq{l}", above], arrow([size, down[l][-1]], heads, _gaussian)
+            graph[f"z{l}"] = [f"hq{l}", above], arrow([size, down[l][-1]], heads, gaussian_of_heads)
         else:
-            graph[f"z{l}"] = [f"hq{l}"], arrow([size], heads, _gaussian)
+            graph[f"z{l}"] = [f"hq{l}"], arrow([size], heads, gaussian_of_heads)
     return DirectedVAE(pixels, generative, graph)
 
 
@@ -392,7 +393,7 @@ def auxiliary(
     latents: int,
     auxiliaries: int,
     *,
-    rng: Any,
+    rng: Rng,
     activation: str = "tanh",
     init: Callable = glorot,
     output_bias: Any = 0.0,
@@ -420,11 +421,11 @@ def auxiliary(
     generative: Graph = {
         "x": (["z"], Arrow([latents], [*reversed(hidden), pixels], Bernoulli, out_bias=output_bias, **options)),
         "z": ([], latents),
-        "u": (["x", "z"], Arrow([pixels, latents], [width, 2 * auxiliaries], _gaussian, **options)),
+        "u": (["x", "z"], Arrow([pixels, latents], [width, 2 * auxiliaries], gaussian_of_heads, **options)),
     }
     inference: Graph = {
         "h": (["x"], Arrow([pixels], hidden, act, **options)),
-        "u": (["h"], Arrow([width], [2 * auxiliaries], _gaussian, **options)),
-        "z": (["h", "u"], Arrow([width, auxiliaries], [width, 2 * latents], _gaussian, **options)),
+        "u": (["h"], Arrow([width], [2 * auxiliaries], gaussian_of_heads, **options)),
+        "z": (["h", "u"], Arrow([width, auxiliaries], [width, 2 * latents], gaussian_of_heads, **options)),
     }
     return DirectedVAE(pixels, generative, inference)

@@ -15,6 +15,7 @@ import numpy as np
 from minivi import ops, validate
 from minivi.distributions import Normal
 from minivi.nn import Module
+from minivi.protocols import LatentVariableModel, Rng
 from minivi.tensor import Parameter, Tensor
 
 
@@ -34,7 +35,7 @@ class FullVB(Module):
         ValueError: ``count`` is no positive integer, or ``scale`` not positive; a ``vae`` without decoder.
     """
 
-    def __init__(self, vae: Any, count: int, scale: float = 0.01, *, local: bool = False):
+    def __init__(self, vae: LatentVariableModel, count: int, scale: float = 0.01, *, local: bool = False):
         validate.offers(vae, "FullVB: vae", "elbo", "decoder", "dtype")
         validate.count(count, "FullVB: count")
         validate.number(scale, "FullVB: scale", 0, ends="(]")
@@ -51,15 +52,15 @@ class FullVB(Module):
         """Of the parameters, hence of data and noise."""
         return self.vae.dtype
 
-    def noise(self, rng: Any) -> list[np.ndarray]:
+    def noise(self, rng: Rng) -> list[np.ndarray]:
         """zeta for one draw of the weights: arrays shaped like ``mu``."""
         return [rng.standard_normal(mu.shape, dtype=mu.dtype) for mu in self.mu]
 
     def theta(self, zeta: list[np.ndarray]) -> list[Tensor]:
         """h(zeta) = mu_theta + sigma_theta * zeta (eq. 2.84)."""
-        return [ops.gaussian_sample(*parts) for parts in zip(self.mu, self.log_sigma, zeta, strict=True)]
+        return [ops.gaussian_sample(*parts) for parts in zip(self.mu, self.log_sigma, zeta, strict=True)]  # eq. 2.84
 
-    def draw(self, rng: Any = None, zeta: list[np.ndarray] | None = None) -> Any:
+    def draw(self, rng: Rng | None = None, zeta: list[np.ndarray] | None = None) -> Any:
         """``vae`` with random weights in its decoder; gradients reach mu_theta and sigma_theta.
 
         Args:
@@ -97,7 +98,7 @@ class FullVB(Module):
     def elbo(
         self,
         x: np.ndarray,
-        rng: Any = None,
+        rng: Rng | None = None,
         samples: int = 1,
         *,
         estimator: str = "B",
@@ -138,16 +139,16 @@ class FullVB(Module):
             model = self.draw(rng, noise)
             total = total + model.elbo(x, rng, estimator=estimator, eps=None if eps is None else eps[k : k + 1])
             if estimator == "A":
-                total = total + self.log_ratio(noise) * (kl_weight / self.count)
+                total = total + self.log_ratio(noise) * (kl_weight / self.count)  # eq. 2.87
         total = total * (1.0 / count)
-        return total if estimator == "A" else total - self.kl() * (kl_weight / self.count)
+        return total if estimator == "A" else total - self.kl() * (kl_weight / self.count)  # eq. 2.89
 
-    def bound(self, x: np.ndarray, rng: Any = None, samples: int = 1, **options: Any) -> Tensor:
+    def bound(self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, **options: Any) -> Tensor:
         """The bound on log p(X) of the whole data set, from a minibatch ``x`` of it (eq. 2.86-2.89): a scalar, in nats.
 
         N times the mean of :meth:`elbo`, which takes the same arguments.
         """
-        return self.elbo(x, rng, samples, **options).mean() * float(self.count)
+        return self.elbo(x, rng, samples, **options).mean() * float(self.count)  # eq. 2.86
 
 
 def _total(rows):

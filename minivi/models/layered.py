@@ -17,6 +17,7 @@ from minivi import validate
 from minivi.distributions import Bernoulli, Normal
 from minivi.models.vae import Terms
 from minivi.nn import ACTIVATIONS, MLP, Module, glorot
+from minivi.protocols import Rng
 from minivi.tensor import Tensor, no_grad
 
 
@@ -46,7 +47,7 @@ class LayeredVAE(Module):
         latents: Sequence[int],
         activation: str = "tanh",
         *,
-        rng: Any,
+        rng: Rng,
         init: Callable = glorot,
         output_bias: Any = 0.0,
         dtype: Any = "float32",
@@ -76,7 +77,7 @@ class LayeredVAE(Module):
         self._check("encode", below, level, (self.pixels, *self.sizes)[:-1])
         if level == 0:
             validate.finite(below, "LayeredVAE.encode: x")
-        return _gaussian(self.encoders[level](below))
+        return gaussian_of_heads(self.encoders[level](below))
 
     def decode(self, above: Any, level: int = 0) -> Bernoulli | Normal:
         """p(x | z_1) or, at a higher ``level``, p(z_level | z_{level+1}): (..., J) -> parameters (..., D).
@@ -86,7 +87,7 @@ class LayeredVAE(Module):
         """
         self._check("decode", above, level, self.sizes)
         heads = self.decoders[level](above)
-        return _gaussian(heads) if level else Bernoulli(heads)
+        return gaussian_of_heads(heads) if level else Bernoulli(heads)
 
     def _check(self, method, values, level, columns):
         if level not in range(len(columns)):
@@ -97,7 +98,9 @@ class LayeredVAE(Module):
                 f"{columns[level]})"
             )
 
-    def terms(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: Sequence[np.ndarray] | None = None) -> Terms:
+    def terms(
+        self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: Sequence[np.ndarray] | None = None
+    ) -> Terms:
         """One pass: sample upwards K times, then score every arrow of the generative model.
 
         Args:
@@ -129,7 +132,7 @@ class LayeredVAE(Module):
             log_pz = log_pz + self.decode(z[level], level).log_prob(z[level - 1])
         return Terms(q, z, self.decode(z[0]).log_prob(x), log_pz, log_qz_x)
 
-    def log_weights(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: Any = None) -> Tensor:
+    def log_weights(self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: Any = None) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
         return self.terms(x, rng, samples, eps).log_w
 
@@ -139,7 +142,7 @@ class LayeredVAE(Module):
         A sample z_l stays a variable also where it is the input of the next network.
         """
         inputs = [x, *terms.z[:-1]]
-        held = [_gaussian(e.detached()(i)) for e, i in zip(self.encoders, inputs, strict=True)]
+        held = [gaussian_of_heads(e.detached()(i)) for e, i in zip(self.encoders, inputs, strict=True)]
         return reduce(add, [q.log_prob(z) for q, z in zip(held, terms.z, strict=True)])
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
@@ -148,7 +151,7 @@ class LayeredVAE(Module):
         with no_grad():
             return np.asarray(self.decode(self.encode(x).mu).mean)
 
-    def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, count: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws from the top layer down: the mean images and the draws, both (count, D)."""
         validate.count(count, "LayeredVAE.sample: count", 0)
         validate.generator(rng, "LayeredVAE.sample: rng")
@@ -173,6 +176,7 @@ def check_groups(name: str, pixels: Any, hidden: Any, latents: Any) -> None:
         validate.sizes(group, f"{name}: hidden, each group,")
 
 
-def _gaussian(heads):
+def gaussian_of_heads(heads: Any) -> Normal:
+    """A Gaussian of a network's outputs (..., 2 J): the means, then twice log sigma."""
     half = heads.shape[-1] // 2
     return Normal(heads[..., :half], 0.5 * heads[..., half:])

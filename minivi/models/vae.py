@@ -17,6 +17,7 @@ from minivi import ops, validate
 from minivi.distributions import Bernoulli, MultivariateNormal, Normal
 from minivi.flows import Flow, FlowPosterior
 from minivi.nn import ACTIVATIONS, MLP, Module, glorot
+from minivi.protocols import Rng
 from minivi.tensor import Tensor, no_grad
 
 
@@ -62,6 +63,15 @@ class VAE(Module):
     Raises:
         ValueError: a size below 1; an unknown likelihood, activation or posterior; a context without a flow; a flow
             over another number of dimensions; no generator.
+
+    Example:
+        >>> from minivi import Generator
+        >>> vae = VAE(pixels=64, hidden=(100,), latents=5, rng=Generator(0))
+        >>> vae
+        VAE(encoder=MLP(64-100-10, tanh), decoder=MLP(5-100-64, tanh)): 14,574 parameters
+        >>> x = np.zeros((20, 64), "float32")
+        >>> vae.encode(x).shape, vae.log_weights(x, Generator(1), samples=7).shape, vae.elbo(x, Generator(1)).shape
+        ((20, 5), (7, 20), (20,))
     """
 
     def __init__(
@@ -75,7 +85,7 @@ class VAE(Module):
         *,
         flow: Flow | None = None,
         context: int = 0,
-        rng: Any,
+        rng: Rng,
         init: Callable = glorot,
         output_bias: Any = 0.0,
         dtype: Any = "float32",
@@ -131,12 +141,12 @@ class VAE(Module):
             raise ValueError(f"VAE.encode: x has shape {np.shape(x)}; this model takes (..., {self.pixels})")
         heads = self.encoder(x)
         j, end = self.latents, self.gaussian_heads
-        q = Normal(heads[..., :j], 0.5 * heads[..., j : 2 * j])
+        q = Normal(heads[..., :j], 0.5 * heads[..., j : 2 * j])  # eq. 2.36, 2.37
         if self.posterior == "full":
-            q = MultivariateNormal(q.mu, q.log_sigma, heads[..., 2 * j : end])
+            q = MultivariateNormal(q.mu, q.log_sigma, heads[..., 2 * j : end])  # eq. 2.53, 2.54
         if self.flow is None:
             return q
-        return FlowPosterior(q, self.flow, heads[..., end:] if heads.shape[-1] > end else None)
+        return FlowPosterior(q, self.flow, heads[..., end:] if heads.shape[-1] > end else None)  # eq. 5.24
 
     def decode(self, z: Any) -> Bernoulli | Normal:
         """p(x | z), eq. 2.74 or 2.75: ``z`` (..., J) -> parameters (..., D); ValueError without J columns."""
@@ -144,8 +154,8 @@ class VAE(Module):
             raise ValueError(f"VAE.decode: z has shape {np.shape(z)}; this model takes (..., {self.latents})")
         heads = self.decoder(z)
         if self.likelihood == "bernoulli":
-            return Bernoulli(heads)
-        return Normal(ops.sigmoid(heads[..., : self.pixels]), 0.5 * heads[..., self.pixels :])
+            return Bernoulli(heads)  # eq. 2.74
+        return Normal(ops.sigmoid(heads[..., : self.pixels]), 0.5 * heads[..., self.pixels :])  # eq. 2.75
 
     def _posterior(self, x, rng, samples, eps):
         """q(z | x), and the noise to sample it with."""
@@ -158,7 +168,7 @@ class VAE(Module):
             raise ValueError(f"VAE: eps has shape {np.shape(eps)}; pass (K, {len(x)}, {self.latents}) for K samples")
         return self.encode(x), eps
 
-    def terms(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Terms:
+    def terms(self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: np.ndarray | None = None) -> Terms:
         """One pass: encode once, sample K times, decode (eq. 2.27-2.29).
 
         Args:
@@ -172,11 +182,13 @@ class VAE(Module):
                 of another shape, or none.
         """
         q, eps = self._posterior(x, rng, samples, eps)
-        z, log_qz_x = q.rsample_with_log_prob(eps)
+        z, log_qz_x = q.rsample_with_log_prob(eps)  # eq. 2.27-2.29
         prior = Normal(np.zeros(self.latents, self.dtype), np.zeros(self.latents, self.dtype))
         return Terms(q, z, self.decode(z).log_prob(x), prior.log_prob(z), log_qz_x)
 
-    def log_weights(self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None) -> Tensor:
+    def log_weights(
+        self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: np.ndarray | None = None
+    ) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
         return self.terms(x, rng, samples, eps).log_w
 
@@ -185,19 +197,19 @@ class VAE(Module):
         return terms.q.detached().log_prob(terms.z)
 
     def reconstruction_and_posterior(
-        self, x: np.ndarray, rng: Any = None, samples: int = 1, eps: np.ndarray | None = None
+        self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: np.ndarray | None = None
     ) -> tuple[Tensor, Normal]:
         """The two terms of eq. 2.71: E_q log p(x | z) by sampling, (B,) in nats, and q, whose ``kl()`` is the other.
 
         Arguments as for :meth:`terms`.
         """
         q, eps = self._posterior(x, rng, samples, eps)
-        return self.decode(q.rsample(eps)).log_prob(x).mean(axis=0), q
+        return self.decode(q.rsample(eps)).log_prob(x).mean(axis=0), q  # eq. 2.71
 
     def elbo(
         self,
         x: np.ndarray,
-        rng: Any = None,
+        rng: Rng | None = None,
         samples: int = 1,
         *,
         estimator: str | None = None,
@@ -218,9 +230,9 @@ class VAE(Module):
         if estimator == "B" and self.flow is not None:
             raise ValueError("VAE.elbo: behind a flow the KL divergence has no closed form; use estimator 'A'")
         if estimator == "A" or self.flow is not None:
-            return self.log_weights(x, rng, samples, eps).mean(axis=0)
+            return self.log_weights(x, rng, samples, eps).mean(axis=0)  # eq. 2.29
         reconstruction, q = self.reconstruction_and_posterior(x, rng, samples, eps)
-        return reconstruction - q.kl()
+        return reconstruction - q.kl()  # eq. 2.77
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         """The mean of p(x | z) at z = the mean of q(z | x), or where a flow takes it: (B, D) -> (B, D)."""
@@ -236,7 +248,7 @@ class VAE(Module):
             p = self.decode(np.asarray(z, self.dtype))
             return np.array(p.mean if self.likelihood == "bernoulli" else p.mu)
 
-    def sample(self, count: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, count: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         """Ancestral draws z ~ N(0, I), x ~ p(x | z): the mean images and the draws, both (count, D)."""
         validate.count(count, "VAE.sample: count", 0)
         validate.generator(rng, "VAE.sample: rng")

@@ -3,12 +3,12 @@
 Tests hold every kernel against its twin, and with ``NUMBA_DISABLE_JIT=1`` minivi runs on the twins alone.
 """
 
-from .autoregressive import *
-from .matmul import *
-from .random import *
-from .sparse import *
-from .update import *
-from .vector import *
+from minivi.kernels.reference.autoregressive import *
+from minivi.kernels.reference.matmul import *
+from minivi.kernels.reference.random import *
+from minivi.kernels.reference.sparse import *
+from minivi.kernels.reference.update import *
+from minivi.kernels.reference.vector import *
 
 on_compile = []  # the twins need no compiling
 

@@ -96,7 +96,7 @@ def adam_update(p, g, m, v, step_size, beta1, beta2, unbias, eps, weight_decay):
 
 @guarded
 def adamax_update(p, g, m, u, step_size, beta1, beta2, weight_decay):
-    """Running average m of d; u = max(beta2 * u, |d|); p -= step_size * m / u, where u = 0 by nothing."""
+    """Running average m of d; u = max(beta2 * u, |d|); p -= step_size * m / u; where u = 0, p is unchanged."""
     d = _gradient(p, g, weight_decay, squared=False)
     m += (1 - beta1) * (d - m)
     np.maximum(beta2 * u, np.abs(d), out=u)

@@ -1,0 +1,59 @@
+"""Data sets: found in a folder or fetched once, checked byte for byte, then handed over as arrays.
+
+A set is one entry of :data:`SOURCES`: its files with their checksums, the addresses that serve them, and a function
+that makes images and labels of the decoded files. Files lie, gzip'd or plain, in one folder a set:
+
+    $MINIVI_DATA, or the user's cache folder
+      |-- mnist/          train-images-idx3-ubyte(.gz), train-labels-..., t10k-images-..., t10k-labels-...
+      |-- mnist_static/   binarized_mnist_train.amat(.gz), ..._valid.amat, ..._test.amat
+      |-- frey/           frey_rawface.mat
+      |-- lfw/            lfw_home/lfw_funneled/, as scikit-learn fetches, checks and unpacks it
+      |-- omniglot/       images_background.zip, ..._evaluation.zip, ..._small1.zip, ..._small2.zip, chardata.mat
+      |-- polarity/       rt-polarity.neg, rt-polarity.pos
+      `-- imdb/           aclImdb_v1.tar.gz, as published
+
+A file that is there is only read, so the folder may be read-only; a missing one is fetched. Mirrors compress the same
+bytes differently, hence each checksum is that of the bytes *without* gzip (except for ``imdb``). A download is unpacked
+and checked under a temporary name and renamed last: the folder holds whole, right files or none. Nothing is ever
+unpickled here (scikit-learn keeps the decoded faces of ``lfw`` in a joblib cache of its own, in ``lfw_home``).
+"""
+
+from minivi.data.formats import (
+    DataError,
+    parse_amat,
+    parse_idx,
+    parse_mat,
+    parse_mats,
+    parse_omniglot,
+    parse_reviews,
+    parse_snippets,
+    read_bytes,
+)
+from minivi.data.loading import Dataset, available, describe, fetch, load
+from minivi.data.minibatches import batches, binarize, fresh
+from minivi.data.sources import SOURCES, Source, folder
+from minivi.data.words import bags_of_words
+
+__all__ = [
+    "SOURCES",
+    "DataError",
+    "Dataset",
+    "Source",
+    "available",
+    "bags_of_words",
+    "batches",
+    "binarize",
+    "describe",
+    "fetch",
+    "folder",
+    "fresh",
+    "load",
+    "parse_amat",
+    "parse_idx",
+    "parse_mat",
+    "parse_mats",
+    "parse_omniglot",
+    "parse_reviews",
+    "parse_snippets",
+    "read_bytes",
+]

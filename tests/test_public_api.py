@@ -1,0 +1,52 @@
+"""The public functions' arguments and defaults are those that are written down: a change of one is meant, or fails.
+
+python tests/test_public_api.py         writes them down anew
+"""
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+
+MODULES = (
+    "bounds", "data", "distributions", "em", "estimators", "evaluation", "experiments", "files", "flows", "gradcheck",
+    "gradient_noise", "lesson", "mcmc", "models", "nn", "ops", "optim", "plots", "random", "sweeps", "tensor",
+    "training",
+)  # fmt: skip
+FILE = Path(__file__).with_name("public_api.txt")
+
+
+def signatures():
+    """A line for each public function, class and method: its name and its arguments with their defaults."""
+    for name in MODULES:
+        module = importlib.import_module(f"minivi.{name}")
+        for key, value in sorted(vars(module).items()):
+            home = getattr(value, "__module__", None) or ""
+            if key.startswith("_") or not callable(value) or not home.startswith(f"minivi.{name}"):
+                continue
+            yield from of(f"{name}.{key}", value)
+            if inspect.isclass(value):
+                for method, function in sorted(vars(value).items()):
+                    if not method.startswith("_") and callable(function):
+                        yield from of(f"{name}.{key}.{method}", function)
+
+
+def of(name, function):
+    """``name(a, b=1)``, without annotations."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    text = str(signature.replace(parameters=parameters, return_annotation=signature.empty))
+    yield name + re.sub(r"<(function|class) '?([\w.]+)'?( at 0x\w+)?>", r"\2", text)
+
+
+def test_arguments_and_defaults():
+    assert list(signatures()) == FILE.read_text().splitlines(), f"if that is meant: python {Path(__file__).name}"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(FILE.parents[1]))
+    FILE.write_text("\n".join(signatures()) + "\n")

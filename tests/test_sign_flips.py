@@ -1,0 +1,62 @@
+"""Checks hold what chapters train with: with one sign in that function turned, a check of the chapter fails."""
+
+import inspect
+import textwrap
+
+import pytest
+from helpers import empty_registry
+
+from minivi import bounds, experiments, flows, nn, optim
+from minivi.models import VAE, Classifier, FullVB
+from minivi.models.directed import DirectedTerms
+
+ELBO = VAE, "elbo", "reconstruction - q.kl()", "reconstruction + q.kl()"
+FLIPS = {
+    "ch01_models": [ELBO, (Classifier, "log_prob", "return self", "return -self")],
+    "ch02_aevb": [ELBO],
+    "ch02_autoencoder": [ELBO],
+    "ch02_challenges": [(bounds, "free_bits", "- ops.sum(", "+ ops.sum(")],
+    "ch02_full_vb": [(FullVB, "elbo", "total - self.kl()", "total + self.kl()")],
+    "ch02_gradients": [ELBO],
+    "ch02_marginal_likelihood": [ELBO],
+    "ch02_posterior": [ELBO],
+    "ch04_autoregressive": [(nn.MADE, "log_prob", "return ops.bernoulli", "return -ops.bernoulli")],
+    "ch04_invertible": [(flows.FlowDensity, "log_prob", "+ log_det", "- log_det")],
+    "ch04_layers": [(DirectedTerms, "kl", "name] - self.log_p", "name] + self.log_p")],
+    "ch05_auxiliary": [(DirectedTerms, "log_w", ") - reduce", ") + reduce")],
+    "ch05_flows": [(flows.FlowPosterior, "rsample_with_log_prob", "- log_det", "+ log_det")],
+    "ch05_iaf": [(flows.FlowPosterior, "rsample_with_log_prob", "- log_det", "+ log_det")],
+    "ch07_adam": [(optim.Adam, "_update", "1 - self.beta1**", "1 + self.beta1**")],
+    "ch07_experiments": [(Classifier, "log_prob", "return self", "return -self")],
+    "report_tighter_bounds_gradients": [(bounds, "iwae", "- float(np.log", "+ float(np.log")],
+}
+
+
+def turned(function, old, new):
+    """The function with one piece of its source replaced."""
+    function = getattr(function, "fget", function)  # of a property
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, (function, old)
+    names = dict(function.__globals__)
+    exec(compile("from __future__ import annotations\n" + source.replace(old, new), "turned", "exec"), names)
+    return names[function.__name__]
+
+
+@pytest.mark.parametrize(("chapter", "i"), [(c, i) for c, flips in FLIPS.items() for i in range(len(flips))])
+def test_a_turned_sign_fails_a_check(chapter, i, monkeypatch):
+    monkeypatch.delenv("MINIVI_CHAPTERS", raising=False)
+    empty_registry(monkeypatch)
+    experiments.load_chapters()
+    owner, name, old, new = FLIPS[chapter][i]
+    monkeypatch.setattr(owner, name, turned(getattr(owner, name), old, new))
+    checks = [c for c in experiments.CHECKS if c.chapter == chapter]
+    claims = [claim for c in checks for claim in experiments.run_check(c)[0]]
+    assert checks and not all(claim.ok for claim in claims)
+
+
+def test_every_chapter_with_checks_is_here(monkeypatch):
+    monkeypatch.delenv("MINIVI_CHAPTERS", raising=False)
+    empty_registry(monkeypatch)
+    experiments.load_chapters()
+    own = {"ch02_pca"}  # trains a model of its own, against formulas of its own
+    assert {c.chapter for c in experiments.CHECKS} - own == set(FLIPS)
