@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 MODULES = (
-    "bounds", "data", "distributions", "estimators", "evaluation", "experiments", "files", "flows", "gradcheck",
+    "bounds", "data", "distributions", "em", "estimators", "evaluation", "experiments", "files", "flows", "gradcheck",
     "gradient_noise", "lesson", "mcmc", "models", "nn", "ops", "optim", "plots", "random", "sweeps", "tensor",
     "training",
 )  # fmt: skip
