@@ -93,6 +93,11 @@ class Table:
         self.claims.append(Claim(left, relation, right, tolerance, label))
 
 
+def mean_and_error(values: Any) -> tuple[float, float]:
+    """The mean of independent values, and its standard error."""
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
 # ------------------------------------------------------------------------------------------------ numbers in JSON
 def to_json(about: Any) -> str:
     """Numbers as JSON text: NaN as null, large arrays as their compressed bytes; :func:`revived` undoes it."""
