@@ -251,7 +251,11 @@ def redraw(path: str | os.PathLike, *, report: Callable[[str], None] = print) ->
     (entry,) = find(about["experiment"])
     if not (entry.tables or entry.figures):
         raise ExperimentError(f"{entry.key} measures and draws in one; run it again to draw it")
-    result = entry.result(about)
+    try:
+        result = entry.result(about)
+    except (AttributeError, KeyError) as error:  # of an earlier version
+        message = f"{path} has not all the numbers that {entry.key} is drawn from; run the experiment again"
+        raise ExperimentError(message) from error
     _leave(result, about | _told(result), path, report)
     return result
 
