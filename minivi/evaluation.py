@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from minivi import bounds, ops, validate
-from minivi.distributions import LOG_2PI, Bernoulli
+from minivi.distributions import Bernoulli
 from minivi.gradient_noise import GradientMoments as GradientMoments  # part of this module's face
 from minivi.gradient_noise import gradient_moments as gradient_moments
+from minivi.kernels.shapes import LOG_2PI
 from minivi.progress import bar
 from minivi.protocols import LatentVariableModel, Rng
 from minivi.tensor import no_grad

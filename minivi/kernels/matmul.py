@@ -373,6 +373,7 @@ def _share(ranges, n, lanes, lo, hi):
     return first, last
 
 
+# Longer than a function should be: its loops share some thirty local numbers, which helpers would hand on as arguments.
 @chunk(setting=matmul_tile)
 def _gemm(p, s, lo, hi):
     """One thread's part of the products of a batch: rows in tiles, columns in vectors, or the work of a mask."""
