@@ -2,7 +2,7 @@
 
 Gradient descent needs one step size that suits all parameters. Adam divides a running mean of the gradient by the root
 of a running mean of its square. How far can such a step go, and what does the bias correction correct? Half a minute.
-Equation numbers are the thesis's; a number shows each of its slips.
+Equation numbers are the thesis's; numbers show its slips.
 """
 
 # %% [markdown]
