@@ -38,6 +38,22 @@ def log_target(z):
 LOG_Z = float(np.log(np.sum(np.exp(np.asarray(log_target(PLANE), float))) * CELL))
 
 
+def picture(densities):
+    """Densities over the plane, side by side, from their logarithms."""
+    fig = plots.figure(2.7 * len(densities), 2.9)
+    for i, (title, log_density) in enumerate(densities.items()):
+        axes = plots.panel(fig.add_subplot(1, len(densities), i + 1), title, "$z_1$", "" if i else "$z_2$")
+        axes.imshow(np.exp(log_density).reshape(241, 241), cmap="gray_r", extent=(-6, 6, -6, 6), origin="lower")
+        axes.set(xlim=(-3, 5), ylim=(-5, 3))
+    return fig
+
+
+target = np.asarray(log_target(PLANE), float) - LOG_Z
+show(picture({"target": target}), "target")
+print(f"log of the target's integral: {LOG_Z:.4f}")
+
+
+# %%
 def fit(module, draw, steps=2000, seed=0):
     """Minimise KL(q || p) by gradients through the draws; ``draw(eps)`` gives z and log q(z). Returns it in nats."""
     falling = lambda step: 5e-3 * min(1.0, 2.0 - 2.0 * step / steps)  # from half of the run on, to 0
@@ -49,16 +65,6 @@ def fit(module, draw, steps=2000, seed=0):
         z, log_q = draw(rng.standard_normal((20_000, 2), dtype="float32"))
         gap = np.asarray(log_q, float) - np.asarray(log_target(z), float) + LOG_Z
     return gap.mean(), gap.std() / np.sqrt(len(gap))
-
-
-def picture(densities):
-    """Densities over the plane, side by side, from their logarithms."""
-    fig = plots.figure(2.7 * len(densities), 2.9)
-    for i, (title, log_density) in enumerate(densities.items()):
-        axes = plots.panel(fig.add_subplot(1, len(densities), i + 1), title, "$z_1$", "" if i else "$z_2$")
-        axes.imshow(np.exp(log_density).reshape(241, 241), cmap="gray_r", extent=(-6, 6, -6, 6), origin="lower")
-        axes.set(xlim=(-3, 5), ylim=(-5, 3))
-    return fig
 
 
 class Gaussian(nn.Module):
@@ -74,7 +80,6 @@ class Gaussian(nn.Module):
 
 gaussian = Gaussian()
 kl, error = fit(gaussian, lambda eps: gaussian.q().rsample_with_log_prob(eps))
-target = np.asarray(log_target(PLANE), float) - LOG_Z
 show(picture({"target": target, "best Gaussian": np.asarray(gaussian.q().log_prob(PLANE))}), "gaussian")
 print(f"KL(q || p) of the best factorised Gaussian: {kl:.3f} +- {error:.3f} nats")
 

@@ -349,7 +349,7 @@ def _import(target: str) -> Callable:
     folder, module = os.path.split(module.removesuffix(".py"))  # a path to a file serves as well
     sys.path.insert(0, os.path.abspath(folder))
     try:
-        found = importlib.import_module(module)
+        thing = importlib.import_module(module)
     except ImportError as error:
         raise UsageError(
             f"cannot import {module}: {error}; run from the folder that holds it, or name the file"
@@ -357,12 +357,12 @@ def _import(target: str) -> Callable:
     finally:
         sys.path.pop(0)
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(thing, part):
             raise UsageError(f"{module} has no {name}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise UsageError(f"{target} is a {type(found).__name__}, not a function")
-    return found
+        thing = getattr(thing, part)
+    if not callable(thing):
+        raise UsageError(f"{target} is a {type(thing).__name__}, not a function")
+    return thing
 
 
 def _data(args: Any) -> int:

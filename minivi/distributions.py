@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from minivi import ops, validate
+from minivi.kernels.shapes import LOG_2PI
 from minivi.protocols import Rng
 from minivi.tensor import FLOATS, Tensor
-
-LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 def _raw(x: Any) -> np.ndarray:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from minivi import bounds, ops, validate
-from minivi.distributions import LOG_2PI, Bernoulli
+from minivi.distributions import Bernoulli
 from minivi.gradient_noise import GradientMoments as GradientMoments  # part of this module's face
 from minivi.gradient_noise import gradient_moments as gradient_moments
+from minivi.kernels.shapes import LOG_2PI
 from minivi.progress import bar
 from minivi.protocols import LatentVariableModel, Rng
 from minivi.tensor import no_grad
@@ -237,9 +238,9 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     validate.offers(b, "difference: b", "values", "noise")
     if len(a.values) != len(b.values):
         raise ValueError(f"difference: estimates of {len(a.values)} and {len(b.values)} data; pass the same data twice")
-    found = _estimate(a.values - b.values, np.zeros(1))
-    found.noise = float(np.hypot(a.noise, b.noise))
-    return found
+    gap = _estimate(a.values - b.values, np.zeros(1))
+    gap.noise = float(np.hypot(a.noise, b.noise))
+    return gap
 
 
 def active_units(
@@ -282,8 +283,8 @@ def active_units(
             if known:
                 return [np.asarray(q.mu, np.float64)] * 2
             return [np.mean(q.sample(rng, (samples,)), axis=0, dtype=np.float64) for _ in range(2)]
-        found = [np.asarray(model.terms(part, rng, samples).q[level].mu, np.float64) for _ in range(2)]
-        return [mu.reshape(-1, *mu.shape[-2:]).mean(axis=0) for mu in found]  # without samples' axis if of x alone
+        pair = [np.asarray(model.terms(part, rng, samples).q[level].mu, np.float64) for _ in range(2)]
+        return [mu.reshape(-1, *mu.shape[-2:]).mean(axis=0) for mu in pair]  # without samples' axis if of x alone
 
     batch = 1000 if level == 0 else int(max(1, CHUNK // (samples * model.pixels)))
     with no_grad():

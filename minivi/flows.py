@@ -7,8 +7,8 @@ A flow has ``forward(z, context=None) -> (z', log_det)`` and ``inverse(z', conte
 are cheap. :class:`FlowDensity` maps data to noise by it: a model of data, whose density is cheap.
 
 The context h, shape (..., H), is an extra output of an encoder (eq. 5.24). A flow made with ``context=H`` needs it; any
-other one ignores it, except IAF, whose networks take whatever context there is. Leading axes of z and h are broadcast: z may be
-(K, B, D) beside h of (B, H).
+other one ignores it, except IAF, whose networks take whatever context there is. Leading axes of z and h are broadcast:
+z may be (K, B, D) beside h of (B, H).
 """
 
 from __future__ import annotations

@@ -144,9 +144,9 @@ class Report:
         if kinks:
             yield f"{kinks} of {len(self.rows)} checks met a kink (the one-sided derivatives differ): no verdict there"
         if not self.failures and not self.ok:
-            found = {row.verdict for row in self.rows} - {"kink"}
+            verdicts = {row.verdict for row in self.rows} - {"kink"}
             why = {"zero": "f does not change along any of these", "empty": "no elements"}
-            yield f"nothing was compared: {', '.join(why[v] for v in sorted(found)) or 'kinks alone'}: no success"
+            yield f"nothing was compared: {', '.join(why[v] for v in sorted(verdicts)) or 'kinks alone'}: no success"
 
 
 @np.errstate(all="ignore")  # f may be undefined a step away, or a gradient NaN: that is a verdict
@@ -549,39 +549,39 @@ def _compare(problem, k, where, places, v, tolerance):
     far = 2.0**15 * line.size
     if scale == 0.0 and line.look(far)[0] == line.look(-far)[0] == here:
         return row(0.0, 0.0, far, "zero")
-    found = _estimate(line, line.size * (_LONG if rounding > fine else _SHORT))
-    if found and not found.sides:
-        allowed = tolerance * scale + found.error
-        if abs(line.analytic - found.value) <= allowed <= RESOLUTION * line.scale(found.value) < np.inf:
-            return row(found.value, allowed, found.step, "ok")
-    found = _estimate(line, line.size * _LADDER[_LADDER <= max(2.0**15, line.reach)])
-    if not found:
+    estimate = _estimate(line, line.size * (_LONG if rounding > fine else _SHORT))
+    if estimate and not estimate.sides:
+        allowed = tolerance * scale + estimate.error
+        if abs(line.analytic - estimate.value) <= allowed <= RESOLUTION * line.scale(estimate.value) < np.inf:
+            return row(estimate.value, allowed, estimate.step, "ok")
+    estimate = _estimate(line, line.size * _LADDER[_LADDER <= max(2.0**15, line.reach)])
+    if not estimate:
         return row(numeric, 0.0, h, "WRONG")
-    return row(found.value, *_verdict(problem, line, found, tolerance))
+    return row(estimate.value, *_verdict(problem, line, estimate, tolerance))
 
 
-def _verdict(problem, line, found, tolerance):
-    scale, error = line.scale(found.value), abs(line.analytic - found.value)
-    allowed = tolerance * scale + found.error
-    if found.lossy:
+def _verdict(problem, line, estimate, tolerance):
+    scale, error = line.scale(estimate.value), abs(line.analytic - estimate.value)
+    allowed = tolerance * scale + estimate.error
+    if estimate.lossy:
         allowed = max(allowed, RESOLUTION * scale)  # where f loses digits, its gradient may too
     others = min(problem.largest_slope, problem.largest_effect / line.size)
-    residue = 64.0 * _EPS * max(found.nearby, others)  # what rounding leaves of a sum of larger numbers that is 0
-    vanishes = abs(line.analytic) <= residue and abs(found.value) <= residue + found.error
-    gap = found.sides[1] - found.sides[0] if found.sides else 0.0
+    residue = 64.0 * _EPS * max(estimate.nearby, others)  # what rounding leaves of a sum of larger numbers that is 0
+    vanishes = abs(line.analytic) <= residue and abs(estimate.value) <= residue + estimate.error
+    gap = estimate.sides[1] - estimate.sides[0] if estimate.sides else 0.0
     if gap > RESOLUTION * scale:
-        room = found.error - 0.499 * gap  # half of it is in the error
-        between = found.sides[0] - room <= line.analytic <= found.sides[1] + room
+        room = estimate.error - 0.499 * gap  # half of it is in the error
+        between = estimate.sides[0] - room <= line.analytic <= estimate.sides[1] + room
         verdict = "kink" if between else "WRONG"
-    elif found.error <= RESOLUTION * scale:
+    elif estimate.error <= RESOLUTION * scale:
         verdict = "ok" if error <= allowed else "WRONG"
-    elif vanishes and found.error <= VANISHING * found.nearby:
+    elif vanishes and estimate.error <= VANISHING * estimate.nearby:
         verdict = "ok"
-    elif vanishes and (scale == 0.0 or found.error <= VANISHING * others):
+    elif vanishes and (scale == 0.0 or estimate.error <= VANISHING * others):
         verdict = "zero"  # f does not change along here, such as by a bias before a softmax
     else:
-        verdict = "no scale" if error <= allowed + found.error else "WRONG"
-    return allowed, found.step, verdict
+        verdict = "no scale" if error <= allowed + estimate.error else "WRONG"
+    return allowed, estimate.step, verdict
 
 
 def _locate(problem, k, places, v, h, tolerance):

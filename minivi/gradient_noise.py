@@ -68,10 +68,10 @@ def gradient_moments(gradient: Callable[[], Sequence[np.ndarray]], draws: int) -
     validate.count(draws, "gradient_moments: draws", 2)
     mean = squares = None
     for n in range(1, draws + 1):
-        found = [np.asarray(g, np.float64) for g in gradient()]
+        draw = [np.asarray(g, np.float64) for g in gradient()]
         if mean is None:
-            mean, squares = [np.zeros_like(g) for g in found], [np.zeros_like(g) for g in found]
-        for m, s, g in zip(mean, squares, found, strict=True):
+            mean, squares = [np.zeros_like(g) for g in draw], [np.zeros_like(g) for g in draw]
+        for m, s, g in zip(mean, squares, draw, strict=True):
             off = g - m
             m += off / n
             s += off * (g - m)

@@ -68,14 +68,14 @@ def facts(name: str, value: Any, known: Known | None = None) -> dict[str, str]:
         return {name: f"{value.dtype} {value.shape}"}
     if isinstance(value, (Module, Optimizer)):
         own = _methods(type(value))
-        found = {name: type(value).__name__ + (f" {digest(own, known)}" if own else "")}
+        told = {name: type(value).__name__ + (f" {digest(own, known)}" if own else "")}
         parts = vars(value)
         if isinstance(value, Optimizer):
             parts = {k: item for k, item in parts.items() if k[0] != "_" and k != "parameters"}
             parts |= {"of": digest(value._keys), "state": digest(value.state_dict())}
         for key, item in parts.items():
-            found |= facts(f"{name}.{key}", item, known)
-        return found
+            told |= facts(f"{name}.{key}", item, known)
+        return told
     items = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, (list, tuple)) else {}
     if any(isinstance(item, (Parameter, Module)) for item in items.values()):
         return {k: text for i, item in items.items() for k, text in facts(f"{name}.{i}", item, known).items()}

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from minivi import kernels
+from minivi.kernels.shapes import LOG_2PI
 from minivi.tensor import Tensor, primitive
 
 __all__ = [
@@ -675,9 +676,6 @@ def minimum(a: Array, b: Array) -> Array:
 
 
 # ------------------------------------------------------------------------- fused densities, in nats, over the last axis
-_LOG_2PI = float(np.log(2.0 * np.pi))
-
-
 @primitive(
     lambda g, residual, x, logits: g[..., None] * logits,
     lambda g, residual, x, logits: kernels.scale_rows(residual, g),
@@ -696,7 +694,7 @@ def bernoulli_log_prob(x: Array, logits: Array) -> Array:
 @primitive(
     joint=lambda g, y, x, mu, log_sigma: kernels.gaussian_log_prob_vjp(g, x, mu, log_sigma),
     composed=lambda x, mu, log_sigma: sum(
-        -0.5 * _LOG_2PI - log_sigma - 0.5 * square((x - mu) * exp(-log_sigma)), axis=-1
+        -0.5 * LOG_2PI - log_sigma - 0.5 * square((x - mu) * exp(-log_sigma)), axis=-1
     ),
     cases=lambda a: [
         (a(3, 4), a(3, 4), a(3, 4)),

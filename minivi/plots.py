@@ -309,42 +309,42 @@ def problems(fig: Figure) -> list[str]:
     that is nowhere to be seen or leaves its frame without a mark, and a marker cut by the frame.
     """
     fig.draw_without_rendering()
-    found = []
+    wrong = []
     texts = [t for t in _texts(fig) if t.get_visible() and t.get_text().strip()]
     texts = [(text.get_text().replace("\n", " / "), text.get_window_extent()) for text in texts]
     for i, (what, box) in enumerate(texts):
         if not _inside(box.corners(), fig.bbox, 1.0).all():
-            found.append(f"text outside the figure: {what}")
+            wrong.append(f"text outside the figure: {what}")
         for other, beside in texts[:i]:
             overlap = Bbox.intersection(box, beside)
             if overlap is not None and min(overlap.width, overlap.height) > 1.0:
-                found.append(f"text over text: {other} | {what}")
+                wrong.append(f"text over text: {other} | {what}")
     for legend in fig.legends:
         if not _inside(legend.get_window_extent().corners(), fig.bbox, 1.0).all():
-            found.append("a figure's legend is cut")
+            wrong.append("a figure's legend is cut")
         if any(axes.get_window_extent().overlaps(legend.get_window_extent()) for axes in fig.axes):
-            found.append("a figure's legend over a panel")
+            wrong.append("a figure's legend over a panel")
     for axes in fig.axes:
         name, frame, legend = axes.get_title() or axes.get_ylabel(), axes.get_window_extent(), axes.get_legend()
         if legend is not None and _covered(axes, legend.get_window_extent()):
-            found.append(f"{name}: the legend over {_covered(axes, legend.get_window_extent())}")
+            wrong.append(f"{name}: the legend over {_covered(axes, legend.get_window_extent())}")
         for line, points in _data_lines(axes):
             for text in axes.texts:
                 if _inside(_along(points), text.get_window_extent()).any():
-                    found.append(f"{name}: the note {text.get_text()} over a curve")
+                    wrong.append(f"{name}: the note {text.get_text()} over a curve")
             points = points[np.isfinite(points).all(axis=1)]
             label = f"{name}: {line.get_label()}"
             if not len(points) and "diverges" not in line.get_label():
-                found.append(f"{label}: no point to be seen")
+                wrong.append(f"{label}: no point to be seen")
             marked = line.get_gid() == MARKED
             inside = _inside(points, frame, 0.5)
             if not inside.all() and not marked:
-                found.append(f"{label}: leaves the frame without a mark")
+                wrong.append(f"{label}: leaves the frame without a mark")
             if line.get_marker() not in ("None", "", None) and line.get_clip_on():
                 cut = inside & ~_inside(points, frame, -line.get_markersize() / 2 * fig.dpi / 72)
                 if cut.any():
-                    found.append(f"{label}: a marker is cut by the frame")
-    return found
+                    wrong.append(f"{label}: a marker is cut by the frame")
+    return wrong
 
 
 def _texts(fig):

@@ -225,10 +225,10 @@ def _call(where, cell):
                     sys.modules[module] = importlib.util.module_from_spec(spec)
                     spec.loader.exec_module(sys.modules[module])
         kernels.set_threads(1)
-        found = sys.modules[module]
+        thing = sys.modules[module]
         for part in name.split("."):
-            found = getattr(found, part)
-        return to_json(found(**cell)), "", ""
+            thing = getattr(thing, part)
+        return to_json(thing(**cell)), "", ""
     except (Exception, SystemExit) as error:
         return None, _told(error), traceback.format_exc()
 

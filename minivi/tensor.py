@@ -215,10 +215,10 @@ class Primitive:
         arrays, parents = [], []
         recorded, dtype, numbers, convert, plain = False, None, False, False, False
         for a, takes in zip(args, self.takes, strict=False):
-            parent = found = None
+            parent = own = None
             if isinstance(a, Tensor):
                 if takes:
-                    parent, recorded, found = a, True, a._data.dtype
+                    parent, recorded, own = a, True, a._data.dtype
                 a = a._data
             elif type(a) is float:
                 numbers = numbers or takes
@@ -226,14 +226,14 @@ class Primitive:
                 plain = True
                 if takes:
                     if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
-                        found = a.dtype
+                        own = a.dtype
                     else:
                         convert = True
-            if found is not None:
+            if own is not None:
                 if dtype is None:
-                    dtype = found
-                elif dtype is not found:
-                    raise self._mixed(args, dtype, found)
+                    dtype = own
+                elif dtype is not own:
+                    raise self._mixed(args, dtype, own)
             arrays.append(a)
             parents.append(parent)
         if convert or (numbers and dtype is None):
@@ -494,30 +494,7 @@ def grad(
     """
     single = isinstance(inputs, (Tensor, np.ndarray))
     inputs = [inputs] if single else list(inputs)
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"grad: the output is a {type(output).__name__}, not a Tensor: nothing was recorded; compute it from "
-            "Tensors or Parameters, outside no_grad()"
-        )
-    for i, x in enumerate(inputs):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"grad: input {i} is a {type(x).__name__}; wrap it as Tensor(x) before the computation")
-    if unused not in (None, "zeros", "none"):
-        raise ValueError(f"grad: unknown unused={unused!r}; use 'zeros' or 'none', or leave it out")
-    if cotangent is None:
-        if output.size != 1:
-            raise ValueError(
-                f"grad: the output{_by(output)} has shape {output.shape}, a gradient needs a scalar; "
-                "reduce it with .sum() or .mean(), or pass cotangent="
-            )
-        cotangent = np.ones(output.shape, output.dtype)
-    elif np.shape(cotangent) != output.shape:
-        raise ValueError(f"grad: the cotangent has shape {np.shape(cotangent)}, the output{_by(output)} {output.shape}")
-    elif not (differentiable and isinstance(cotangent, Tensor)):
-        cotangent = np.asarray(cotangent, output.dtype)
-    if differentiable and not isinstance(cotangent, Tensor):
-        cotangent = _constant(cotangent)
-
+    cotangent = _first_cotangent(output, inputs, cotangent, differentiable, unused)
     results = _results_between(inputs, output)
     wanted = {x._birth for x in inputs}
     if inputs and not results and output._birth not in wanted and unused is None:
@@ -535,12 +512,8 @@ def grad(
             birth = result._birth
             g = cotangents[birth] if birth in wanted else cotangents.pop(birth)
             op, parents = result._op, result._parents
-            for array, step, sample in result._marks:
-                if _sample(array, step) != sample:
-                    raise RuntimeError(
-                        f"grad: an array of shape {array.shape} was written to after `{op.name}` used it; pass a copy "
-                        "(x.copy()), or call grad before writing"
-                    )
+            if result._marks:
+                _check_unchanged(result)
             pulled = None
             if op.joint or not plain:
                 which = [i for i, a in enumerate(parents) if a is not None and a._birth in needed]
@@ -568,6 +541,50 @@ def grad(
                 if not differentiable and type(gi) is not np.ndarray:
                     gi = np.asarray(gi)  # NumPy makes scalars of 0-d arrays: += would change a local name only
                 cotangents[key] = gi
+    gradients = _of_inputs(inputs, cotangents, cotangent, differentiable, unused)
+    return gradients[0] if single else gradients
+
+
+def _first_cotangent(output, inputs, cotangent, differentiable, unused):
+    """What :func:`grad` goes backwards from, after a look at its arguments."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"grad: the output is a {type(output).__name__}, not a Tensor: nothing was recorded; compute it from "
+            "Tensors or Parameters, outside no_grad()"
+        )
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"grad: input {i} is a {type(x).__name__}; wrap it as Tensor(x) before the computation")
+    if unused not in (None, "zeros", "none"):
+        raise ValueError(f"grad: unknown unused={unused!r}; use 'zeros' or 'none', or leave it out")
+    if cotangent is None:
+        if output.size != 1:
+            raise ValueError(
+                f"grad: the output{_by(output)} has shape {output.shape}, a gradient needs a scalar; "
+                "reduce it with .sum() or .mean(), or pass cotangent="
+            )
+        cotangent = np.ones(output.shape, output.dtype)
+    elif np.shape(cotangent) != output.shape:
+        raise ValueError(f"grad: the cotangent has shape {np.shape(cotangent)}, the output{_by(output)} {output.shape}")
+    elif not (differentiable and isinstance(cotangent, Tensor)):
+        cotangent = np.asarray(cotangent, output.dtype)
+    if differentiable and not isinstance(cotangent, Tensor):
+        cotangent = _constant(cotangent)
+    return cotangent
+
+
+def _check_unchanged(result):
+    """Raise RuntimeError if a large array of which ``result`` was made has another sample of elements by now."""
+    for array, step, sample in result._marks:
+        if _sample(array, step) != sample:
+            raise RuntimeError(
+                f"grad: an array of shape {array.shape} was written to after `{result._op.name}` used it; pass a copy "
+                "(x.copy()), or call grad before writing"
+            )
+
+
+def _of_inputs(inputs, cotangents, cotangent, differentiable, unused):
+    """What :func:`grad` returns for each input, out of ``cotangents`` by birth."""
     gradients = []
     seen = {id(cotangent)}
     for x in inputs:
@@ -580,12 +597,12 @@ def grad(
             g = g.copy()
         seen.add(id(g))
         gradients.append(g)
-    return gradients[0] if single else gradients
+    return gradients
 
 
 def _results_between(inputs, output) -> list[Tensor]:
     """The results on some path from ``inputs`` to ``output``, oldest first."""
-    found = {output._birth: output}
+    behind = {output._birth: output}
     stack = [output]
     while stack:
         result = stack.pop()
@@ -599,14 +616,14 @@ def _results_between(inputs, output) -> list[Tensor]:
                     f"grad: {getattr(a, 'name', None) or 'a parameter'} of shape {a.shape} was changed after "
                     f"`{result._op.name}` used it; run the forward pass again before calling grad"
                 )
-            if key not in found:
-                found[key] = a
+            if key not in behind:
+                behind[key] = a
                 if a._parents:
                     stack.append(a)
     needed = {x._birth for x in inputs}
     results = []
-    for birth in sorted(found):
-        result = found[birth]
+    for birth in sorted(behind):
+        result = behind[birth]
         for a in result._parents:
             if a is not None and a._birth in needed:
                 needed.add(birth)

@@ -132,6 +132,54 @@ def fit(
         >>> history.column("loss").shape
         (2,)
     """
+    parts, optimizers = _checked(
+        model, loss, optimizer, train, epochs, batch_size, rng, prepare, evaluate, monitor, patience, checkpoint_seconds
+    )
+    count = parts[0].shape[0]
+    run = _Position(model, optimizers, rng, count, math.ceil(count / batch_size), monitor, patience)
+    if folder is not None:
+        settings = {"batch_size": batch_size, "monitor": monitor, "patience": patience, "loss": loss}
+        settings |= {"prepare": prepare, "evaluate": evaluate}
+        run.identity = _identity(model, rng, {"optimizer": optimizers, "data": parts}, settings)
+        run.open(Path(folder(digest([run.identity, epochs])) if callable(folder) else folder), resume, epochs)
+    extent = {"total": run.steps * epochs, "initial": run.steps * run.epoch + run.step}
+    bar = progress_bar(progress=progress, label="training", unit="step", mininterval=0.2, **extent)
+    last_save = time.monotonic()
+    with bar, Compiling(bar) as compiling:
+        while run.epoch < epochs and not run.stopped:
+            begun = time.monotonic()
+            here, done = rng.state, run.step
+            rng.state = run.epoch_state  # what this epoch's shuffling was, or is, drawn from
+            for step, x in enumerate(batches(*parts, size=batch_size, rng=rng)):
+                if step < done:  # before the kill; only the shuffling is drawn again
+                    continue
+                if step == done > 0:
+                    rng.state = here
+                value = _step(loss, prepare, optimizers, x, rng)
+                run.total += value * min(batch_size, count - step * batch_size)
+                run.step += 1
+                compiling.step_done()
+                if step % 20 == 0:
+                    bar.set_postfix_str(f"epoch {run.epoch + 1}, loss {value:.1f}", refresh=False)
+                bar.update(1)
+                if run.step < run.steps and time.monotonic() - last_save >= checkpoint_seconds:
+                    run.seconds += time.monotonic() - begun
+                    run.save()
+                    begun = last_save = time.monotonic()
+            run.seconds += time.monotonic() - begun
+            run.finish_epoch(evaluate)
+            if run.epoch == epochs or run.stopped or time.monotonic() - last_save >= checkpoint_seconds:
+                run.save()
+                last_save = time.monotonic()
+    run.restore_best()
+    run.history.stopped_early = run.stopped
+    return run.history
+
+
+def _checked(
+    model, loss, optimizer, train, epochs, batch_size, rng, prepare, evaluate, monitor, patience, checkpoint_seconds
+):
+    """The arguments of :func:`fit`, looked at before anything is done; the arrays of data and the optimizers."""
     parts = train if isinstance(train, tuple) else (train,)
     for part in parts:
         validate.offers(part, "fit: train, an array or a tuple of such,", "shape", "dtype")
@@ -163,50 +211,7 @@ def fit(
             "fit: the optimizer has none of the model's parameters, so the model would not change; make it of "
             "model.parameters(), after any astype or copy of the model"
         )
-    run = _Position(model, optimizers, rng, count, math.ceil(count / batch_size), monitor, patience)
-    if folder is not None:
-        settings = {"batch_size": batch_size, "monitor": monitor, "patience": patience, "loss": loss}
-        settings |= {"prepare": prepare, "evaluate": evaluate}
-        run.identity = _identity(model, rng, {"optimizer": optimizers, "data": parts}, settings)
-        run.open(Path(folder(digest([run.identity, epochs])) if callable(folder) else folder), resume, epochs)
-    bar = progress_bar(
-        progress=progress,
-        label="training",
-        unit="step",
-        total=run.steps * epochs,
-        initial=run.steps * run.epoch + run.step,
-        mininterval=0.2,
-    )
-    last_save = time.monotonic()
-    with bar, Compiling(bar) as compiling:
-        while run.epoch < epochs and not run.stopped:
-            begun = time.monotonic()
-            here, done = rng.state, run.step
-            rng.state = run.epoch_state  # what this epoch's shuffling was, or is, drawn from
-            for step, x in enumerate(batches(*parts, size=batch_size, rng=rng)):
-                if step < done:  # before the kill; only the shuffling is drawn again
-                    continue
-                if step == done > 0:
-                    rng.state = here
-                value = _step(loss, prepare, optimizers, x, rng)
-                run.total += value * min(batch_size, count - step * batch_size)
-                run.step += 1
-                compiling.step_done()
-                if step % 20 == 0:
-                    bar.set_postfix_str(f"epoch {run.epoch + 1}, loss {value:.1f}", refresh=False)
-                bar.update(1)
-                if run.step < run.steps and time.monotonic() - last_save >= checkpoint_seconds:
-                    run.seconds += time.monotonic() - begun
-                    run.save()
-                    begun = last_save = time.monotonic()
-            run.seconds += time.monotonic() - begun
-            run.finish_epoch(evaluate)
-            if run.epoch == epochs or run.stopped or time.monotonic() - last_save >= checkpoint_seconds:
-                run.save()
-                last_save = time.monotonic()
-    run.restore_best()
-    run.history.stopped_early = run.stopped
-    return run.history
+    return parts, optimizers
 
 
 def _step(loss, prepare, optimizers, x, rng):
@@ -256,11 +261,11 @@ def _identity(model, rng, several, settings):
     """All that decides a run's numbers by name, in the order in which a difference is told; see minivi/identity.py."""
     known = {id(rng): (rng, "rng")}
     # The model first: a loss that captures it is the same loss, whatever the model.
-    found = facts("model", model, known)
+    decides = facts("model", model, known)
     named = {f"{name} {i}" if i else name: x for name, xs in several.items() for i, x in enumerate(xs)}
     for name, value in (named | settings).items():
-        found |= facts(name, value, known)
-    return found | {"rng, the seed,": digest(rng.state), "weights": digest(model.state_dict())}
+        decides |= facts(name, value, known)
+    return decides | {"rng, the seed,": digest(rng.state), "weights": digest(model.state_dict())}
 
 
 def _difference(theirs, ours):
@@ -345,15 +350,15 @@ class _Position:
         n, epoch = self.count, self.epoch + 1
         record = {"epoch": epoch, "examples": epoch * n, "loss": self.total / n, "seconds": self.seconds}
         if evaluate:
-            found = evaluate(epoch)
-            if not isinstance(found, dict) or found.keys() & record.keys():
+            metrics = evaluate(epoch)
+            if not isinstance(metrics, dict) or metrics.keys() & record.keys():
                 raise ValueError(
-                    f"fit: evaluate returned {found!r:.200}; give a dict of names other than {list(record)}"
+                    f"fit: evaluate returned {metrics!r:.200}; give a dict of names other than {list(record)}"
                 )
             try:
-                record |= json.loads(to_json(found))
+                record |= json.loads(to_json(metrics))
             except (TypeError, ValueError) as error:
-                raise ValueError(f"fit: evaluate returned {found!r:.200}: {error}") from None
+                raise ValueError(f"fit: evaluate returned {metrics!r:.200}: {error}") from None
         if self.monitor and not _real(record.get(self.monitor)):
             raise ValueError(f"fit: evaluate returned {sorted(record)}, not the monitored {self.monitor!r} as a number")
         if self.count_epoch(record):
@@ -472,8 +477,8 @@ def _stored(path):
     """Arrays and fields of a checkpoint."""
     arrays, about = load_arrays(path)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        found = about.get("format") if isinstance(about, dict) else None
-        raise TrainingError(f"{path} has format {found}, this version reads {FORMAT}; start anew")
+        version = about.get("format") if isinstance(about, dict) else None
+        raise TrainingError(f"{path} has format {version}, this version reads {FORMAT}; start anew")
     if about.keys() != FIELDS or not all(isinstance(about[name], dict) for name in ("identity", "rounding")):
         raise TrainingError(f"{path} is damaged (its fields cannot be); remove it, run without --resume")
     return arrays, about

@@ -30,12 +30,12 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-# Clocks that advance by a millisecond a call, so that results which hold times keep their bits too. What Python itself
-# waits by is imported before.
+# Clocks that advance by a fixed part of a second a call, a power of two, so that results which hold times keep their
+# bits too, however many calls came before. What Python itself waits by is imported before.
 CLOCK = """
 import concurrent.futures, itertools, multiprocessing.connection, queue, selectors, socket, subprocess, threading, time
 ticks = itertools.count()
-time.perf_counter = time.process_time = time.monotonic = lambda: next(ticks) * 1e-3
+time.perf_counter = time.process_time = time.monotonic = lambda: next(ticks) * 2.0**-10
 """
 VOLATILE = ("commit", "threads")  # and all that has seconds in its name
 

@@ -173,12 +173,12 @@ def test_missing_library(monkeypatch, tmp_path):
     (answer,) = serve("jax")
     assert "No module named 'minivi.bench.in_nothing'" in answer["error"]
     monkeypatch.setattr(bench, "BARE", "import sys; print('as it goes', file=sys.stderr); sys.exit('no such library')")
-    runner = bench.Runner(arguments("--out", str(tmp_path / "bench.json")))
-    assert runner.measure([SMALL["rng"]], ["jax"], 1, 1) == []
-    assert runner.report["absent"] == {"jax": "its process ended with status 1: no such library"}
-    runner = bench.Runner(arguments("--out", str(tmp_path / "bench.json"), "--peers", "jax"))
+    benchmark = bench.Benchmark(arguments("--out", str(tmp_path / "bench.json")))
+    assert benchmark.measure([SMALL["rng"]], ["jax"], 1, 1) == []
+    assert benchmark.report["absent"] == {"jax": "its process ended with status 1: no such library"}
+    benchmark = bench.Benchmark(arguments("--out", str(tmp_path / "bench.json"), "--peers", "jax"))
     with pytest.raises(bench.BenchError, match=r"jax cannot run in .* \(its .* no such library\); install it there"):
-        runner.measure([SMALL["rng"]], ["jax"], 1, 1)
+        benchmark.measure([SMALL["rng"]], ["jax"], 1, 1)
 
 
 class Fake:
@@ -198,7 +198,7 @@ class Fake:
 
 def test_disagreement_and_death_are_failures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "PAUSE", 0)
-    runner = bench.Runner(arguments("--out", str(tmp_path / "bench.json")))
+    benchmark = bench.Benchmark(arguments("--out", str(tmp_path / "bench.json")))
     ours, good, off = [2.0, 1.0], [2.00001, 1.0], [2.0, 1.0001]
     fakes = [
         Fake("minivi", ours, [1, 2]),
@@ -206,23 +206,23 @@ def test_disagreement_and_death_are_failures(tmp_path, monkeypatch, capsys):
         Fake("jax", off, [1, 1]),
         Fake("torch", ours, [5, 7], 7),
     ]
-    rows = {row["contestant"]: row for row in runner.interleave(SMALL["vae"], fakes, threads=1, rounds=2)}
+    rows = {row["contestant"]: row for row in benchmark.interleave(SMALL["vae"], fakes, threads=1, rounds=2)}
     assert {name: row["agrees"] for name, row in rows.items()} == {"minivi": True, "numpy": True, "jax": False}
     assert rows["numpy"]["ratio"] == {"median": 3.5, "min": 3, "max": 4} and rows["numpy"]["peak_mb"] == 6
     assert rows["numpy"]["work_mb"] is None and rows["numpy"]["gflops"] == pytest.approx(SMALL["vae"].flops / 5e6)
-    failures = {f["contestant"]: f["reason"] for f in runner.report["failures"]}
+    failures = {f["contestant"]: f["reason"] for f in benchmark.report["failures"]}
     assert failures.keys() == {"jax", "torch"} and "more than 1e-05 apart" in failures["jax"]
     assert failures["torch"] == "its process ended" and "jax in vae: computes" in capsys.readouterr().err
 
 
 def test_contestants_take_turns(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "PAUSE", 0)
-    runner = bench.Runner(arguments("--out", str(tmp_path / "bench.json")))
+    benchmark = bench.Benchmark(arguments("--out", str(tmp_path / "bench.json")))
     order = []
     fakes = [Fake(name, [1.0, 1.0], [1, 1, 1]) for name in ("minivi", "numpy", "jax")]
     for fake in fakes:
         monkeypatch.setattr(fake, "ask", lambda own=fake, ask=fake.ask, **r: (order.append(own.name), ask(**r))[1])
-    runner.interleave(SMALL["made"], fakes, threads=1, rounds=3)
+    benchmark.interleave(SMALL["made"], fakes, threads=1, rounds=3)
     setups, rounds = order[:3], [order[3:6], order[6:9], order[9:]]
     assert setups == ["minivi", "numpy", "jax"]
     assert rounds == [["minivi", "numpy", "jax"], ["numpy", "jax", "minivi"], ["jax", "minivi", "numpy"]]

@@ -13,7 +13,8 @@ from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import grad
 
-space, autoencoder = study("ch02_latent_space"), study("ch02_autoencoder")
+space, faces = study("ch02_latent_space.arithmetic"), study("ch02_latent_space._shared")
+autoencoder = study("ch02_autoencoder")
 
 
 def bar(lean, shape=(21, 31)):
@@ -89,7 +90,7 @@ def test_paths_begin_and_end_where_they_should(rng):
 @pytest.mark.parametrize("colour", [True, False])
 def test_synthetic_faces_are_colour_images(colour):
     run = SimpleNamespace(seed=0, settings=SimpleNamespace(data="synthetic", colour=colour))
-    images = space.pictures(run)
+    images = faces.pictures(run)
     size = int(np.prod(images.shape))
     assert (images.kind, len(images.shape)) == (("colour", 3) if colour else ("grey", 2))
     assert (images.train.shape, images.test.shape, images.train.dtype) == ((2000, size), (200, size), np.float32)

@@ -570,7 +570,9 @@ def test_what_cannot_be_redrawn_says_why(chapter, capsys, tmp_path):
     old = json.loads((tmp_path / "ch99_toy_sum.json").read_text()) | {"experiment": "ch98_parts.parts"}
     (tmp_path / "old.json").write_text(json.dumps(old))
     status, _, err = run(capsys, "redraw", str(tmp_path / "old.json"))
-    assert status == 2 and "ch98_parts.parts: this result has no numbers to draw; run the experiment again" in err
+    assert (
+        status == 2 and "has not all the numbers that ch98_parts.parts is drawn from; run the experiment again" in err
+    )
 
 
 def test_a_page_of_results(chapter, capsys, tmp_path):

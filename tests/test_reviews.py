@@ -6,6 +6,7 @@ import io
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -237,7 +238,8 @@ def test_imdb_is_fetched_with_its_checksum(imdb, monkeypatch):
 
 @pytest.fixture(scope="module")
 def chapter():
-    return study("ch07_experiments")
+    files = ("_shared", "bias_correction")
+    return SimpleNamespace(**{k: v for f in files for k, v in vars(study(f"ch07_experiments.{f}")).items()})
 
 
 CELL = {

@@ -10,12 +10,12 @@ from scipy.special import betaln, expit, rel_entr, softmax
 
 from minivi import evaluation, nn, ops, optim
 from minivi.distributions import Bernoulli, Categorical, Normal
+from minivi.em import climb
 from minivi.experiments import Claim, check
 from minivi.models import Classifier
 from minivi.random import Generator
 from minivi.small import PATTERNS, estimator_gap, grid, small_vae
 from minivi.tensor import Parameter, Tensor, grad
-from minivi_chapters.studies.ch01_models import climb
 
 # %% [markdown]
 # ## The equations, checked

@@ -191,7 +191,7 @@ def chains_sample_the_posterior():
     x, index, states = np.repeat(PATTERNS, 60, axis=0), np.arange(960), []
     for _ in range(60):
         em.e_step(x, index, rng)
-        states.append(em.chains.data.reshape(16, 60))
+        states.append(em.chains.data.reshape(16, 60).copy())
     log_joint, _ = densities(em.vae)
     posterior = np.exp(log_joint - log_marginal(log_joint)[:, None])
     scores = []

@@ -3,29 +3,60 @@
 from functools import cache
 
 import numpy as np
+from scipy.special import gamma
 from scipy.stats import norm
 
 from minivi import bounds, estimators, evaluation, ops, optim
 from minivi.experiments import Claim, check
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad
-from minivi_chapters.studies.report_tighter_bounds_gradients import (
-    CENTRE,
-    EPS,
-    MASS,
-    MU,
-    SIGMA,
-    TIME,
-    TIME_STEP,
-    A,
-    B,
-    LinearGaussian,
-    X,
-    by_hand,
-    gradients,
-    model,
-    weighted,
-)
+from minivi_chapters.studies.report_tighter_bounds_gradients._shared import LOG_SIGMA, LinearGaussian, gradients
+
+# %% [markdown]
+# ## The equations, checked
+#
+# The linear-Gaussian model in one dimension. p(x), the posterior and the ELBO have closed forms; the bound and the
+# moments of its gradients are two nested one-dimensional integrals for any K; expectations over two samples are sums
+# over a grid of (eps_1, eps_2). On the left stands the library, or the text; on the right one of these.
+
+# %%
+A, B, MU, X = np.array([[0.4]]), np.array([0.5]), np.array([0.3]), np.array([[1.1]])
+CENTRE, SIGMA = (X[0, 0] + MU[0]) / 2, np.exp(LOG_SIGMA)  # the posterior is N(CENTRE, 1/2)
+EPS = np.linspace(-9.0, 9.0, 601)
+MASS = norm.pdf(EPS) * (EPS[1] - EPS[0])
+TIME_STEP = 0.1
+TIME = np.exp(np.arange(-35.0, 40.0, TIME_STEP))
+
+
+def model(b=B, mu=MU):
+    """The model of the checks, in float64."""
+    return LinearGaussian(A, b, mu)
+
+
+def by_hand(eps=EPS, b=B[0], mu=MU[0]):
+    """w; d log w / db, d log w / dmu, and d log w / dz at fixed q: from SciPy's densities and by calculus."""
+    x, m = X[0, 0], A[0, 0] * X[0, 0] + b
+    z = m + SIGMA * eps
+    w = norm.pdf(z, mu) * norm.pdf(x, z) / norm.pdf(z, m, SIGMA)
+    return w, mu + x - 2 * z, z - mu, mu + x - 2 * z + (z - m) / SIGMA**2
+
+
+@cache
+def decays():
+    """exp(-t w) times the mass of w, (t, w)."""
+    return np.exp(-TIME[:, None] * by_hand()[0]) * MASS
+
+
+def weighted(g, samples, power=1):
+    """Exact mean and variance of sum_k w~_k^p g_k, for any K, from s^-n = int t^(n - 1) exp(-s t) / (n - 1)! dt."""
+    wg, n = by_hand()[0] ** power * g, 2 * power
+    one, first, second = decays().sum(axis=1), decays() @ wg, decays() @ wg**2
+    mean = samples * np.sum(first * one ** (samples - 1) * TIME**power) * TIME_STEP / gamma(power)
+    square = samples * second * one ** (samples - 1)
+    if samples > 1:
+        square = square + samples * (samples - 1) * first**2 * one ** (samples - 2)
+    return mean, np.sum(square * TIME**n) * TIME_STEP / gamma(n) - mean**2
+
 
 LOG_PX = norm.logpdf(X[0, 0], MU[0], np.sqrt(2.0))
 

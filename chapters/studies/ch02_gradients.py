@@ -229,17 +229,23 @@ def score_function_variance(run):
     return {"measured": measured}
 
 
+def times_and_error(entry, name):
+    """The ratio to the reparameterised variance, and its error; NaN where one repeat has none."""
+    return np.array([entry[name]["ratio"], entry[name]["error"]], float)
+
+
 @score_function_variance.table
 def _(n, table):
     for entry in n.measured:
         case = f"{entry['latents']} latents, {entry['stage']}"
         for name, published in zip(SCORE, (None, 100.0), strict=True):
             low, middle, high = (f"{q:.3g}" for q in entry[name]["quantiles"])
-            note = f"+- {entry[name]['error']:.2g}; of single parameters: median {middle}, 10 to 90 % {low} to {high}"
+            times, error = times_and_error(entry, name)
+            note = f"+- {error:.2g}; of single parameters: median {middle}, 10 to 90 % {low} to {high}"
             if published:
                 note += "; the text's hundred is quoted from other models"
             what = f"{case}, {name}: variance / reparameterised"
-            table.row(what, entry[name]["ratio"], published, "times", note)
+            table.row(what, times, published, "times", note)
         times, error = entry["with control variate / path only"]
         what = f"{case}, with control variate: variance / reparameterised, path only"
         table.row(what, times, unit="times", note=f"+- {error:.2g}")
@@ -277,7 +283,7 @@ def _(n):
         axes = fig.add_subplot(1, 2, i + 1, sharey=axes)
         latents = [entry["latents"] for entry in entries]
         for k, name in enumerate(SCORE):
-            values, errors = np.array([[entry[name]["ratio"], entry[name]["error"]] for entry in entries]).T
+            values, errors = np.array([times_and_error(entry, name) for entry in entries]).T
             low, _, high = np.array([entry[name]["quantiles"] for entry in entries]).T
             style = plots.style(k)
             axes.errorbar(latents, values, errors, capsize=3, label=f"{name}, all parameters", **style)

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         BenchError: an unknown workload or peer, an impossible number, or a peer asked for by name that cannot run.
     """
-    return Runner(args).run()
+    return Benchmark(args).run()
 
 
 def _chosen(text: str | None, valid: list[str], what: str) -> list[str]:
@@ -189,7 +189,7 @@ class Worker:
         self.log.close()
 
 
-class Runner:
+class Benchmark:
     """One run of the benchmark.
 
     Attributes:
@@ -326,9 +326,9 @@ class Runner:
                     answer = ask(worker, seconds=self.args.seconds)
                     if answer:
                         slices[worker.name].append(answer)
-        found = compare({name: [s["ms"] for s in own] for name, own in slices.items()})
+        ratios = compare({name: [s["ms"] for s in own] for name, own in slices.items()})
         for name, row in rows.items():
-            row |= found[name] | {"rounds_ms": [s["ms"] for s in slices[name]]}
+            row |= ratios[name] | {"rounds_ms": [s["ms"] for s in slices[name]]}
             row["gflops"] = w.flops / row["ms"]["median"] / 1e6 or None
             for key in ("cpus", "others", "peak_mb", "work_mb"):
                 row[key] = max((s[key] for s in slices[name] if s[key] is not None), default=None)
@@ -373,7 +373,7 @@ def _cell(number: float | None, form: str) -> str:
     return "-" if number is None else format(number, form)
 
 
-def _cells(found: dict[str, float] | None, form: str) -> tuple[str, str]:
+def _cells(ratio: dict[str, float] | None, form: str) -> tuple[str, str]:
     return (
-        ("-", "-") if found is None else (f"{found['median']:{form}}", f"{found['min']:{form}} - {found['max']:{form}}")
+        ("-", "-") if ratio is None else (f"{ratio['median']:{form}}", f"{ratio['min']:{form}} - {ratio['max']:{form}}")
     )

@@ -143,7 +143,7 @@ def parse_mats(content: bytes, where: str | Path = "content") -> dict[str, np.nd
         DataError: it is no such file, is truncated, unpacks to over 256 MiB or holds over 100 arrays.
     """
     order = {b"\0\1IM": "<", b"\1\0MI": ">"}.get(content[124:128])
-    found, left = {}, LIMIT
+    arrays, left = {}, LIMIT
     try:
         if order is None:
             raise ValueError(f"it starts with {content[:16]!r}")
@@ -157,13 +157,13 @@ def parse_mats(content: bytes, where: str | Path = "content") -> dict[str, np.nd
                     raise ValueError("an array is truncated or too large")
                 left -= len(data)
                 kind, data, _ = _mat_element(memoryview(data), order, padded=False)
-            if kind != MATRIX or len(found) == 100:
+            if kind != MATRIX or len(arrays) == 100:
                 raise ValueError(f"an element of type {kind} where an array should begin, or over 100 arrays")
             name, array = _mat_array(data, order)
-            found[name] = array
+            arrays[name] = array
     except (ValueError, zlib.error) as error:
         raise DataError(f"{where} is no MATLAB 5 file ({first_words(error)}); remove it to fetch it again") from None
-    return found
+    return arrays
 
 
 MATRIX, COMPRESSED = 14, 15
@@ -290,7 +290,7 @@ def parse_reviews(file: io.BufferedIOBase, where: str | Path = "content") -> dic
     Raises:
         DataError: the stream is truncated, damaged or no such tar, or a review is no text or over 100 kB long.
     """
-    found: dict[str, dict[int, str]] = {}
+    texts: dict[str, dict[int, str]] = {}
     try:
         with _Stream(fileobj=file) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for count, member in enumerate(archive):
@@ -301,12 +301,12 @@ def parse_reviews(file: io.BufferedIOBase, where: str | Path = "content") -> dic
                     continue
                 if member.size > 100_000:
                     raise ValueError(f"{member.name} is {member.size} bytes long")
-                if int(place[2]) in found.setdefault(place[1], {}):
+                if int(place[2]) in texts.setdefault(place[1], {}):
                     raise ValueError(f"{member.name} is there twice")
-                found[place[1]][int(place[2])] = archive.extractfile(member).read().decode("utf-8")
+                texts[place[1]][int(place[2])] = archive.extractfile(member).read().decode("utf-8")
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{where} is no gzip'd tar of reviews ({first_words(error)})") from None
-    return {key: [reviews[i] for i in sorted(reviews)] for key, reviews in found.items()}
+    return {key: [reviews[i] for i in sorted(reviews)] for key, reviews in texts.items()}
 
 
 class _Stream(gzip.GzipFile):

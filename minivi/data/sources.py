@@ -212,16 +212,16 @@ def _imdb():
             if digest.hexdigest() != IMDB_MD5:
                 raise DataError(f"{path} is not the published {IMDB}: its checksum differs; {mend}")
             file.seek(0)
-            found = parse_reviews(file, path)
+            texts = parse_reviews(file, path)
     except OSError as error:
         raise DataError(f"{path} is unreadable ({error})") from None
-    counts = {key: len(reviews) for key, reviews in found.items()}
+    counts = {key: len(reviews) for key, reviews in texts.items()}
     half = int(SOURCES["imdb"].splits[0].split("/")[0]) // 2
     if counts != {f"{part}/{side}": half for part in ("train", "test") for side in ("neg", "pos")}:
         raise DataError(f"{path} has {counts or 'no reviews'}, not {half} of each side in each part; {mend}")
     parts = []
     for part in ("train", "test"):
-        pairs = zip(found[f"{part}/neg"], found[f"{part}/pos"], strict=True)
+        pairs = zip(texts[f"{part}/neg"], texts[f"{part}/pos"], strict=True)
         parts.append([review.replace("<br />", " ") for pair in pairs for review in pair])
     x, x_test = bags_of_words(*parts)
     labels = np.tile(np.arange(2), half)

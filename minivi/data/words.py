@@ -31,9 +31,9 @@ def bags_of_words(train: list[str], test: list[str], words: int = WORDS) -> tupl
     columns = {word: i for i, word in enumerate(sorted(counts, key=lambda word: (-counts[word], word))[:words])}
 
     def rows(texts):
-        found = [sorted({columns[word] for word in split(text) if word in columns}) for text in texts]
-        indices = np.array([i for row in found for i in row], np.int32)
-        starts = np.cumsum([0, *map(len, found)], dtype=np.int32)
-        return csr_array((np.ones(len(indices), np.float32), indices, starts), shape=(len(found), words))
+        words_of = [sorted({columns[word] for word in split(text) if word in columns}) for text in texts]
+        indices = np.array([i for row in words_of for i in row], np.int32)
+        starts = np.cumsum([0, *map(len, words_of)], dtype=np.int32)
+        return csr_array((np.ones(len(indices), np.float32), indices, starts), shape=(len(words_of), words))
 
     return rows(train), rows(test)

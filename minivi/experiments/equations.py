@@ -69,15 +69,15 @@ def matching_checks(key: str | None) -> list[Check]:
 
 def numbers_of(equation: str) -> set[str]:
     """The equation numbers in a label: "2.8-2.10, 2.12" gives 2.8, 2.9, 2.10, 2.12, and the label's own parts."""
-    found = set()
+    numbers = set()
     for part in equation.replace(" and ", ", ").split(","):
         part = part.strip()
-        found.add(part)
+        numbers.add(part)
         first, _, last = part.partition("-")
         head, _, tail = first.rpartition(".")
         if last.startswith(f"{head}.") and tail.isdigit() and last[len(head) + 1 :].isdigit():
-            found |= {f"{head}.{i}" for i in range(int(tail), int(last[len(head) + 1 :]) + 1)}
-    return found
+            numbers |= {f"{head}.{i}" for i in range(int(tail), int(last[len(head) + 1 :]) + 1)}
+    return numbers
 
 
 @dataclass

@@ -71,24 +71,13 @@ class Experiment:
         return register
 
     def result(self, about: dict[str, Any]) -> Result:
-        """Table, claims and figures of a stored result, from its numbers alone.
-
-        Raises:
-            ExperimentError: this file has not all of the numbers.
-        """
+        """Table, claims and figures of a stored result, from its numbers alone."""
         numbers, table, figures = measured(about), Table(), {}
-        try:
-            for function in self.tables:
-                function(numbers, table)
-            for name, function in self.figures.items():
-                drawn = function(numbers)
-                figures |= drawn if isinstance(drawn, dict) else {name: drawn}
-        except (AttributeError, KeyError) as error:
-            if vars(numbers).keys() - {"settings", "seed", "budget"}:
-                raise
-            raise ExperimentError(
-                f"{self.key}: this result has no numbers to draw; run the experiment again"
-            ) from error
+        for function in self.tables:
+            function(numbers, table)
+        for name, function in self.figures.items():
+            drawn = function(numbers)
+            figures |= drawn if isinstance(drawn, dict) else {name: drawn}
         return Result(table.rows, figures, claims=table.claims)
 
 
@@ -179,11 +168,11 @@ def find(key: str) -> Iterator[Experiment]:
         ExperimentError: none; names the nearest.
     """
     load_chapters()
-    found = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter) or e.chapter.startswith(f"{key}_")]
-    if not found:
+    entries = [e for e in EXPERIMENTS.values() if key in (e.key, e.chapter) or e.chapter.startswith(f"{key}_")]
+    if not entries:
         names = sorted({e.chapter for e in EXPERIMENTS.values()} | set(EXPERIMENTS))
         near = difflib.get_close_matches(key, names, 3, 0.4)
         raise ExperimentError(
             f"no experiment {key!r}; {'did you mean ' + ', '.join(near) if near else 'see minivi list'}"
         )
-    return iter(found)
+    return iter(entries)

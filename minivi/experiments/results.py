@@ -210,13 +210,13 @@ def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = pri
     Raises:
         ExperimentError: there are none.
     """
-    found, failures = 0, []
+    count, failures = 0, []
     for path in sorted(Path(folder).glob("*.json")):
         try:
             about = json.loads(path.read_text())
             if not isinstance(about, dict) or "experiment" not in about:
                 continue  # such as a benchmark's
-            found += 1
+            count += 1
             text = as_text(about)
         except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             failures.append(f"{path} cannot be read ({error}); remove it, and run its experiment again")
@@ -224,7 +224,7 @@ def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = pri
             failures.append(f"{path} was not written by this version; run {about['experiment']} again")
         else:
             report(f"\n{text}")
-    if not found and not failures:
+    if not count and not failures:
         raise ExperimentError(f"no results in {folder}; minivi run EXPERIMENT --out {folder} puts some there")
     return failures
 

@@ -87,8 +87,8 @@ class Run:
 
         def folder(digest):
             path = self.folder / f"{name}-{digest}"
-            found = [file.parent for file in self.folder.glob(f"{name}-{'?' * 12}/{CHECKPOINT}")]
-            if self.resume and found and path not in found:
+            there = [file.parent for file in self.folder.glob(f"{name}-{'?' * 12}/{CHECKPOINT}")]
+            if self.resume and there and path not in there:
                 self.report(f"{name}: no checkpoint of these settings, only of others; trained from the start")
             return path
 
@@ -179,7 +179,7 @@ def _accepts(entries, budget, data):
 def outcome(entry: Experiment, run: Run) -> tuple[Result, dict[str, Any]]:
     """What an experiment gives: its result, and all that goes into the JSON file."""
     begun = time.monotonic(), sum(os.times()[:4])  # the CPUs' of all threads and of a sweep's processes
-    found = entry(run)
+    measured = entry(run)
     now = time.monotonic(), sum(os.times()[:4])
     seconds, cpu = np.subtract(now, begun) + run.earlier
     about = {
@@ -192,9 +192,9 @@ def outcome(entry: Experiment, run: Run) -> tuple[Result, dict[str, Any]]:
         "cpu_seconds": round(cpu, 1),
         **environment(),
     }
-    result, numbers = found, found
-    if isinstance(found, Result):
-        numbers = found.numbers
+    result, numbers = measured, measured
+    if isinstance(measured, Result):
+        numbers = measured.numbers
     else:
         result = entry.result(json.loads(to_json(dict(**about, **numbers))))
     return result, dict(**about, **_told(result), **numbers)  # unlike |, an error if numbers have one of these names
@@ -251,7 +251,11 @@ def redraw(path: str | os.PathLike, *, report: Callable[[str], None] = print) ->
     (entry,) = find(about["experiment"])
     if not (entry.tables or entry.figures):
         raise ExperimentError(f"{entry.key} measures and draws in one; run it again to draw it")
-    result = entry.result(about)
+    try:
+        result = entry.result(about)
+    except (AttributeError, KeyError) as error:  # of an earlier version
+        message = f"{path} has not all the numbers that {entry.key} is drawn from; run the experiment again"
+        raise ExperimentError(message) from error
     _leave(result, about | _told(result), path, report)
     return result
 

@@ -268,16 +268,16 @@ class Chunk:
 
     def address(self, dtype) -> int:
         """The machine address of the chunk for arrays of ``dtype``."""
-        found = self.addresses.get(dtype)
-        if found is None:
+        address = self.addresses.get(dtype)
+        if address is None:
             _start_threads()
             element = numba.from_dtype(dtype)
             arrays = types.CPointer(types.CPointer(element))
             signature = types.void(arrays, types.CPointer(types.float64), types.int64, types.int64)
             compiled = _compile(self.function, signature, self.options, self.setting())
             self._alive.append(compiled)
-            found = self.addresses[dtype] = compiled.address
-        return found
+            address = self.addresses[dtype] = compiled.address
+        return address
 
 
 def _compile(function, signature, options, setting):

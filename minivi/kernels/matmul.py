@@ -373,6 +373,7 @@ def _share(ranges, n, lanes, lo, hi):
     return first, last
 
 
+# Longer than a function should be: its loops share some thirty local numbers, which helpers would hand on as arguments.
 @chunk(setting=matmul_tile)
 def _gemm(p, s, lo, hi):
     """One thread's part of the products of a batch: rows in tiles, columns in vectors, or the work of a mask."""
@@ -817,9 +818,9 @@ def _find_others(p, s, lo, hi):
 
 def is_binary(x) -> bool:
     """Whether every number of the array ``x``, float32 or float64, is 0 or 1."""
-    found = np.zeros(1, x.dtype)
-    launch(_find_others, x.size, (x, found))
-    return not found[0]
+    others = np.zeros(1, x.dtype)
+    launch(_find_others, x.size, (x, others))
+    return not others[0]
 
 
 class Ones:

@@ -1,12 +1,14 @@
-"""Checks of what kernels are given, shared by the fast ones and their twins in ``reference``."""
+"""What the fast kernels and their twins in ``reference`` share: checks of what they are given, and constants."""
 
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+LOG_2PI = math.log(2 * math.pi)
 ACTIVATION_CODES = {"tanh": 0, "softplus": 1, "relu": 2, "elu": 3, "sigmoid": 4}
 
 

@@ -72,12 +72,12 @@ def _all_finite(p, s, lo, hi):
 
 def all_finite(x: Array) -> bool:
     """Whether there is no NaN and no infinity in ``x``."""
-    found = np.zeros(1, x.dtype)
-    launch(_all_finite, x.size, (x, found), work=x.size // 8)
-    return found[0] == 0
+    lost = np.zeros(1, x.dtype)
+    launch(_all_finite, x.size, (x, lost), work=x.size // 8)
+    return lost[0] == 0
 
 
-update, last = None, 0  # in the globals of each guarded chunk: the chunk of elements, and the place of `found`
+update, last = None, 0  # in the globals of each guarded chunk: the chunk of elements, and the place of `lost`
 
 
 def _blockwise(p, s, lo, hi):
@@ -107,9 +107,9 @@ def guarded(arrays):
 
 
 def _apply(kernel, arrays, scalars):
-    found = np.zeros(1, arrays[0].dtype)
-    launch(kernel, arrays[0].size, (*arrays, found), scalars)
-    if found[0] != 0:
+    lost = np.zeros(1, arrays[0].dtype)
+    launch(kernel, arrays[0].size, (*arrays, lost), scalars)
+    if lost[0] != 0:
         raise FloatingPointError("the gradient has a NaN or an infinity")
 
 

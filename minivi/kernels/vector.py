@@ -28,6 +28,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from minivi.kernels.jit import MATH, SUMS, chunk, launch
+from minivi.kernels.shapes import FLOATS, LOG_2PI
 
 __all__ = [
     "bernoulli_log_prob", "elu", "elu_vjp", "exp", "gaussian_kl", "gaussian_kl_vjp", "gaussian_log_prob",
@@ -39,8 +40,7 @@ __all__ = [
 # A constant of type float32 keeps float32 arithmetic in float32 and gives way to float64: one source serves both.
 f, i32 = np.float32, np.int32
 INF, NAN = f(np.inf), f(np.nan)
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-LOG_2, LOG_2PI = f(math.log(2)), math.log(2 * math.pi)
+LOG_2 = f(math.log(2))
 BLOCK = 128  # terms that are summed in their own precision before float64 takes over
 # log 2 in two parts, the first of so few bits that k times it is exact.
 LOG_2_HIGH, LOG_2_LOW = f(0.693359375), f(-2.12194440e-4)

@@ -37,11 +37,11 @@ class Module:
 
     def parameters(self) -> list[Parameter]:
         """All Parameters, each with its ``name`` filled in."""
-        found = []
+        parameters = []
         for name, p in self.named_parameters():
             p.name = name
-            found.append(p)
-        return found
+            parameters.append(p)
+        return parameters
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all values, by name."""

@@ -54,10 +54,10 @@ def make_flow(kind, size, depth, hidden, rng, context=0, dtype="float32"):
 # ## What time is
 #
 # "Equal depth": as many steps of the flow, and as many training steps. "Equal time": the cheaper flows train on until
-# they have taken as long as the dearest one. So that a run gives the same numbers on a busy machine, time is counted in
-# training steps times what one costs, in ms: measured once, on one core (AMD EPYC, float32), and written here. The
-# seconds that a run took are in its numbers. The step size is constant, or falls as 1 / t after a while: it depends on
-# no end, so that one run gives both comparisons.
+# they have taken as long as the dearest one. To be reproducible on
+# a busy machine, "time" is the number of steps times a fixed cost per step, measured once on one core (AMD EPYC,
+# float32; the table below). The seconds that a run took are in its numbers. The schedule of the step size does not
+# depend on the run's length, so one run serves both comparisons.
 
 
 # %%

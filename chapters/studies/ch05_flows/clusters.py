@@ -89,7 +89,7 @@ def toy_measures(model, samples, edge=6.0, points=241):
     minutes={"quick": 0.4, "laptop": 1, "paper": 90},
 )
 def clusters(run):
-    """Train both from the same seeds: the bound's terms; draws and the density of the seed of the middling gap."""
+    """Train both from the same seeds: the bound's terms; draws and the density of the seed with the median gap."""
     s, x, terms, drawn = run.settings, np.eye(POINTS, dtype="float32"), {}, {}
     for kind in (GAUSSIAN, "IAF"):
         models = [toy_trained(run, kind, run.seed + i) for i in range(s.seeds)]

@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from minivi.kernels.shapes import LOG_2PI
+
 __all__ = [
     "bernoulli_log_prob", "elu", "elu_vjp", "exp", "gaussian_kl", "gaussian_kl_vjp", "gaussian_log_prob",
     "gaussian_log_prob_vjp", "gaussian_sample", "gaussian_sample_vjp", "log", "log1p", "log_softmax", "log_softmax_vjp",
@@ -156,7 +158,7 @@ def bernoulli_log_prob(x, logits):
 def gaussian_log_prob(x, mu, log_sigma):
     """sum_d -log(2 pi) / 2 - log sigma_d - ((x_d - mu_d) / sigma_d)^2 / 2."""
     z = (x - mu) * np.exp(-log_sigma)
-    return np.sum(-0.5 * np.log(2 * np.pi).item() - log_sigma - 0.5 * z * z, axis=-1)
+    return np.sum(-0.5 * LOG_2PI - log_sigma - 0.5 * z * z, axis=-1)
 
 
 @_twin
