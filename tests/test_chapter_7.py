@@ -1,6 +1,7 @@
 """What chapter 7 adds: optimizers against PyTorch's, the bounds of a step, an averaged optimizer that resumes."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from minivi.tensor import Parameter
 
 @pytest.fixture(scope="module")
 def adam():
-    return study("ch07_adam")
+    files = ("_shared", "step_bounds", "averaging", "choosing")
+    return SimpleNamespace(**{k: v for f in files for k, v in vars(study(f"ch07_adam.{f}")).items()})
 
 
 # ------------------------------------------------------------------------------------------------- beside PyTorch

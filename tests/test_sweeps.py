@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from minivi import kernels
+from minivi.experiments import registry
 from minivi.sweeps import SweepError, sweep
 from minivi.training import TrainingError
 
@@ -138,6 +139,26 @@ def test_a_folder_that_cannot_be_written_is_known_before_the_work(tmp_path, thre
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot write into .*file"):
         sweep(lambda: pytest.fail("called"), [{}], tmp_path / "file", executor=threads, progress=False)
+
+
+def test_a_cell_of_a_study_in_a_folder_is_found_in_a_process(tmp_path, monkeypatch):
+    """With what the study's files share, and beside a lesson of the same name."""
+    from helpers import empty_registry  # not where another process imports this file
+
+    study = tmp_path / "chapters" / "studies" / "ch99"
+    study.mkdir(parents=True)
+    (tmp_path / "chapters" / "ch99.py").write_text("raise AssertionError('the lesson is run')")
+    (study / "_shared.py").write_text("def twice(x):\n    return 2 * x\n")
+    (study / "cells.py").write_text(
+        "from minivi_chapters.studies.ch99._shared import twice\n\n\ndef cell(x):\n    return twice(x)\n"
+    )
+    empty_registry(monkeypatch)
+    monkeypatch.setenv("MINIVI_CHAPTERS", str(tmp_path / "chapters"))
+    registry.load_chapters()
+    cell = sys.modules["minivi_chapters.studies.ch99.cells"].cell
+    assert sweep(cell, [{"x": 1}, {"x": 2}], tmp_path / "cells", progress=False) == [2, 4]
+    about = json.loads((tmp_path / "cells" / "x=1.json").read_text())
+    assert about["function"] == "minivi_chapters.studies.ch99.cells.cell"
 
 
 class Picky(Exception):

@@ -10,16 +10,10 @@ from scipy.optimize import linprog
 from minivi import optim
 from minivi.experiments import Claim, check
 from minivi.tensor import Parameter
-from minivi_chapters.studies.ch07_adam import (
-    TINY,
-    adam_limit,
-    adamax_limit,
-    log_norms,
-    naive_norms,
-    printed_limit,
-    steps_of,
-    zeta,
-)
+from minivi_chapters.studies.ch07_adam._shared import TINY, steps_of
+from minivi_chapters.studies.ch07_adam.limits import log_norms, naive_norms
+from minivi_chapters.studies.ch07_adam.moment_bias import zeta
+from minivi_chapters.studies.ch07_adam.step_bounds import adam_limit, adamax_limit, printed_limit
 
 # %% [markdown]
 # ## Checks
