@@ -3,10 +3,10 @@
     facts("optimizer", Adam(p, 0.01))  ->  {"optimizer": "Adam", "optimizer.step_size": "0.01", ...}
     digest(x)                          ->  "5d1c09b3f2aa": of arrays, and of functions with all that they are made of
 
-A function counts by its code, its defaults, the values that it captures, and the numbers and functions of its module
-that it names: a loss with another constant is another loss, wherever the constant stands. Nothing counts that differs
-from process to process, such as addresses, or from script to module, such as names of files. Objects of other classes
-than those known here count by the class's name alone.
+A function counts by its code, its defaults, the values that it captures, and the numbers of its module and the
+functions of its package that it names: a loss with another constant is another loss, wherever the constant stands.
+Nothing counts that differs from process to process, such as addresses, or from script to module, such as names of
+files. Objects of other classes than those known here count by the class's name alone.
 """
 
 from __future__ import annotations
@@ -156,8 +156,14 @@ def _own(thing):
     return str(thing.__module__).partition(".")[0] not in LIBRARIES
 
 
+def _beside(module, other):
+    package = other.rpartition(".")[0]
+    return module == other or (package != "" and module.startswith(f"{package}."))
+
+
 def _named(function):
-    """The constants, functions and classes of its own module that a function of the user's names, sorted."""
+    """The constants, functions and classes of its own module, or of one beside it in a package, that a function of the
+    user's names, sorted."""
     if not _own(function):
         return
     names, codes = set(), [function.__code__]
@@ -166,8 +172,10 @@ def _named(function):
         codes += [item for item in code.co_consts if isinstance(item, CodeType)]
     for name in sorted(names & function.__globals__.keys()):
         value = function.__globals__[name]
-        local = isinstance(_unwrapped(value), (FunctionType, type)) and value.__module__ == function.__module__
-        if local or isinstance(value, (*PLAIN, tuple, np.generic, np.ndarray)):
+        code = isinstance(_unwrapped(value), (FunctionType, type))
+        if (code and _beside(value.__module__, function.__module__)) or isinstance(
+            value, (*PLAIN, tuple, np.generic, np.ndarray)
+        ):
             yield name, value
 
 

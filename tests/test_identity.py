@@ -114,6 +114,14 @@ def test_every_part_of_a_function_counts(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(loss, name, value)
             assert digest(loss) != before, name
+    for package, counts in {"study.shared": True, "study": False, "studyroom.shared": False}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(loss, "__module__", "study.cells")
+            patch.setattr(here, "helper", lambda x: x)
+            here.helper.__module__ = package
+            one = digest(loss)
+            here.helper.__defaults__ = (1,)
+            assert (digest(loss) != one) == counts, package
     monkeypatch.setattr(here, "TABLE", {"a": 2})  # not named
     assert digest(loss) == before
     assert digest(functools.cache(loss)) == before

@@ -71,13 +71,14 @@ def test_in_a_notebook(path, tmp_path, capsys):
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
-    assert pictures == len(re.findall(r"^ *show\(", path.read_text(), re.MULTILINE)) + len(stored_pictures(path))
+    shown, keys = (
+        re.findall(pattern, path.read_text(), re.MULTILINE) for pattern in (r"^ *show\(", r'^stored\("(.*)"\)')
+    )
+    capsys.readouterr()
+    for key in keys:
+        lesson.stored(key)
+    assert pictures == len(shown) + capsys.readouterr().out.count("\nfigure: ")
     assert not list(tmp_path.rglob("*.png"))
-
-
-def stored_pictures(path):
-    keys = re.findall(r"^stored\(\"(.*)\"\)", path.read_text(), re.MULTILINE)
-    return [p for key in keys for p in (CHAPTERS.parent / "figures").glob(f"{key.replace('.', '_')}.png")]
 
 
 def test_stored_results_are_printed_or_refused(capsys):
