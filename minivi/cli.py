@@ -109,9 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck.add_argument(
         "target", metavar="module:function", help="a function of Tensors, or one that returns a Report"
     )
-    gradcheck.add_argument(
-        "--shape", action="append", metavar="3,4", help="shape of each input in turn ('' is a number)"
-    )
+    gradcheck.add_argument("--shape", action="append", metavar="3,4", help="of each input in turn ('' is a number)")
     gradcheck.add_argument("--gradient", metavar="module:function", help="a hand-written gradient to check instead")
     gradcheck.add_argument("--positive", action="store_true", help="draw the inputs from (0.2, 2)")
     gradcheck.add_argument("--seed", type=_seed, default=0)

@@ -90,11 +90,6 @@ def new_model(settings, images, latents, seed):
     )
 
 
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
-
-
 def dequantize(x, rng):
     """Uniform noise as wide as the step between two of the digits' 17 grey values; still in [0, 1]."""
     return (16 * x + rng.random(x.shape, dtype=x.dtype)) / 17
@@ -103,7 +98,7 @@ def dequantize(x, rng):
 def preparation(settings):
     """What happens to a minibatch of grey values."""
     if getattr(settings, "likelihood", "bernoulli") == "bernoulli":
-        return binarize
+        return data.fresh
     return dequantize if settings.data == "digits" else lambda x, rng: x
 
 

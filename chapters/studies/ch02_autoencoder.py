@@ -64,17 +64,12 @@ def autoencoder_loss(model):
 LOSSES = {"AE": autoencoder_loss, "VAE": vae_loss}
 
 
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
-
-
 def spread(x, rng):
     """The 17 grey levels of the digits, each made an interval of [0, 1] by uniform noise."""
     return (16 * x + rng.random(x.shape, dtype=np.float32)) / 17
 
 
-PREPARE = {"binarize": binarize, "spread": spread, "grey": None}  # how a minibatch, or held-out images, are drawn
+PREPARE = {"binarize": data.fresh, "spread": spread, "grey": None}  # how a minibatch, or held-out images, are drawn
 
 
 def held_out(run):

@@ -46,11 +46,6 @@ def budgets(quick, laptop, paper):
     return {"quick": QUICK | quick, "laptop": LAPTOP | laptop, "paper": PAPER | paper}
 
 
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
-
-
 def stages(run, latents):
     """The model before and after training, by name; trained once for both experiments."""
     s, images = run.settings, run.images()
@@ -71,7 +66,7 @@ def stages(run, latents):
 
     vae, *_ = run.train(
         f"{s.data}_latents{latents}_seed{run.seed}", start, images.train, epochs=s.epochs, batch_size=s.batch,
-        rng=Generator([run.seed, latents, 1]), prepare=binarize,
+        rng=Generator([run.seed, latents, 1]), prepare=data.fresh,
     )  # fmt: skip
     return {"at initialisation": new(), f"after {s.epochs} epochs": vae}
 
@@ -114,7 +109,7 @@ def minibatches(run):
     """``repeats`` fixed minibatches of test images."""
     s, test = run.settings, run.images().test
     order = Generator([run.seed, 11]).permutation(len(test))[: s.repeats * s.images]
-    return [binarize(test[part], Generator([run.seed, 12])) for part in np.array_split(order, s.repeats)]
+    return [data.fresh(test[part], Generator([run.seed, 12])) for part in np.array_split(order, s.repeats)]
 
 
 def total(repeats):

@@ -58,11 +58,6 @@ BUDGETS = {
 POSTERIORS = ("diagonal", "full")
 
 
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
-
-
 def trained(run, images, posterior, latents, seed):
     """A trained model, and the seconds that its updates took."""
     s, count = run.settings, len(images.train)
@@ -82,7 +77,7 @@ def trained(run, images, posterior, latents, seed):
 
     vae, history, _ = run.train(
         f"{s.data}_{posterior}_latents{latents}_seed{seed}", start, images.train, epochs=s.epochs, batch_size=s.batch,
-        rng=Generator([seed, latents, 1]), prepare=binarize,
+        rng=Generator([seed, latents, 1]), prepare=data.fresh,
     )  # fmt: skip
     return vae, history.column("seconds").sum()
 
@@ -152,7 +147,7 @@ def tightness(gaps):
 def full_covariance(run):
     """Train both at equal epochs: bounds, likelihoods and gaps; for two latents also the true posteriors."""
     s, test = run.settings, run.images().test
-    x, whole = binarize(test[: s.images], Generator(2)), binarize(test, Generator(2))
+    x, whole = data.fresh(test[: s.images], Generator(2)), data.fresh(test, Generator(2))
     few = x[: s.optimised]
     numbers = {"mean gap": {}, "trained": {}, "optimised": {}, "posteriors": {}, "images": [len(x), len(few)]}
     for latents in s.latents:

@@ -92,11 +92,6 @@ COLLAPSE = {
 }  # fmt: skip
 
 
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
-
-
 def without_latents(run, images):
     """The model after training its decoder alone, at z = 0."""
     s = run.settings
@@ -110,7 +105,7 @@ def without_latents(run, images):
 
     return run.train(
         f"collapse_{s.data}_first", start, images.train, epochs=s.first_epochs, batch_size=s.batch,
-        rng=Generator([run.seed, 3]), prepare=binarize,
+        rng=Generator([run.seed, 3]), prepare=data.fresh,
     )[0]  # fmt: skip
 
 
@@ -145,7 +140,7 @@ def trained(run, name, objective, first, images, seen):
 
     model, history, _ = run.train(
         f"collapse_{s.data}_{name.replace(' ', '_')}", start, images.train, epochs=s.epochs, batch_size=s.batch,
-        rng=Generator([run.seed, 2]), prepare=binarize, evaluate=evaluate,
+        rng=Generator([run.seed, 2]), prepare=data.fresh, evaluate=evaluate,
     )  # fmt: skip
     return model, history.column("kl")
 
@@ -160,8 +155,8 @@ def trained(run, name, objective, first, images, seen):
 def collapse(run):
     """Train all variants from the same weights on the same minibatches; measure KL, active units and likelihood."""
     s, images = run.settings, run.images()
-    x = binarize(images.test[: s.images], Generator(2))
-    seen = binarize(images.train[:2000], Generator(4))  # eq. 2.70's mean is over minibatches of training images
+    x = data.fresh(images.test[: s.images], Generator(2))
+    seen = data.fresh(images.train[:2000], Generator(4))  # eq. 2.70's mean is over minibatches of training images
     first = without_latents(run, images)
     before = evaluation.elbo(first, x, Generator(5))
     curves, active, bound, likelihood = {}, {}, {}, {}

@@ -40,7 +40,7 @@ def trained(run, images):
     return run.train(
         f"{s.data}_{images.kind}_{s.likelihood}_latents{s.latents}", start, images.train, epochs=s.epochs,
         rng=Generator([run.seed, 1]),
-        prepare=(lambda x, rng: data.binarize(x, "dynamic", rng)) if s.likelihood == "bernoulli" else None,
+        prepare=data.fresh if s.likelihood == "bernoulli" else None,
     )[0]  # fmt: skip
 
 

@@ -45,11 +45,6 @@ for settings in IMAGES.values():
     settings["depth"] = 4
 
 
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
-
-
 def posterior_vae(s, kind, train, seed):
     """The VAE with one posterior."""
     rng = Generator([seed, 70])
@@ -75,7 +70,7 @@ def vae_trained(run, kind, images, test):
 
     history = run.fit(
         f"vae_{s.data}_{kind.replace(' ', '_')}", model, lambda x, rng: -model.elbo(x, rng, estimator="A").mean(),
-        optimizer, images.train, epochs=later, batch_size=s.batch, rng=Generator([run.seed, 75]), prepare=binarize,
+        optimizer, images.train, epochs=later, batch_size=s.batch, rng=Generator([run.seed, 75]), prepare=data.fresh,
         evaluate=evaluate,
     )  # fmt: skip
     at = {"depth": s.epochs, "time": later}
@@ -102,7 +97,7 @@ def paired(a, b):
 def vae(run):
     """Train one model for each posterior: bounds, log p-hat and their differences, of the same images."""
     s, images = run.settings, run.images()
-    test = binarize(images.test[: s.images], Generator(2))
+    test = data.fresh(images.test[: s.images], Generator(2))
     fits = {kind: vae_trained(run, kind, images, test) for kind in POSTERIORS}
     numbers = {
         kind: {"epochs": f.epochs, "seconds": f.seconds, "course": f.course}

@@ -42,19 +42,14 @@ def iaf(steps, width, **options):
     return {"kind": "iaf", "steps": steps, "width": width, **options}
 
 
-def binarize(x, rng):
-    """Fresh binary pixels from grey values."""
-    return data.binarize(x, "dynamic", rng)
-
-
 def images(run, name):
     """Training images; test images, binary once for all; how to prepare a minibatch of the former."""
     if ("binary", name) not in run.shared:
         loaded = data.load(name, data.describe(name)["splits"][0])
         grey = loaded.kind == "grey"
-        test = binarize(loaded.test, Generator(2)) if grey else loaded.test
+        test = data.fresh(loaded.test, Generator(2)) if grey else loaded.test
         run.shared["binary", name] = SimpleNamespace(
-            name=name, train=loaded.train, test=test, prepare=binarize if grey else None
+            name=name, train=loaded.train, test=test, prepare=data.fresh if grey else None
         )
     return run.shared["binary", name]
 
