@@ -44,6 +44,34 @@ class LatentVariableModel(Protocol):
         """log p(x, z) - log q(z | x) of K draws, (K, B), in nats."""
 
 
+class SampledModel(Protocol):
+    """p(x, h) and q(h | x) for estimators that need no gradient through the samples, so h may be discrete.
+
+    ``h`` is a sequence with one array for each layer of latents, from the bottom, (K, B, J).
+
+    Attributes:
+        pixels: D, numbers in a datum.
+        sizes: J of each layer of latents, from the bottom.
+        dtype: of parameters and data.
+    """
+
+    pixels: int
+    sizes: tuple[int, ...]
+    dtype: np.dtype
+
+    def draw_and_score(self, x: Any, rng: Rng, samples: int = 1) -> tuple[list[np.ndarray], list[Any]]:
+        """K samples of h a datum, as constants, and :meth:`log_q_parts` of them."""
+
+    def log_p_parts(self, x: Any, h: Any) -> list[Any]:
+        """log p(x | h_1), log p(h_1 | h_2), ..., log p(h_L), each (K, B), in nats."""
+
+    def log_q_parts(self, x: Any, h: Any) -> list[Any]:
+        """log q(h_1 | x), log q(h_2 | h_1), ..., each (K, B), in nats."""
+
+    def dream(self, count: int, rng: Rng) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Draws of x, (count, D), and of h, (count, J) for each layer, from p."""
+
+
 class Trainable(Protocol):
     """What :func:`minivi.training.fit` trains and stores, such as any :class:`minivi.nn.Module`."""
 

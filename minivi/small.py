@@ -83,16 +83,16 @@ def shake(module: nn.Module, draw: Callable[[tuple[int, ...]], np.ndarray], scal
     """The module itself, its parameters moved by ``scale * draw(shape)``; what masks hold at zero stays there."""
     for p in module.parameters():
         p.assign(p.data + scale * np.asarray(draw(p.shape)))
-    for network in _mades(module):
+    for network in _masked(module):
         network.apply_masks()
     return module
 
 
-def _mades(value: Any) -> Iterator[nn.MADE]:
-    if isinstance(value, nn.MADE):
+def _masked(value: Any) -> Iterator[Any]:
+    if hasattr(value, "apply_masks"):
         yield value
     elif isinstance(value, nn.Module):
-        yield from _mades(vars(value))
+        yield from _masked(vars(value))
     elif isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _mades(item)
+            yield from _masked(item)

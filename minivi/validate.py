@@ -119,6 +119,14 @@ def unit_interval(x: Any, name: str, mend: str = "; divide 8-bit grey by 255") -
         raise ValueError(f"{name} has values from {low} to {high}, they must lie in [0, 1]{mend}")
 
 
+def bits(x: Any, name: str) -> None:
+    """Zeros and ones alone."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub" or not np.array_equal(array, array.astype(bool)):
+        unit_interval(x, name)
+        raise ValueError(f"{name} has values that are no bits; draw binary pixels by minivi.data.binarize")
+
+
 def finite(x: Any, name: str) -> None:
     """Data without NaN and infinity. Costs 5 us for a (100, 784) minibatch."""
     array = np.asarray(x)

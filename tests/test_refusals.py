@@ -9,7 +9,7 @@ import pytest
 from minivi import bounds, estimators, evaluation, mcmc, nn, optim, validate
 from minivi.distributions import Bernoulli, Normal
 from minivi.flows import Flow
-from minivi.models import VAE, Classifier, DirectedVAE, FullVB, LayeredVAE, Terms, directed
+from minivi.models import VAE, BeliefNetwork, Classifier, DirectedVAE, FullVB, LayeredVAE, Terms, directed
 from minivi.random import Generator
 from minivi.tensor import Parameter, Tensor, grad
 from minivi.training import TrainingError, fit
@@ -22,6 +22,8 @@ VAE4 = VAE(4, (3,), 2, rng=G(0))
 NORMAL4 = VAE(4, (3,), 2, "gaussian", rng=G(0))
 LAYERED = LayeredVAE(4, [(3,), (3,)], [2, 2], rng=G(0))
 GRAPH = directed.layers(4, [(3,), (3,)], [2, 2], rng=G(0))
+BELIEF = BeliefNetwork(4, (3, 2), rng=G(0))
+CHAINED = BeliefNetwork(4, (3,), autoregressive=("prior", "posterior", "pixels"), rng=G(0))
 FULL = FullVB(VAE4, 6)
 LOCAL = FullVB(VAE4, 6, local=True)
 CLASSES = Classifier(4, (3,), 3, rng=G(0))
@@ -34,6 +36,10 @@ Z = np.zeros((5, 2))
 
 def make_vae(**options):
     return VAE(**{"pixels": 4, "hidden": (3,), "latents": 2, "rng": G(0)} | options)
+
+
+def make_belief(**options):
+    return BeliefNetwork(**{"pixels": 4, "latents": (3,), "rng": G(0)} | options)
 
 
 def make_layered(**options):
@@ -236,6 +242,58 @@ CASES = {
     "wake_sleep(x)": (lambda: estimators.wake_sleep(VAE4, X[0], G(0)), "wake_sleep: x has shape"),
     "wake_sleep(rng)": (lambda: estimators.wake_sleep(VAE4, X, 0), "wake_sleep: rng must be a generator"),
     "wake_sleep(grey)": (lambda: estimators.wake_sleep(VAE4, GREY, G(0)), "divide 8-bit grey by 255"),
+    "BeliefNetwork(pixels)": (lambda: make_belief(pixels=0), "BeliefNetwork: pixels must be an integer"),
+    "BeliefNetwork(latents)": (lambda: make_belief(latents=()), "latents must have 1 or more entries"),
+    "BeliefNetwork(latents=3)": (lambda: make_belief(latents=3), "latents must be a sequence of integers"),
+    "BeliefNetwork(hidden)": (lambda: make_belief(hidden=[(3,), (3,)]), "for 1 layers of latents; one group for each"),
+    "BeliefNetwork(group)": (lambda: make_belief(hidden=[3]), "each group, must be a sequence"),
+    "BeliefNetwork(words)": (lambda: make_belief(autoregressive=("prior", "q")), "pass words among"),
+    "BeliefNetwork(word)": (lambda: make_belief(autoregressive="prior"), "pass words among"),
+    "BeliefNetwork(act)": (lambda: make_belief(activation="gelu"), "unknown activation 'gelu'"),
+    "BeliefNetwork(rng)": (lambda: make_belief(rng=0), "BeliefNetwork: rng must be a generator"),
+    "belief(half)": (lambda: BELIEF.log_weights(0.5 * X, G(0)), "values that are no bits; draw binary pixels by"),
+    "belief(grey)": (lambda: BELIEF.log_weights(GREY, G(0)), "divide 8-bit grey by 255"),
+    "belief(NaN)": (lambda: BELIEF.log_weights(LOST, G(0)), r"has nan at \(2, 1\)"),
+    "belief(x)": (lambda: BELIEF.log_weights(X[0], G(0)), "pass data as rows"),
+    "belief(columns)": (lambda: BELIEF.log_weights(X[:, :3], G(0)), r"\(N, 4\)"),
+    "belief(rng)": (lambda: BELIEF.draw_and_score(X, 0), "rng must be a generator"),
+    "belief(0)": (lambda: BELIEF.draw_and_score(X, G(0), 0), "samples must be an integer"),
+    "belief(h)": (lambda: BELIEF.log_p_parts(X, [Z]), r"pass an array \(K, B, J\) for each J of \(3, 2\)"),
+    "belief(h, q)": (lambda: BELIEF.log_q_parts(X, [NOISE, NOISE]), r"h of shapes .* for each J of \(3, 2\)"),
+    "belief(level)": (lambda: BELIEF.encode(X, 2), "no level 2; there are 2, counted from 0"),
+    "belief(encode)": (lambda: BELIEF.encode(X[:, :2]), r"level 0 takes \(\.\.\., 4\)"),
+    "belief(decode)": (lambda: BELIEF.decode(X, 1), r"level 1 takes \(\.\.\., 2\)"),
+    "belief(chained)": (lambda: CHAINED.encode(X), "autoregressive layer depend on each other; use draw_and_score"),
+    "belief(prior)": (lambda: CHAINED.prior(), "BeliefNetwork.prior: the units of an autoregressive layer"),
+    "belief(states)": (lambda: make_belief(latents=(17,)).states(), "17 latents have 2.17 states; at most 16 fit"),
+    "belief(sample)": (lambda: BELIEF.sample(-1, G(0)), "count must be an integer, at least 0"),
+    "belief(dream)": (lambda: BELIEF.dream(2, None), "rng must be a generator"),
+    "vimco(1)": (lambda: estimators.vimco(BELIEF, X, G(0), 1), "one sample has no others .* pass samples=2 or more"),
+    "vimco(0)": (lambda: estimators.vimco(BELIEF, X, G(0), 0), "vimco: samples must be an integer, at least 1"),
+    "vimco(mean)": (lambda: estimators.vimco(BELIEF, X, G(0), 2, mean="median"), "unknown mean 'median'"),
+    "vimco(x)": (lambda: estimators.vimco(BELIEF, X[0], G(0)), "vimco: x has shape"),
+    "vimco(rng)": (lambda: estimators.vimco(BELIEF, X), "vimco: rng must be a generator"),
+    "vimco(half)": (lambda: estimators.vimco(BELIEF, 0.5 * X, G(0)), "values that are no bits"),
+    "vimco(model)": (lambda: estimators.vimco(MADE, X, G(0)), "vimco: model must be an object with draw_and_score"),
+    "rws(weights)": (lambda: estimators.reweighted_wake_sleep(BELIEF, X, G(0), wake_p=-1), "wake_p must be at least 0"),
+    "rws(none)": (
+        lambda: estimators.reweighted_wake_sleep(BELIEF, X, G(0), wake_p=0, wake_q=0, sleep_q=0),
+        "are all 0: nothing would learn; raise one",
+    ),
+    "rws(rng)": (lambda: estimators.reweighted_wake_sleep(BELIEF, X), "rng must be a generator"),
+    "rws(x)": (lambda: estimators.reweighted_wake_sleep(BELIEF, X[0], G(0)), "reweighted_wake_sleep: x has shape"),
+    "straight(x)": (lambda: estimators.straight_through(BELIEF, X[0], G(0)), "straight_through: x has shape"),
+    "straight(rng)": (lambda: estimators.straight_through(BELIEF, X), "straight_through: rng must be a generator"),
+    "straight(0)": (lambda: estimators.straight_through(BELIEF, X, G(0), 0), "samples must be an integer"),
+    "straight(chained)": (lambda: estimators.straight_through(CHAINED, X, G(0)), "units of an autoregressive layer"),
+    "straight(model)": (lambda: estimators.straight_through(MADE, X, G(0)), "model must be an object with encode"),
+    "NVIL(model)": (lambda: estimators.NVIL(MADE, rng=G(0)), "NVIL: model must be an object with draw_and_score"),
+    "NVIL(hidden)": (lambda: estimators.NVIL(BELIEF, 400, rng=G(0)), "NVIL: hidden must be a sequence"),
+    "NVIL(decay)": (lambda: estimators.NVIL(BELIEF, decay=1.0, rng=G(0)), r"decay must lie in \[0, 1\)"),
+    "NVIL(no rng)": (lambda: estimators.NVIL(BELIEF, rng=0), "NVIL: rng must be a generator"),
+    "NVIL(x)": (lambda: estimators.NVIL(BELIEF, None, rng=G(0))(X[0], G(0)), "NVIL: x has shape"),
+    "NVIL(rng)": (lambda: estimators.NVIL(BELIEF, None, rng=G(0))(X), "NVIL: rng must be a generator"),
+    "NVIL(0)": (lambda: estimators.NVIL(BELIEF, None, rng=G(0))(X, G(0), 0), "NVIL: samples must be an integer"),
     "score_function(x)": (lambda: estimators.score_function(VAE4, X[0], G(0)), "score_function: x has shape"),
     "score_function(rng)": (lambda: estimators.score_function(VAE4, X), "score_function: rng must be a generator"),
     "score_function(0)": (lambda: estimators.score_function(VAE4, X, G(0), 0), "samples must be an integer"),

@@ -64,7 +64,7 @@ def _autoregressive_sample(p, s, lo, hi):
                 x[r * D + i] = value
             else:
                 x[r * D + i] = own[0] + scalar_exp(own[1]) * eps
-            start = known[i]
+            start = known[i] if layers > 0 else (i + 1) * outputs
             _feed(at(first, start), x[r * D + i], at(p[4], i * sizes[0] + start), sizes[0] - start)
             layer = first
             for l in range(layers):
@@ -86,7 +86,7 @@ def autoregressive_sample(noise, start, weights, known, activation):
             sigmoid(logit). With two, mu and log sigma: standard normals, and x_i = mu + sigma eps.
         start: (1 or B, hidden units of all layers + D outputs): biases, and what else does not depend on x.
         weights: of each layer, (D, H_1), (H_1, H_2), ..., (H_L, D outputs), zero under the masks.
-        known: (L, D + 1), how many units of layer l have a degree of at most i.
+        known: (L, D + 1), how many units of layer l have a degree of at most i; without hidden layers, (0, D + 1).
         activation: "tanh", "softplus", "relu", "elu" or "sigmoid".
 
     Returns:

@@ -1,9 +1,10 @@
 """Latent-variable models. Each offers ``log_weights(x, rng, samples)`` and the parts that it is made of."""
 
+from minivi.models.belief import BeliefNetwork
 from minivi.models.classifier import Classifier
 from minivi.models.directed import DirectedVAE
 from minivi.models.full_vb import FullVB
 from minivi.models.layered import LayeredVAE
 from minivi.models.vae import VAE, Terms
 
-__all__ = ["VAE", "Classifier", "DirectedVAE", "FullVB", "LayeredVAE", "Terms"]
+__all__ = ["VAE", "BeliefNetwork", "Classifier", "DirectedVAE", "FullVB", "LayeredVAE", "Terms"]

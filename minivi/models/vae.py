@@ -192,6 +192,32 @@ class VAE(Module):
         """log p(x, z_k) - log q(z_k | x) in nats, (K, B); arguments as for :meth:`terms`."""
         return self.terms(x, rng, samples, eps).log_w
 
+    @property
+    def sizes(self) -> tuple[int]:
+        """Of the layers of latents: one, (J,)."""
+        return (self.latents,)
+
+    def draw_and_score(self, x: np.ndarray, rng: Rng, samples: int = 1) -> tuple[list[np.ndarray], list[Tensor]]:
+        """K samples z a datum, [(K, B, J)], constants, and [log q(z | x)], [(K, B)]; arguments as :meth:`terms`."""
+        q, _ = self._posterior(x, rng, samples, np.zeros((1, len(x), self.latents), self.dtype))
+        z = q.sample(rng, (samples,))
+        return [z], [q.log_prob(z)]
+
+    def log_q_parts(self, x: np.ndarray, h: Sequence[Any]) -> list[Tensor]:
+        """[log q(z | x)], (K, B), in nats, of ``h`` = [z], z of shape (K, B, J)."""
+        return [self.encode(x).log_prob(h[0])]
+
+    def log_p_parts(self, x: np.ndarray, h: Sequence[Any]) -> list[Tensor]:
+        """[log p(x | z), log p(z)], each (K, B), in nats, of ``h`` = [z], z of shape (K, B, J)."""
+        prior = Normal(np.zeros(self.latents, self.dtype), np.zeros(self.latents, self.dtype))
+        return [self.decode(h[0]).log_prob(x), prior.log_prob(h[0])]
+
+    def dream(self, count: int, rng: Rng) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Draws of x, (count, D), and [z], [(count, J)], from p."""
+        z = rng.standard_normal((count, self.latents), dtype=self.dtype)
+        with no_grad():
+            return self.decode(z).sample(rng), [z]
+
     def held_log_q(self, x: np.ndarray, terms: Terms) -> Tensor:
         """log q(z | x), (K, B), with q's parameters as constants: its gradient runs through the samples z alone."""
         return terms.q.detached().log_prob(terms.z)
