@@ -121,3 +121,11 @@ def test_mean_images_and_shapes():
     assert means.dtype == draws.dtype == np.float32 and abs(means.mean(axis=0) - draws.mean(axis=0)).max() < 0.05
     assert means[:, 1].min() > 0.9 and model.prior().shape == (2,) and model.encode(X.astype("f")).shape == (2, 2)
     assert model.decode(np.full((7, 2), 0.5, "f")).shape == (7, 3)
+
+
+def test_hidden_layers_of_inference_alone():
+    model = BeliefNetwork(3, (2, 1), [(4, 5), (6,)], mirrored=False, rng=Generator(0))
+    sizes = lambda layers: [tuple(m.weight.shape[1] for m in layer.network.layers) for layer in layers]
+    assert sizes(model.encoder) == [(4, 5, 2), (6, 1)] and sizes(model.decoder[:-1]) == [(3,), (2,)]
+    both = BeliefNetwork(3, (2, 1), [(4, 5), (6,)], rng=Generator(0))
+    assert sizes(both.decoder[:-1]) == [(5, 4, 3), (6, 2)]

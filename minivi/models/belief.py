@@ -100,8 +100,9 @@ class BeliefNetwork(Module):
     Args:
         pixels: D, the length of a datum.
         latents: units of each layer of latents, from the bottom.
-        hidden: for each layer of latents, the sizes of deterministic hidden layers between it and the one below;
-            generation mirrors them. None for none.
+        hidden: for each layer of latents, the sizes of deterministic hidden layers between it and the one below; None
+            for none.
+        mirrored: generation has them too, in reverse order; otherwise inference alone has them.
         activation: of these.
         autoregressive: which layers depend on their own units, words among "prior" (the latents' in p), "posterior"
             (in q) and "pixels".
@@ -134,6 +135,7 @@ class BeliefNetwork(Module):
         activation: str = "tanh",
         autoregressive: Sequence[str] = (),
         *,
+        mirrored: bool = True,
         rng: Rng,
         init: Callable = glorot,
         output_bias: Any = 0.0,
@@ -162,9 +164,9 @@ class BeliefNetwork(Module):
         ]
         self.decoder = [
             BinaryLayer(
-                j, b, tuple(reversed(h)), prior if level else grid, bias=0.0 if level else output_bias, **options
+                j, b, h[::-1] * mirrored, prior if level else grid, bias=0.0 if level else output_bias, **options
             )
-            for level, (b, j, h) in enumerate(zip(below, latents, hidden, strict=True))
+            for level, (b, j, h) in enumerate(zip(below, latents, map(tuple, hidden), strict=True))
         ]
         self.decoder.append(BinaryLayer(0, latents[-1], (), prior, **options))
 

@@ -1,0 +1,149 @@
+"""The review report's methods for binary latents (NVIL, VIMCO, reweighted wake-sleep) and their Gaussian twins.
+
+All take binary pixels: static MNIST as it is, faces and characters by a threshold, digits drawn for each minibatch.
+"""
+
+# %%
+import os
+from types import SimpleNamespace
+
+from minivi import bounds, data, estimators, evaluation, nn, optim, plots
+from minivi.models import VAE, BeliefNetwork
+from minivi.random import Generator
+
+# %% [markdown]
+# ## Images
+
+
+# %%
+def images(run):
+    """Binary training and test images, and how to prepare a minibatch of the former; the first ``count`` of them."""
+    key = "binary", run.settings.data
+    if key not in run.shared:
+        loaded = run.images()
+        train, held_out, prepare = loaded.train, {"test": loaded.test}, None
+        held_out["valid"] = loaded.test if loaded.validation is None else loaded.validation
+        if run.settings.data == "digits":  # grey levels are the probabilities of ink
+            held_out = {part: data.fresh(x, Generator(2)) for part, x in held_out.items()}
+            prepare = data.fresh
+        elif loaded.kind == "grey":
+            train = data.binarize(train, "threshold")
+            held_out = {part: data.binarize(x, "threshold") for part, x in held_out.items()}
+        run.shared[key] = SimpleNamespace(train=train, prepare=prepare, shape=loaded.shape, **held_out)
+    whole = vars(run.shared[key])
+    return SimpleNamespace(**whole | {"train": whole["train"][: getattr(run.settings, "count", None)]})
+
+
+# %% [markdown]
+# ## Models and methods
+#
+# A specification is a dict: the method, the layers of latents, deterministic hidden units between them, the samples
+# and how it is optimised. NVIL's baselines have an optimizer of the same kind for themselves.
+
+# %%
+SPEC = {
+    "method": "NVIL", "latents": [200], "hidden": [[]], "mirrored": True, "samples": 1, "optimizer": "adam",
+    "step_size": 1e-3, "baseline": [400], "centre": True, "scale": True, "per_layer": False,
+}  # fmt: skip
+OPTIMIZERS = {"adam": optim.Adam, "rmsprop": optim.RMSProp, "adagrad": optim.AdaGrad, "sgd": optim.SGD}
+GAUSSIAN = ("AEVB", "IWAE")
+
+
+def new_model(spec, train, seed):
+    """A belief network, or for AEVB and IWAE a VAE of the same sizes."""
+    options = {"rng": Generator([seed, 21]), "output_bias": nn.logit_of_mean(train)}
+    if spec["method"] in GAUSSIAN:
+        return VAE(train.shape[1], spec["hidden"][0], spec["latents"][0], **options)
+    return BeliefNetwork(train.shape[1], spec["latents"], spec["hidden"], mirrored=spec["mirrored"], **options)
+
+
+def new_trainer(spec, train, seed):
+    """What is trained, its loss and optimizers."""
+    model, samples = new_model(spec, train, seed), spec["samples"]
+    make = lambda parameters: OPTIMIZERS[spec["optimizer"]](parameters, spec["step_size"])
+    if spec["method"] == "NVIL":
+        nvil = estimators.NVIL(
+            model, spec["baseline"], rng=Generator([seed, 22]), centre=spec["centre"], scale=spec["scale"],
+            per_layer=spec["per_layer"],
+        )  # fmt: skip
+        if not nvil.baselines:
+            return nvil, lambda x, rng: -nvil(x, rng, samples)[1].mean(), make(model.parameters())
+
+        def both(x, rng):
+            error, surrogate = nvil(x, rng, samples)
+            return error.mean(), -surrogate.mean()
+
+        return nvil, both, [make(nvil.baseline_parameters()), make(model.parameters())]
+    surrogate = {
+        "VIMCO": lambda x, rng: estimators.vimco(model, x, rng, samples),
+        "RWS": lambda x, rng: estimators.reweighted_wake_sleep(model, x, rng, samples),
+        "wake-sleep": lambda x, rng: estimators.wake_sleep(model, x, rng),
+        "straight-through": lambda x, rng: estimators.straight_through(model, x, rng, samples),
+        "AEVB": lambda x, rng: model.elbo(x, rng, samples),
+        "IWAE": lambda x, rng: bounds.iwae(model.log_weights(x, rng, samples)),
+    }[spec["method"]]
+    return model, lambda x, rng: -surrogate(x, rng).mean(), make(model.parameters())
+
+
+def trained(run, name, spec, *, epochs, batch, evaluate=None, seed=None):
+    """A model, its trainer (NVIL's holds the baselines), and its history, with the CPU seconds of training."""
+    seed, sets, clock = run.seed if seed is None else seed, images(run), SimpleNamespace(spent=0.0, since=None)
+    spec = SPEC | spec
+
+    def start():
+        clock.since = sum(os.times()[:4])
+        return new_trainer(spec, sets.train, seed)
+
+    model_of = lambda trainer: getattr(trainer, "model", trainer)
+
+    def after(trainer, epoch):
+        clock.spent += sum(os.times()[:4]) - (clock.since or 0.0)
+        result = {"cpu_seconds": clock.spent} | evaluate(model_of(trainer), epoch)
+        clock.since = sum(os.times()[:4])
+        return result
+
+    trainer, history, _ = run.train(
+        f"{run.settings.data}{len(sets.train)}_{name}_seed{seed}", start, sets.train, epochs=epochs, batch_size=batch,
+        rng=Generator([seed, 23]), prepare=sets.prepare, evaluate=evaluate and after,
+    )  # fmt: skip
+    return model_of(trainer), trainer, history
+
+
+# %% [markdown]
+# ## Measures
+
+
+# %%
+def spread(x, many):
+    """``many`` of the images from all over the set: MNIST's first ones are easier."""
+    return x[:: max(1, len(x) // many)][:many]
+
+
+def bounds_by_epoch(sets, samples=1, many=2000):
+    """``evaluate``: the bound of K samples on training and test images, with the same noise each time."""
+    parts = {part: spread(x, many) for part, x in (("train", sets.train), ("test", sets.test))}
+    if sets.prepare:
+        parts["train"] = sets.prepare(parts["train"], Generator(3))
+    function = bounds.elbo if samples == 1 else bounds.iwae
+
+    def evaluate(model, epoch):
+        return {part: evaluation.bound(model, x, Generator(4), samples, function).mean for part, x in parts.items()}
+
+    return evaluate
+
+
+def curve(history):
+    """Columns for the figures."""
+    return {key: history.column(key) for key in ("epoch", "train", "test")}
+
+
+def curves_figure(curves, title, x="epochs", key="epoch"):
+    """Bounds on test images (thick) and training images (thin), by label."""
+    axes = plots.figure(7.0, 4.5).add_subplot()
+    for i, (label, c) in enumerate(curves.items()):
+        style = plots.style(i, len(c["test"]))
+        axes.plot(c[key], c["test"], label=label, **style)
+        axes.plot(c[key], c["train"], **(style | plots.THIN))
+    plots.panel(axes, f"{title} (thick: test images, thin: training images)", x, "bound, nats per image")
+    axes.legend(fontsize=8, loc="lower right")
+    return axes.figure
