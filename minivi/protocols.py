@@ -59,8 +59,11 @@ class SampledModel(Protocol):
     sizes: tuple[int, ...]
     dtype: np.dtype
 
+    def draw(self, x: Any, rng: Rng, samples: int = 1) -> list[np.ndarray]:
+        """K samples of h a datum, as constants."""
+
     def draw_and_score(self, x: Any, rng: Rng, samples: int = 1) -> tuple[list[np.ndarray], list[Any]]:
-        """K samples of h a datum, as constants, and :meth:`log_q_parts` of them."""
+        """The same samples as :meth:`draw`, and :meth:`log_q_parts` of them."""
 
     def log_p_parts(self, x: Any, h: Any) -> list[Any]:
         """log p(x | h_1), log p(h_1 | h_2), ..., log p(h_L), each (K, B), in nats."""

@@ -28,8 +28,8 @@ class Enumerated:
 
     def _next(self, size):
         array = self.arrays.pop(0)
-        assert array.shape == tuple(size)
-        return array
+        assert array.size == np.prod(size) and array.shape[-1] == size[-1]
+        return array.reshape(size)
 
     def standard_normal(self, size, dtype=None):
         return self._next(size)
@@ -155,12 +155,13 @@ def test_real_draws_have_that_expectation():
 
 
 def test_value():
-    """log p(x | z) of the guess plus log q(z | x) of the dream, by SciPy."""
+    """log p(x, z) of the guess z plus log q(z | x) of the dream, by SciPy."""
     vae = tiny()
     eps, z, uniform = np.array([[0.3], [-1.0]]), np.array([[1.2], [0.1]]), np.array([[0.4] * 4, [0.7] * 4])
     q = vae.encode(PATTERNS[[6, 11]])
     p = vae.mean_image(np.asarray(q.mu) + np.exp(np.asarray(q.log_sigma)) * eps)
     wake = np.log(np.where(PATTERNS[[6, 11]] == 1, p, 1 - p)).sum(-1)
+    wake += norm.logpdf(np.asarray(q.mu) + np.exp(np.asarray(q.log_sigma)) * eps)[:, 0]
     q = vae.encode((uniform < vae.mean_image(z)).astype(float))
     sleep = norm.logpdf(z, np.asarray(q.mu), np.exp(np.asarray(q.log_sigma)))[:, 0]
     np.testing.assert_allclose(

@@ -8,11 +8,11 @@ import numpy as np
 
 from minivi import ops, validate
 from minivi.estimators._parts import drawn, normalised, total
-from minivi.protocols import LatentVariableModel, Rng, SampledModel
+from minivi.protocols import Rng, SampledModel
 from minivi.tensor import Tensor, no_grad
 
 
-def wake_sleep(model: LatentVariableModel, x: np.ndarray, rng: Rng) -> Tensor:
+def wake_sleep(model: SampledModel, x: np.ndarray, rng: Rng) -> Tensor:
     """Both phases of wake-sleep (Hinton et al. 1995; thesis sections 2.10, 2.11) as one surrogate.
 
         wake:  z ~ q(z | x) for the data x,   the decoder follows grad_theta log p(x, z)
@@ -21,25 +21,28 @@ def wake_sleep(model: LatentVariableModel, x: np.ndarray, rng: Rng) -> Tensor:
     No gradient goes through either sampling, so each phase reaches one network alone. The sum is no bound of anything.
 
     Args:
-        model: offers ``encode``, ``decode``, ``latents`` and ``dtype``, with a prior p(z) = N(0, I).
+        model: offers ``draw``, ``log_p_parts``, ``log_q_parts`` and ``dream``.
         x: data (B, D).
         rng: generator of the samples, one a datum in each phase.
 
     Returns:
-        log p(x | z) of the data plus log q(z | x) of as many dreams, (B,), in nats.
+        log p(x, z) of the data plus log q(z | x) of as many dreams, (B,), in nats.
 
     Raises:
         ValueError: x that is not (B, D), or no generator.
     """
     validate.rows(x, "wake_sleep: x")
     validate.generator(rng, "wake_sleep: rng")
+    validate.offers(model, "wake_sleep: model", "draw", "log_p_parts", "log_q_parts", "dream")
+    guess = model.draw(x, rng)
+    return total(model.log_p_parts(x, guess))[0] + _of_dreams(model, len(x), rng)
+
+
+def _of_dreams(model, count, rng):
+    """log q(h | x) of dreams, (count,)."""
     with no_grad():
-        guess = model.encode(x).sample(rng)
-        cause = rng.standard_normal((len(x), model.latents), dtype=model.dtype)
-        dream = model.decode(cause).sample(rng)
-    wake = model.decode(guess).log_prob(x)  # log p(z) has no parameters
-    sleep = model.encode(dream).log_prob(cause)
-    return wake + sleep
+        x, h = model.dream(count, rng)
+    return total(model.log_q_parts(x, [one[None] for one in h]))[0]
 
 
 def reweighted_wake_sleep(
@@ -89,7 +92,5 @@ def reweighted_wake_sleep(
     surrogate = ops.sum(weight * (wake_p * log_p + wake_q * log_q), axis=0)  # eq. 14, 15
     if sleep_q:
         validate.generator(rng, "reweighted_wake_sleep: rng")
-        with no_grad():
-            dream, cause = model.dream(len(x), rng)
-        surrogate = surrogate + sleep_q * total(model.log_q_parts(dream, [c[None] for c in cause]))[0]
+        surrogate = surrogate + sleep_q * _of_dreams(model, len(x), rng)
     return surrogate

@@ -211,6 +211,11 @@ class BeliefNetwork(Module):
         validate.finite(context, f"BeliefNetwork.{method}: the input")
         return Bernoulli(layers[level].logits(context))
 
+    def draw(self, x: np.ndarray, rng: Rng, samples: int = 1) -> list[np.ndarray]:
+        """K samples of every layer from q, (K, B, J) each, constants; arguments as for :meth:`draw_and_score`."""
+        with no_grad():
+            return self.draw_and_score(x, rng, samples)[0]
+
     def draw_and_score(self, x: np.ndarray, rng: Rng, samples: int = 1) -> tuple[list[np.ndarray], list[Tensor]]:
         """K samples of every layer from q, and their log-probabilities, from one pass upwards.
 

@@ -197,11 +197,21 @@ class VAE(Module):
         """Of the layers of latents: one, (J,)."""
         return (self.latents,)
 
+    def draw(self, x: np.ndarray, rng: Rng, samples: int = 1) -> list[np.ndarray]:
+        """K samples z a datum, [(K, B, J)], constants; arguments as for :meth:`terms`."""
+        return self._drawn(x, rng, samples)[0]
+
     def draw_and_score(self, x: np.ndarray, rng: Rng, samples: int = 1) -> tuple[list[np.ndarray], list[Tensor]]:
-        """K samples z a datum, [(K, B, J)], constants, and [log q(z | x)], [(K, B)]; arguments as :meth:`terms`."""
-        q, _ = self._posterior(x, rng, samples, np.zeros((1, len(x), self.latents), self.dtype))
-        z = q.sample(rng, (samples,))
-        return [z], [q.log_prob(z)]
+        """:meth:`draw`, and [log q(z | x)] of the samples, [(K, B)], in nats."""
+        z, q = self._drawn(x, rng, samples)
+        return z, [q.log_prob(z[0])]
+
+    def _drawn(self, x, rng, samples):
+        validate.rows(x, "VAE: x", self.pixels)
+        validate.count(samples, "VAE: samples")
+        validate.generator(rng, "VAE: rng")
+        q = self.encode(x)
+        return [q.sample(rng, (samples,))], q
 
     def log_q_parts(self, x: np.ndarray, h: Sequence[Any]) -> list[Tensor]:
         """[log q(z | x)], (K, B), in nats, of ``h`` = [z], z of shape (K, B, J)."""
