@@ -687,6 +687,16 @@ def no_grad() -> _Recording:
     return _Recording(False)
 
 
+def enable_grad() -> _Recording:
+    """``with enable_grad():`` primitives record again inside :func:`no_grad`: for inference that follows gradients."""
+    return _Recording(True)
+
+
+def is_recording() -> bool:
+    """Whether primitives record what they compute; False inside :func:`no_grad`."""
+    return _mode.recording
+
+
 class detect_nonfinite:
     """``with detect_nonfinite():`` the first thing that has or makes a NaN or infinity raises.
 

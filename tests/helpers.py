@@ -1,6 +1,7 @@
 """What several test files share: the chapters' folders, their modules, and an empty registry."""
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -35,3 +36,12 @@ def study(name, folder=STUDIES):
         package.__path__ = [str(CHAPTERS)]
         patch.setitem(sys.modules, registry.PACKAGE, package)
         return importlib.import_module(f"{registry.PACKAGE}.{folder.name}.{name}")
+
+
+def planted(module, right, wrong):
+    """The names of a module in which one line is another one."""
+    source = inspect.getsource(module)
+    assert source.count(right) == 1, f"{right!r} stands {source.count(right)} times"
+    names = dict(vars(module))
+    exec(compile(source.replace(right, wrong), module.__file__, "exec"), names)
+    return names

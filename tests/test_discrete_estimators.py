@@ -1,10 +1,10 @@
 """Estimators for discrete latents: exact expectations over all states, and the faults that these would find."""
 
-import inspect
 import itertools
 
 import numpy as np
 import pytest
+from helpers import planted
 
 from minivi import ops
 from minivi.estimators import (
@@ -283,10 +283,7 @@ FAULTS = {  # what: (module, line, fault, the test that finds it)
 def test_planted_faults_are_found(fault, monkeypatch):
     """Each estimator with one line wrong fails the test of its expectation."""
     module, right, wrong, finder = FAULTS[fault]
-    source = inspect.getsource(module)
-    assert source.count(right) == 1
-    names = dict(vars(module))
-    exec(compile(source.replace(right, wrong), module.__file__, "exec"), names)
+    names = planted(module, right, wrong)
     with pytest.raises(AssertionError):
         if finder == "vimco":
             test_vimco_is_unbiased((), 3, "geometric", names["vimco"])

@@ -17,7 +17,7 @@ FLOORS = {
     "data": 2, "ops": 2, "plots": 2, "random": 2,
     "distributions": 3, "gradcheck": 3, "nn": 3, "optim": 3,
     "bounds": 4, "flows": 4, "gradient_noise": 4, "identity": 4, "mcmc": 4,
-    "em": 5, "estimators": 5, "models": 5,
+    "em": 5, "estimators": 5, "models": 5, "refinement": 5,
     "evaluation": 6, "small": 6, "training": 6,
     "experiments": 7, "sweeps": 7,
     "bench": 8, "lesson": 8,

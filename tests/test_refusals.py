@@ -6,10 +6,20 @@ Each case is a call and words of the message. What must go on working stands at 
 import numpy as np
 import pytest
 
-from minivi import bounds, estimators, evaluation, mcmc, nn, optim, validate
+from minivi import bounds, estimators, evaluation, mcmc, nn, optim, refinement, validate
 from minivi.distributions import Bernoulli, Normal
 from minivi.flows import Flow
-from minivi.models import VAE, BeliefNetwork, Classifier, DirectedVAE, FullVB, LayeredVAE, Terms, directed
+from minivi.models import (
+    VAE,
+    BeliefNetwork,
+    Classifier,
+    DirectedVAE,
+    FullVB,
+    HamiltonianVAE,
+    LayeredVAE,
+    Terms,
+    directed,
+)
 from minivi.random import Generator
 from minivi.tensor import Parameter, Tensor, grad
 from minivi.training import TrainingError, fit
@@ -24,6 +34,9 @@ LAYERED = LayeredVAE(4, [(3,), (3,)], [2, 2], rng=G(0))
 GRAPH = directed.layers(4, [(3,), (3,)], [2, 2], rng=G(0))
 BELIEF = BeliefNetwork(4, (3, 2), rng=G(0))
 CHAINED = BeliefNetwork(4, (3,), autoregressive=("prior", "posterior", "pixels"), rng=G(0))
+ONE = BeliefNetwork(4, (3,), rng=G(0))
+WIDE = VAE(4, (3,), 2, posterior="full", rng=G(0))
+HVI = HamiltonianVAE(4, (3,), 2, rng=G(0))
 FULL = FullVB(VAE4, 6)
 LOCAL = FullVB(VAE4, 6, local=True)
 CLASSES = Classifier(4, (3,), 3, rng=G(0))
@@ -294,6 +307,32 @@ CASES = {
     "NVIL(x)": (lambda: estimators.NVIL(BELIEF, None, rng=G(0))(X[0], G(0)), "NVIL: x has shape"),
     "NVIL(rng)": (lambda: estimators.NVIL(BELIEF, None, rng=G(0))(X), "NVIL: rng must be a generator"),
     "NVIL(0)": (lambda: estimators.NVIL(BELIEF, None, rng=G(0))(X, G(0), 0), "NVIL: samples must be an integer"),
+    "HVI(steps)": (lambda: HamiltonianVAE(4, rng=G(0), steps=0), "steps must be an integer, at least 1"),
+    "HVI(flow)": (lambda: HamiltonianVAE(4, rng=G(0), flow=OverThree()), "a Gaussian; leave the flow out"),
+    "HVI(size)": (lambda: HamiltonianVAE(4, rng=G(0), step_size=NAN), "step_size must be a finite number"),
+    "HVI(reverse)": (lambda: HamiltonianVAE(4, rng=G(0), reverse=0), "reverse must be an integer, at least 1"),
+    "HVI(eps)": (lambda: HVI.terms(X, eps=NOISE), r"pass \(2, K, B, J\), for z_0 and v_0"),
+    "HVI(grey)": (lambda: HVI.elbo(GREY, G(0)), "divide 8-bit grey by 255"),
+    "gaussian(steps)": (lambda: refinement.refine_gaussian(VAE4, X, G(0), -1), "steps must be an integer, at least 0"),
+    "gaussian(rate)": (lambda: refinement.refine_gaussian(VAE4, X, G(0), rate=-0.1), "rate must be at least 0"),
+    "gaussian(samples)": (lambda: refinement.refine_gaussian(VAE4, X, G(0), samples=0), "samples must be an integer"),
+    "gaussian(x)": (lambda: refinement.refine_gaussian(VAE4, X[0], G(0)), "refine_gaussian: x has shape"),
+    "gaussian(rng)": (lambda: refinement.refine_gaussian(VAE4, X, 0), "refine_gaussian: rng must be a generator"),
+    "gaussian(belief)": (lambda: refinement.refine_gaussian(ONE, X, G(0)), "posterior is a Bernoulli; this refines"),
+    "gaussian(full)": (lambda: refinement.refine_gaussian(WIDE, X, G(0)), "the posterior is a MultivariateNormal"),
+    "gaussian(deep)": (lambda: refinement.refine_gaussian(BELIEF, X, G(0)), "model of 2 layers of latents; pass one"),
+    "gaussian(model)": (lambda: refinement.refine_gaussian(MADE, X, G(0)), "model must be an object with encode"),
+    "avi(vae)": (lambda: refinement.refine_bernoulli(VAE4, X, G(0)), "posterior is a Normal; this refines a Bernoulli"),
+    "avi(damping)": (lambda: refinement.refine_bernoulli(ONE, X, G(0), damping=0.0), r"damping must lie in \(0, 1\]"),
+    "avi(half)": (lambda: refinement.refine_bernoulli(ONE, 0.5 * X, G(0)), "values that are no bits"),
+    "avi(rng)": (lambda: refinement.refine_bernoulli(ONE, X, 0), "rng must be a generator"),
+    "mpvi(half)": (lambda: refinement.refine_mean_field(ONE, 0.5 * X), "values that are no bits"),
+    "mpvi(deep)": (lambda: refinement.refine_mean_field(BELIEF, X), "a model of 2 layers of latents"),
+    "st(rate)": (lambda: refinement.refine_straight_through(ONE, X, G(0), rate="1"), "rate must be a finite number"),
+    "Refined(refine)": (lambda: refinement.Refined(ONE, 20), "refine must be a function"),
+    "Refined(deep)": (lambda: refinement.Refined(BELIEF, print), "a model of 2 layers of latents; pass one of one"),
+    "Refined(0)": (lambda: refinement.Refined(ONE, print).log_weights(X, G(0), 0), "samples must be an integer"),
+    "Refined(rng)": (lambda: refinement.Refined(ONE, print).surrogate(X, 0), "rng must be a generator"),
     "score_function(x)": (lambda: estimators.score_function(VAE4, X[0], G(0)), "score_function: x has shape"),
     "score_function(rng)": (lambda: estimators.score_function(VAE4, X), "score_function: rng must be a generator"),
     "score_function(0)": (lambda: estimators.score_function(VAE4, X, G(0), 0), "samples must be an integer"),

@@ -4,7 +4,8 @@ from minivi.models.belief import BeliefNetwork
 from minivi.models.classifier import Classifier
 from minivi.models.directed import DirectedVAE
 from minivi.models.full_vb import FullVB
+from minivi.models.hamiltonian import HamiltonianVAE
 from minivi.models.layered import LayeredVAE
 from minivi.models.vae import VAE, Terms
 
-__all__ = ["VAE", "BeliefNetwork", "Classifier", "DirectedVAE", "FullVB", "LayeredVAE", "Terms"]
+__all__ = ["VAE", "BeliefNetwork", "Classifier", "DirectedVAE", "FullVB", "HamiltonianVAE", "LayeredVAE", "Terms"]

@@ -157,8 +157,8 @@ class VAE(Module):
             return Bernoulli(heads)  # eq. 2.74
         return Normal(ops.sigmoid(heads[..., : self.pixels]), 0.5 * heads[..., self.pixels :])  # eq. 2.75
 
-    def _posterior(self, x, rng, samples, eps):
-        """q(z | x), and the noise to sample it with."""
+    def encode_with_noise(self, x: Any, rng: Rng | None, samples: int, eps: Any) -> tuple[Any, Any]:
+        """q(z | x), and the noise to sample it with, (K, B, J): ``eps`` if it is given."""
         validate.rows(x, "VAE: x", self.pixels)
         if eps is None:
             validate.count(samples, "VAE: samples")
@@ -181,7 +181,7 @@ class VAE(Module):
             ValueError: x that is not (B, D), has NaN, or with Bernoulli pixels lies outside [0, 1]; no samples; noise
                 of another shape, or none.
         """
-        q, eps = self._posterior(x, rng, samples, eps)
+        q, eps = self.encode_with_noise(x, rng, samples, eps)
         z, log_qz_x = q.rsample_with_log_prob(eps)  # eq. 2.27-2.29
         prior = Normal(np.zeros(self.latents, self.dtype), np.zeros(self.latents, self.dtype))
         return Terms(q, z, self.decode(z).log_prob(x), prior.log_prob(z), log_qz_x)
@@ -239,7 +239,7 @@ class VAE(Module):
 
         Arguments as for :meth:`terms`.
         """
-        q, eps = self._posterior(x, rng, samples, eps)
+        q, eps = self.encode_with_noise(x, rng, samples, eps)
         return self.decode(q.rsample(eps)).log_prob(x).mean(axis=0), q  # eq. 2.71
 
     def elbo(
