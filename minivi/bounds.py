@@ -45,7 +45,7 @@ def iwae(log_w: Any) -> Any:
         array([-1.566, -2.   ])
     """
     samples = _samples(log_w, "iwae")
-    return ops.log_sum_exp(log_w, axis=0) - float(np.log(samples))  # eq. 2.57
+    return ops.log_sum_exp(log_w, axis=0) - float(np.log(samples))  # eq. 2.57; review report eq. 9, 10, 11
 
 
 def miwae(log_w: Any, groups: int) -> Any:

@@ -493,7 +493,7 @@ def test_where_an_equation_is_implemented_and_checked(monkeypatch, capsys):
     assert status == 0 and "minivi/models/vae.py" in out and "return reconstruction - q.kl()" in out
     assert "checks/ch02_aevb.py" in out
     status, out, _ = run(capsys, "where", "review report 4")
-    assert status == 0 and "minivi/estimators.py" in out
+    assert status == 0 and "minivi/estimators/score.py" in out
     status, _, err = run(capsys, "where", "99.1")
     assert status == 2 and err.startswith("minivi: no line implements or checks '99.1'; ")
 

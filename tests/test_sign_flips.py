@@ -6,8 +6,8 @@ import textwrap
 import pytest
 from helpers import empty_registry
 
-from minivi import bounds, experiments, flows, nn, optim
-from minivi.models import VAE, Classifier, FullVB
+from minivi import bounds, estimators, experiments, flows, nn, optim
+from minivi.models import VAE, BeliefNetwork, Classifier, FullVB
 from minivi.models.directed import DirectedTerms
 
 ELBO = VAE, "elbo", "reconstruction - q.kl()", "reconstruction + q.kl()"
@@ -28,6 +28,12 @@ FLIPS = {
     "ch05_iaf": [(flows.FlowPosterior, "rsample_with_log_prob", "- log_det", "+ log_det")],
     "ch07_adam": [(optim.Adam, "_update", "1 - self.beta1**", "1 + self.beta1**")],
     "ch07_experiments": [(Classifier, "log_prob", "return self", "return -self")],
+    "report_review": [
+        (estimators.NVIL, "__call__", "sum(p_fixed[i:]) - sum(q", "sum(p_fixed[i:]) + sum(q"),
+        (estimators, "vimco", "+ ops.sum(signal", "- ops.sum(signal"),
+        (estimators, "reweighted_wake_sleep", "surrogate + sleep_q", "surrogate - sleep_q"),
+        (BeliefNetwork, "log_weights", "(x, h)) - reduce", "(x, h)) + reduce"),
+    ],
     "report_tighter_bounds_gradients": [(bounds, "iwae", "- float(np.log", "+ float(np.log")],
 }
 

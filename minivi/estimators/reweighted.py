@@ -89,7 +89,7 @@ def reweighted_wake_sleep(
     p, q = drawn("reweighted_wake_sleep", model, x, rng, samples, h)
     log_p, log_q = total(p), total(q)
     weight = normalised(log_p, log_q)  # review report eq. 13
-    surrogate = ops.sum(weight * (wake_p * log_p + wake_q * log_q), axis=0)  # eq. 14, 15
+    surrogate = ops.sum(weight * (wake_p * log_p + wake_q * log_q), axis=0)  # review report eq. 14, 15
     if sleep_q:
         validate.generator(rng, "reweighted_wake_sleep: rng")
         surrogate = surrogate + sleep_q * _of_dreams(model, len(x), rng)

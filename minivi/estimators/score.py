@@ -220,15 +220,15 @@ class NVIL(Module):
         error, surrogate = 0.0, total(p)  # review report eq. 3
         for i, running in enumerate(self.running.data):
             # Of layer i's units depend p from the layer below on, and q from their own on.
-            signal = sum(p_fixed[i:]) - sum(q_fixed[i:])  # eq. 7
+            signal = sum(p_fixed[i:]) - sum(q_fixed[i:])  # review report eq. 7
             guess = self.baselines[i](h[i - 1] if i else x)[..., 0] if self.baselines else 0.0
             centre, spread = self._moved(i, running, signal - np.asarray(guess))
             signal = (signal - centre).astype(self.model.dtype)
             if self.baselines:
                 error = error + ops.mean(ops.square(guess - signal), axis=0)
-            signal = (signal - np.asarray(guess)) / max(1.0, spread)  # eq. 8
+            signal = (signal - np.asarray(guess)) / max(1.0, spread)  # review report eq. 8
             own = q[i] if self.per_layer else total(q)
-            surrogate = surrogate + signal.astype(self.model.dtype) * own  # eq. 4
+            surrogate = surrogate + signal.astype(self.model.dtype) * own  # eq. 2.73; review report eq. 4
         return error, ops.mean(surrogate, axis=0)
 
     def _moved(self, i, running, signal):

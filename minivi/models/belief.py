@@ -272,14 +272,14 @@ class BeliefNetwork(Module):
     def log_weights(self, x: np.ndarray, rng: Rng, samples: int = 1) -> Tensor:
         """log p(x, h_k) - log q(h_k | x) in nats, (K, B); arguments as for :meth:`draw_and_score`."""
         h, log_q = self.draw_and_score(x, rng, samples)
-        return reduce(add, self.log_p_parts(x, h)) - reduce(add, log_q)
+        return reduce(add, self.log_p_parts(x, h)) - reduce(add, log_q)  # review report eq. 9
 
     def elbo(self, x: np.ndarray, rng: Rng, samples: int = 1) -> Tensor:
         """The evidence lower bound of each datum, (B,), in nats: the mean of :meth:`log_weights`.
 
         Its gradient is that of p alone: for q's, use an estimator of :mod:`minivi.estimators`.
         """
-        return self.log_weights(x, rng, samples).mean(axis=0)
+        return self.log_weights(x, rng, samples).mean(axis=0)  # review report eq. 1, 5, 12
 
     def dream(self, count: int, rng: Rng) -> tuple[np.ndarray, list[np.ndarray]]:
         """Ancestral draws of x, (count, D), and of each layer of latents, (count, J), from the top down."""

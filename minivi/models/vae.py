@@ -266,7 +266,7 @@ class VAE(Module):
         if estimator == "B" and self.flow is not None:
             raise ValueError("VAE.elbo: behind a flow the KL divergence has no closed form; use estimator 'A'")
         if estimator == "A" or self.flow is not None:
-            return self.log_weights(x, rng, samples, eps).mean(axis=0)  # eq. 2.29
+            return self.log_weights(x, rng, samples, eps).mean(axis=0)  # eq. 2.29; review report eq. 5
         reconstruction, q = self.reconstruction_and_posterior(x, rng, samples, eps)
         return reconstruction - q.kl()  # eq. 2.77
 
