@@ -82,7 +82,7 @@ def refine_gaussian(
             q = Normal(Tensor(mu), Tensor(log_sigma))
             bound = fixed.decode(q.rsample(noise)).log_prob(x).mean(axis=0) - q.kl()  # refinement report eq. 3, 5
             moves = grad(bound.sum(), [q.mu, q.log_sigma])
-        mu, log_sigma = mu + rate * moves[0], log_sigma + rate * moves[1]  # eq. 4
+        mu, log_sigma = mu + rate * moves[0], log_sigma + rate * moves[1]  # refinement report eq. 4
     return Normal(mu, log_sigma)
 
 
@@ -129,7 +129,8 @@ def refine_bernoulli(
         with no_grad():
             log_w = sum(np.asarray(part) for part in model.log_p_parts(x, [h])) - np.asarray(q.log_prob(h))
         weight = np.exp(log_w - ops.log_sum_exp(log_w, axis=0))
-        logits = _logits((1.0 - damping) * mean + damping * np.sum(weight[..., None] * h, axis=0))  # eq. 9
+        # refinement report eq. 9
+        logits = _logits((1.0 - damping) * mean + damping * np.sum(weight[..., None] * h, axis=0))
     return Bernoulli(logits)
 
 
@@ -170,7 +171,8 @@ def refine_mean_field(model: Any, x: np.ndarray, steps: int = 20, rate: float = 
         ValueError: as :func:`refine_bernoulli`.
     """
     logits = _start("refine_mean_field", model, x, steps, rate, 1, None, True)
-    return _ascend(model, x, logits, steps, rate, lambda fixed, t, mean: fixed.decode(mean).log_prob(x))  # eq. 7
+    # refinement report eq. 7
+    return _ascend(model, x, logits, steps, rate, lambda fixed, t, mean: fixed.decode(mean).log_prob(x))
 
 
 def refine_straight_through(
@@ -197,7 +199,7 @@ def refine_straight_through(
         value = np.asarray(mean)
         drawn = rng.random((samples, *value.shape), dtype=value.dtype) if uniform is None else uniform[t]
         ones = (drawn < value).astype(value.dtype)
-        return fixed.decode(ones + (mean - value)).log_prob(x).mean(axis=0)  # eq. 8, by way of the mean
+        return fixed.decode(ones + (mean - value)).log_prob(x).mean(axis=0)  # refinement report eq. 8
 
     return _ascend(model, x, logits, steps, rate, log_p_of)
 
@@ -267,4 +269,4 @@ class Refined:
         q = self.refine(x, rng)
         h = q.sample(rng, (samples,))
         log_p = ops.mean(sum(self.model.log_p_parts(x, [h])), axis=0)  # refinement report section 4.2
-        return log_p - q.kl(self.model.encode(x))  # eq. 6
+        return log_p - q.kl(self.model.encode(x))  # refinement report eq. 6

@@ -8,7 +8,7 @@ from helpers import CHECKS, study
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from minivi import nn
+from minivi import data, nn
 from minivi.experiments import Experiment, Run
 from minivi.gradcheck import gradcheck
 from minivi.random import Generator
@@ -61,6 +61,18 @@ def test_images_of_two_splits_in_one_chapter():
         found.append(Run(entry, "quick", None, 0, "out", False, False, read).images())
     assert [len(f.train) for f in found] == [1500, 1200, 1500] and found[1].validation is not None
     assert found[0] is found[2]
+
+
+def test_binary_images():
+    """Digits' held-out pixels are drawn once, evenly spread subsets are taken from them, each split has its own."""
+    shared, sets = {}, []
+    for settings in ({"split": "1500/297"}, {"split": "1200/300/297", "count": 100}, {"split": "1500/297", "count": 7}):
+        entry = Experiment("c", "e", "", "", {"quick": {"data": "digits", **settings}}, {}, None)
+        sets.append(Run(entry, "quick", None, 0, "out", False, False, shared).binary_images())
+    assert [(len(s.train), len(s.valid)) for s in sets] == [(1500, 297), (100, 300), (7, 297)]
+    assert sets[0].test is sets[2].test is sets[0].valid and set(np.unique(sets[1].valid)) == {0, 1}
+    assert len(np.unique(sets[1].train)) > 2 and set(np.unique(sets[1].prepare(sets[1].train, Generator(0)))) == {0, 1}
+    assert data.spread(np.arange(10), 4).tolist() == [0, 2, 4, 6] and len(data.spread(sets[0].test, 500)) == 297
 
 
 # ------------------------------------------------------------------------------------------- mixtures as conditionals

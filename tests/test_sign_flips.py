@@ -6,8 +6,8 @@ import textwrap
 import pytest
 from helpers import empty_registry
 
-from minivi import bounds, estimators, experiments, flows, nn, optim
-from minivi.models import VAE, BeliefNetwork, Classifier, FullVB
+from minivi import bounds, estimators, experiments, flows, nn, optim, refinement
+from minivi.models import VAE, BeliefNetwork, Classifier, FullVB, HamiltonianVAE
 from minivi.models.directed import DirectedTerms
 
 ELBO = VAE, "elbo", "reconstruction - q.kl()", "reconstruction + q.kl()"
@@ -28,6 +28,18 @@ FLIPS = {
     "ch05_iaf": [(flows.FlowPosterior, "rsample_with_log_prob", "- log_det", "+ log_det")],
     "ch07_adam": [(optim.Adam, "_update", "1 - self.beta1**", "1 + self.beta1**")],
     "ch07_experiments": [(Classifier, "log_prob", "return self", "return -self")],
+    "report_refinement": [
+        (refinement, "_ascend", "q.mean) - q.kl(prior)", "q.mean) + q.kl(prior)"),
+        (refinement, "refine_gaussian", "+ rate * moves[0]", "- rate * moves[0]"),
+        (
+            refinement,
+            "refine_bernoulli",
+            "(part) for part in model.log_p_parts(x, [h])) - np",
+            "(part) for part in model.log_p_parts(x, [h])) + np",
+        ),
+        (refinement.Refined, "surrogate", "log_p - q.kl(", "log_p + q.kl("),
+        (HamiltonianVAE, "terms", "(log_v - self.reverse", "(log_v + self.reverse"),
+    ],
     "report_review": [
         (estimators.NVIL, "__call__", "sum(p_fixed[i:]) - sum(q", "sum(p_fixed[i:]) + sum(q"),
         (estimators, "vimco", "+ ops.sum(signal", "- ops.sum(signal"),

@@ -30,7 +30,7 @@ from minivi.data.formats import (
     read_bytes,
 )
 from minivi.data.loading import Dataset, available, describe, fetch, load
-from minivi.data.minibatches import batches, binarize, fresh
+from minivi.data.minibatches import batches, binarize, fresh, spread
 from minivi.data.sources import SOURCES, Source, folder
 from minivi.data.words import bags_of_words
 
@@ -56,4 +56,5 @@ __all__ = [
     "parse_reviews",
     "parse_snippets",
     "read_bytes",
+    "spread",
 ]

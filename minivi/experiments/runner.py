@@ -17,6 +17,7 @@ from minivi.experiments.registry import Experiment, find
 from minivi.experiments.results import ExperimentError, Result, report_claims, rows_text, stored, to_json
 from minivi.files import prepare_folder, write_atomically
 from minivi.protocols import Stepper, Trainable
+from minivi.random import Generator
 from minivi.tables import duration
 
 
@@ -68,6 +69,30 @@ class Run:
         if labels and (images.train_labels is None or images.test_labels is None):
             raise ExperimentError(f"{name} has no labels to predict; run with --data digits or mnist")
         return images
+
+    def binary_images(self) -> SimpleNamespace:
+        """:meth:`images` with pixels of 0 and 1: ``train``, ``valid`` (the test images where there are none), ``test``.
+
+        Digits' grey levels are the probabilities of ink: held-out pixels are drawn once for all, those of training by
+        ``prepare`` for each minibatch. Other grey images go through a threshold. ``train`` holds the first ``count`` of
+        the settings, if they have that.
+        """
+        from minivi import data
+
+        loaded = self.images()
+        key = "binary", id(loaded)  # which `shared` keeps
+        if key not in self.shared:
+            train, held_out, prepare = loaded.train, {"test": loaded.test}, None
+            held_out["valid"] = loaded.test if loaded.validation is None else loaded.validation
+            if self.settings.data == "digits":
+                held_out = {part: data.fresh(x, Generator(2)) for part, x in held_out.items()}
+                prepare = data.fresh
+            elif loaded.kind == "grey":
+                train = data.binarize(train, "threshold")
+                held_out = {part: data.binarize(x, "threshold") for part, x in held_out.items()}
+            self.shared[key] = SimpleNamespace(train=train, prepare=prepare, shape=loaded.shape, **held_out)
+        whole = vars(self.shared[key])
+        return SimpleNamespace(**whole | {"train": whole["train"][: getattr(self.settings, "count", None)]})
 
     def fit(
         self,

@@ -19,7 +19,7 @@
 # %%
 import numpy as np
 
-from minivi import estimators, evaluation, nn, optim, plots
+from minivi import data, estimators, evaluation, nn, optim, plots
 from minivi.distributions import Bernoulli
 from minivi.experiments import experiment
 from minivi.experiments.results import mean_and_error
@@ -28,7 +28,6 @@ from minivi.random import Generator
 from minivi.refinement import Refined, refine_bernoulli, refine_mean_field, refine_straight_through
 from minivi.tensor import no_grad
 from minivi_chapters.studies.report_refinement._shared import bound_and_nll, refined, summary
-from minivi_chapters.studies.report_review._shared import images, new_trainer, spread
 
 DAMPING, RATE = 0.03, 0.1
 PUBLISHED = {
@@ -44,31 +43,44 @@ REFINEMENTS = {
 }
 
 
-def trained(run, name):
-    """A model of its best epoch, its refinement or None, and the validation bound by epoch."""
-    s, sets = run.settings, images(run)
-    train, valid = sets.train, spread(sets.valid, s.images)
-    hidden = [[s.width]] if "(240)" in name else [[]]
-    kind = name.replace(" (240)", "").replace("-20", "")
-    model = BeliefNetwork(
-        train.shape[1], [s.latents], hidden, "softplus", rng=Generator([run.seed, 33]),
-        output_bias=nn.logit_of_mean(train),
-    )  # fmt: skip
-    make = lambda parameters: optim.Adam(parameters, s.step_size)
-    trainer, optimizers, refine = model, make(model.parameters()), None
-    if kind == "NVIL":
-        trainer = nvil = estimators.NVIL(model, (s.width,), rng=Generator([run.seed, 34]))
-        optimizers = [make(nvil.baseline_parameters()), optimizers]
+def new_model(s, train, hidden, seed):
+    """One layer of latents; deterministic softplus units between it and the pixels, if any."""
+    bias = nn.logit_of_mean(train)
+    return BeliefNetwork(train.shape[1], [s.latents], hidden, "softplus", rng=Generator([seed, 33]), output_bias=bias)
 
-        def loss(x, rng):
+
+def new_trainer(s, model, kind, refine, seed):
+    """What is trained, its loss and optimizers; by refinement, or as ``kind`` says."""
+    make = lambda parameters: optim.Adam(parameters, s.step_size)
+    if kind == "NVIL":
+        nvil = estimators.NVIL(model, (s.width,), rng=Generator([seed, 34]))
+
+        def both(x, rng):
             error, surrogate = nvil(x, rng)
             return error.mean(), -surrogate.mean()
 
-    elif kind == "wake-sleep":
-        loss = lambda x, rng: -estimators.wake_sleep(model, x, rng).mean()
+        return nvil, both, [make(nvil.baseline_parameters()), make(model.parameters())]
+    if refine:
+        surrogate = lambda x, rng: Refined(model, refine).surrogate(x, rng, s.samples)
     else:
-        refine = REFINEMENTS[kind](s)
-        loss = lambda x, rng: -Refined(model, refine).surrogate(x, rng, s.samples).mean()
+        surrogate = {
+            "VIMCO": lambda x, rng: estimators.vimco(model, x, rng, 5),
+            "RWS": lambda x, rng: estimators.reweighted_wake_sleep(model, x, rng, 5),
+            "wake-sleep": lambda x, rng: estimators.wake_sleep(model, x, rng),
+            "straight-through": lambda x, rng: estimators.straight_through(model, x, rng),
+        }[kind]
+    return model, lambda x, rng: -surrogate(x, rng).mean(), make(model.parameters())
+
+
+def trained(run, name):
+    """A model of its best epoch, its refinement or None, and the validation bound by epoch."""
+    s, sets = run.settings, run.binary_images()
+    train, valid = sets.train, data.spread(sets.valid, s.images)
+    hidden = [[s.width]] if "(240)" in name else [[]]
+    kind = name.replace(" (240)", "").replace("-20", "")
+    model = new_model(s, train, hidden, run.seed)
+    refine = REFINEMENTS[kind](s) if kind in REFINEMENTS else None
+    trainer, loss, optimizers = new_trainer(s, model, kind, refine, run.seed)
 
     def evaluate(epoch):
         return {"valid": evaluation.elbo(refined(model, refine), valid, Generator(10), 5, batch=100).mean}
@@ -97,8 +109,8 @@ def trained(run, name):
 )  # fmt: skip
 def table_2(run):
     """Train each; bounds and likelihoods of the same test images, and the bound without refinement."""
-    s, sets, curves, values = run.settings, images(run), {}, {}
-    x = spread(sets.test, s.images)
+    s, sets, curves, values = run.settings, run.binary_images(), {}, {}
+    x = data.spread(sets.test, s.images)
     for name in PUBLISHED:
         model, refine, history = trained(run, name)
         bound, nll = bound_and_nll(s, refined(model, refine), x, run.progress)
@@ -151,7 +163,7 @@ def _(n):
 # Claimed: AVI (damped) and straight-through close part of the gap on average; no refined bound lies above log p(x).
 
 # %%
-METHODS = {"NVIL": 1, "VIMCO": 5, "RWS": 5, "wake-sleep": 1, "straight-through": 1}  # samples
+METHODS = ("NVIL", "VIMCO", "RWS", "wake-sleep", "straight-through")
 
 
 def exact_bounds(model, q, x):
@@ -171,30 +183,26 @@ def exact_bounds(model, q, x):
     title="the gap to log p(x), image by image, of ways to train and to refine",
     mirrors="refinement report sections 2, 5 (no figure there)",
     budgets={
-        "quick": {"data": "digits", "split": "1500/297", "count": None, "latents": 8, "epochs": 25, "batch": 50,
-                  "samples": 20, "images": 100},
-        "laptop": {"data": "mnist_static", "count": 20_000, "latents": 10, "epochs": 8, "batch": 50, "samples": 20,
-                   "images": 200},
-        "paper": {"data": "mnist_static", "count": 50_000, "latents": 10, "epochs": 200, "batch": 50, "samples": 20,
-                  "images": 2000},
+        "quick": {"data": "digits", "split": "1500/297", "count": None, "latents": 8, "width": 100, "epochs": 25,
+                  "batch": 50, "step_size": 1e-3, "samples": 20, "images": 100},
+        "laptop": {"data": "mnist_static", "count": 20_000, "latents": 10, "width": 100, "epochs": 8,
+                   "batch": 50, "step_size": 1e-3, "samples": 20, "images": 200},
+        "paper": {"data": "mnist_static", "count": 50_000, "latents": 10, "width": 100, "epochs": 200,
+                  "batch": 50, "step_size": 1e-3, "samples": 20, "images": 2000},
     },
     minutes={"quick": 0.3, "laptop": 3, "paper": 60 * 3},
 )  # fmt: skip
 def gap(run):
     """Train with each; exact gaps. Then refine the posterior of the network that NVIL has trained."""
-    s, sets, gaps, log_p = run.settings, images(run), {}, {}
-    x = spread(sets.test, s.images)
-    for method, samples in METHODS.items():
-        spec = {
-            "method": method, "latents": [s.latents], "hidden": [[]], "samples": samples, "optimizer": "adam",
-            "step_size": 1e-3, "baseline": [100], "centre": True, "scale": True, "per_layer": False, "mirrored": True,
-        }  # fmt: skip
-        trainer, loss, optimizers = new_trainer(spec, sets.train, run.seed)
+    s, sets, gaps, log_p = run.settings, run.binary_images(), {}, {}
+    x = data.spread(sets.test, s.images)
+    for method in METHODS:
+        model = new_model(s, sets.train, [[]], run.seed)
+        trainer, loss, optimizers = new_trainer(s, model, method, None, run.seed)
         run.fit(
             f"gap_{s.data}{len(sets.train)}_{method}", trainer, loss, optimizers, sets.train, epochs=s.epochs,
             batch_size=s.batch, rng=Generator([run.seed, 36]), prepare=sets.prepare,
         )  # fmt: skip
-        model = getattr(trainer, "model", trainer)
         exact = model.exact_log_likelihood(x)
         log_p[method], gaps[method] = mean_and_error(exact), exact - exact_bounds(model, model.encode(x), x)
         if method == "NVIL":

@@ -12,29 +12,6 @@ from minivi.models import VAE, BeliefNetwork
 from minivi.random import Generator
 
 # %% [markdown]
-# ## Images
-
-
-# %%
-def images(run):
-    """Binary training and test images, and how to prepare a minibatch of the former; the first ``count`` of them."""
-    key = "binary", run.settings.data
-    if key not in run.shared:
-        loaded = run.images()
-        train, held_out, prepare = loaded.train, {"test": loaded.test}, None
-        held_out["valid"] = loaded.test if loaded.validation is None else loaded.validation
-        if run.settings.data == "digits":  # grey levels are the probabilities of ink
-            held_out = {part: data.fresh(x, Generator(2)) for part, x in held_out.items()}
-            prepare = data.fresh
-        elif loaded.kind == "grey":
-            train = data.binarize(train, "threshold")
-            held_out = {part: data.binarize(x, "threshold") for part, x in held_out.items()}
-        run.shared[key] = SimpleNamespace(train=train, prepare=prepare, shape=loaded.shape, **held_out)
-    whole = vars(run.shared[key])
-    return SimpleNamespace(**whole | {"train": whole["train"][: getattr(run.settings, "count", None)]})
-
-
-# %% [markdown]
 # ## Models and methods
 #
 # A specification is a dict: the method, the layers of latents, deterministic hidden units between them, the samples
@@ -87,7 +64,7 @@ def new_trainer(spec, train, seed):
 
 def trained(run, name, spec, *, epochs, batch, evaluate=None, seed=None):
     """A model, its trainer (NVIL's holds the baselines), and its history, with the CPU seconds of training."""
-    seed, sets, clock = run.seed if seed is None else seed, images(run), SimpleNamespace(spent=0.0, since=None)
+    seed, sets, clock = run.seed if seed is None else seed, run.binary_images(), SimpleNamespace(spent=0.0, since=None)
     spec = SPEC | spec
 
     def start():
@@ -114,14 +91,9 @@ def trained(run, name, spec, *, epochs, batch, evaluate=None, seed=None):
 
 
 # %%
-def spread(x, many):
-    """``many`` of the images from all over the set: MNIST's first ones are easier."""
-    return x[:: max(1, len(x) // many)][:many]
-
-
 def bounds_by_epoch(sets, samples=1, many=2000):
     """``evaluate``: the bound of K samples on training and test images, with the same noise each time."""
-    parts = {part: spread(x, many) for part, x in (("train", sets.train), ("test", sets.test))}
+    parts = {part: data.spread(x, many) for part, x in (("train", sets.train), ("test", sets.test))}
     if sets.prepare:
         parts["train"] = sets.prepare(parts["train"], Generator(3))
     function = bounds.elbo if samples == 1 else bounds.iwae

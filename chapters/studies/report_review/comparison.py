@@ -10,7 +10,7 @@
 # %%
 import numpy as np
 
-from minivi import evaluation, plots
+from minivi import data, evaluation, plots
 from minivi.experiments import experiment
 from minivi.experiments.results import mean_and_error
 from minivi.random import Generator
@@ -18,8 +18,6 @@ from minivi_chapters.studies.report_review._shared import (
     bounds_by_epoch,
     curve,
     curves_figure,
-    images,
-    spread,
     trained,
 )  # fmt: skip
 
@@ -29,7 +27,8 @@ PICTURE = "published as a picture only"
 def log_p_of(run, model, sets):
     """Importance-sampled log p of some test images, which compares models of any latents."""
     s = run.settings
-    return evaluation.log_likelihood(model, spread(sets.test, s.images), Generator(6), s.proposals, run.progress).values
+    x = data.spread(sets.test, s.images)
+    return evaluation.log_likelihood(model, x, Generator(6), s.proposals, run.progress).values
 
 
 # %% [markdown]
@@ -73,7 +72,7 @@ def published(s):
 )  # fmt: skip
 def figure_11(run):
     """Train each for the same number of epochs: bounds by epoch, log p-hat at the end."""
-    s, sets, curves, values = run.settings, images(run), {}, {}
+    s, sets, curves, values = run.settings, run.binary_images(), {}, {}
     for method, (spec, batch) in published(s).items():
         model, _, history = trained(
             run, f"figure_11_{method}", spec, epochs=s.epochs, batch=batch, evaluate=bounds_by_epoch(sets)
@@ -146,8 +145,8 @@ def on(name, **options):
 )
 def comparison(run):
     """Train each by Adam 1e-3: the 50-sample bound by epoch and CPU seconds, log p-hat at the end."""
-    s, sets, curves, values, ends = run.settings, images(run), {}, {}, {}
-    held_out = spread(sets.test, s.images)
+    s, sets, curves, values, ends = run.settings, run.binary_images(), {}, {}, {}
+    held_out = data.spread(sets.test, s.images)
 
     def evaluate(model, epoch):
         ends[model] = evaluation.bound(model, held_out, Generator(4), 50)

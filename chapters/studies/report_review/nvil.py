@@ -27,7 +27,6 @@ from minivi_chapters.studies.report_review._shared import (
     bounds_by_epoch,
     curve,
     curves_figure,
-    images,
     trained,
 )  # fmt: skip
 
@@ -50,7 +49,7 @@ def ends_of(model, sets, seed=5):
 
 def finish(run, label, spec):
     """Curve, and final bounds of the test images, of one network."""
-    s, sets = run.settings, images(run)
+    s, sets = run.settings, run.binary_images()
     name = label.replace(" ", "_").replace(",", "")
     model, _, history = trained(
         run, f"nvil_{name}", spec, epochs=s.epochs, batch=s.batch, evaluate=bounds_by_epoch(sets)
@@ -229,7 +228,7 @@ def variance_of(nvil, batches, draws):
 )
 def variance(run):
     """Train with each set of switches; then measure all on the model that was trained with all reductions."""
-    s, sets, curves, ends, full = run.settings, images(run), {}, {}, None
+    s, sets, curves, ends, full = run.settings, run.binary_images(), {}, {}, None
     for label, off in SWITCHES.items():
         spec = {"latents": [s.latents], "hidden": [[]]} | {k: v for k, v in off.items() if k != "hidden"}
         spec["baseline"] = off.get("hidden", [400])

@@ -13,11 +13,11 @@
 # %%
 import numpy as np
 
-from minivi import evaluation, plots
+from minivi import data, evaluation, plots
 from minivi.experiments import experiment
 from minivi.experiments.results import mean_and_error
 from minivi.random import Generator
-from minivi_chapters.studies.report_review._shared import bounds_by_epoch, curve, curves_figure, images, spread, trained
+from minivi_chapters.studies.report_review._shared import bounds_by_epoch, curve, curves_figure, trained
 
 PICTURE = "published as a picture only"
 QUICK = {"data": "digits", "split": "1500/297", "layers": [20, 20, 20], "batch": 25, "step_size": 0.01}
@@ -50,7 +50,7 @@ def spec_of(s, method, samples, optimizer="sgd"):
 )
 def rws(run):
     """The bound with one sample, which the report calls the lower bound, and with K = 5."""
-    s, sets = run.settings, images(run)
+    s, sets = run.settings, run.binary_images()
     one, five = bounds_by_epoch(sets), bounds_by_epoch(sets, s.samples)
 
     def evaluate(model, epoch):
@@ -103,10 +103,11 @@ def _(n):
 )
 def rws_samples(run):
     """Train with each K; importance-sampled log p of the same test images."""
-    s, sets, values = run.settings, images(run), {}
+    s, sets, values = run.settings, run.binary_images(), {}
     for k in s.sizes:
         model, _, _ = trained(run, f"rws_k{k}", spec_of(s, "RWS", k), epochs=s.epochs, batch=s.batch)
-        log_p = evaluation.log_likelihood(model, spread(sets.test, s.images), Generator(6), s.proposals, run.progress)
+        x = data.spread(sets.test, s.images)
+        log_p = evaluation.log_likelihood(model, x, Generator(6), s.proposals, run.progress)
         values[str(k)] = -log_p.values
     sizes = [str(k) for k in s.sizes]
     return {
@@ -172,8 +173,8 @@ COMPARED = ("VIMCO", "RWS", "NVIL")
 )
 def vimco(run):
     """Train each with K samples by Adam (NVIL averages over them); K-sample bounds by epoch, log p-hat at the end."""
-    s, sets, curves, values = run.settings, images(run), {}, {}
-    valid = spread(sets.valid, 2000)
+    s, sets, curves, values = run.settings, run.binary_images(), {}, {}
+    valid = data.spread(sets.valid, 2000)
 
     def evaluate(model, epoch):
         at = bounds_by_epoch(sets, s.samples)(model, epoch)
@@ -185,7 +186,7 @@ def vimco(run):
             run, f"three_layers_{method}", spec, epochs=s.epochs, batch=s.batch, evaluate=evaluate
         )
         curves[method] = curve(history) | {"valid": history.column("valid"), "loss": history.column("loss")}
-        x = spread(sets.test, s.images)
+        x = data.spread(sets.test, s.images)
         values[method] = {
             "bound": evaluation.bound(model, x, Generator(5), s.samples).values,
             "nll": -evaluation.log_likelihood(model, x, Generator(6), s.proposals, run.progress).values,
