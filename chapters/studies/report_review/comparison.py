@@ -166,14 +166,14 @@ def _(n, table):
     for method, samples in METHODS.items():
         mean, error = n.log_p[method]
         c = n.curves[method]
-        note = f"+- {error:.2f}, K = {samples}, {c['cpu_seconds'][-1]:.0f} CPU s"
+        note = f"+- {error:.2f}, K = {samples}, {c['cpu_seconds'][-1]:.3g} CPU s"
         table.row(f"{method}, log p-hat after {n.settings.epochs} epochs", mean, note=note)
     for method, (gain, error) in n.gains.items():
         table.claim(gain, ">=", 0.0, 2 * error, f"equal epochs: {method} is above NVIL in log p-hat by, nats")
     time = min(n.curves[m]["cpu_seconds"][-1] for m in (*SEVERAL, "NVIL"))
     at = {m: np.interp(time, n.curves[m]["cpu_seconds"], n.curves[m]["bound"]) for m in (*SEVERAL, "NVIL")}
     for method in SEVERAL:
-        label = f"equal time, {time:.0f} CPU s: {method}'s 50-sample bound against NVIL's"
+        label = f"equal time, {time:.3g} CPU s: {method}'s 50-sample bound against NVIL's"
         table.claim(at[method], ">=", at["NVIL"], 2 * n.curves["NVIL"]["error"][-1], label)
 
 
