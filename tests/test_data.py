@@ -22,6 +22,7 @@ from scipy.io import savemat
 
 from minivi import data
 from minivi.data import DataError, Source, batches, binarize, downloads, formats, load
+from minivi.random import Generator
 
 IMAGES = np.arange(4 * 2 * 3, dtype=np.uint8).reshape(4, 2, 3)
 HTML = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
@@ -628,6 +629,50 @@ def test_threshold_binarization_splits_8_bit_grey_in_the_middle():
 def test_binarize_refuses(x, how, rng, match):
     with refused(match):
         binarize(x, how, rng)
+
+
+@pytest.mark.parametrize("generator", [np.random.default_rng, Generator])
+def test_balanced_data_are_as_many_of_each_class(generator):
+    labels = np.repeat([7, -1, 3], [50, 40, 30])[np.random.default_rng(1).permutation(120)]
+    drawn = data.balanced(labels, 60, generator(4))
+    assert (drawn.shape, len(np.unique(drawn)), drawn.dtype.kind) == ((60,), 60, "i")
+    assert [np.count_nonzero(labels[drawn] == value) for value in (7, -1, 3)] == [20, 20, 20]
+    assert_array_equal(drawn, data.balanced(labels, 60, generator(4)))
+    assert not np.array_equal(drawn, data.balanced(labels, 60, generator(5)))
+    assert set(data.balanced(labels, 15, generator(4))) <= set(drawn)
+    assert len(np.unique(labels[drawn[:10]])) > 1  # mixed, not class after class
+    assert sorted(labels[data.balanced(labels, 90, generator(0))]) == [-1] * 30 + [3] * 30 + [7] * 30
+
+
+def test_each_datum_of_a_class_is_as_likely_to_be_drawn():
+    labels, rng = np.arange(30) % 3, np.random.default_rng(2)
+    counts = np.bincount(np.concatenate([data.balanced(labels, 12, rng) for _ in range(2000)]), minlength=30)
+    assert np.abs(counts - 800).max() <= 4.5 * np.sqrt(2000 * 0.4 * 0.6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "rng", "error", "match"),
+    [
+        ([0, 1, 2, 2], 4, np.random.default_rng(0), ValueError, "count 4 is no multiple of 3 classes; take 6"),
+        ([0, 1, 1, 2, 2, 2], 6, np.random.default_rng(0), ValueError, "class 0 has 1 data, fewer than 2; .* at most 3"),
+        ([0, 1], 0, np.random.default_rng(0), ValueError, "count must be an integer, at least 1; got 0"),
+        ([0, 1], 2.0, np.random.default_rng(0), ValueError, "count must be an integer"),
+        ([], 2, np.random.default_rng(0), ValueError, r"labels must be integers of shape \(N,\)"),
+        (None, 2, np.random.default_rng(0), ValueError, r"labels must be integers of shape \(N,\)"),
+        (
+            [[0], [1]],
+            2,
+            np.random.default_rng(0),
+            ValueError,
+            r"labels must be integers of shape \(N,\); got .*\(2, 1\)",
+        ),
+        ([0.0, 1.0], 2, np.random.default_rng(0), ValueError, r"labels must be integers of shape \(N,\)"),
+        ([0, 1], 2, None, DataError, "rng is None"),
+    ],
+)
+def test_balanced_refuses(labels, count, rng, error, match):
+    with pytest.raises(error, match=rf"\A(?=[^\n]*\Z)balanced: .*{match}"):
+        data.balanced(labels, count, rng)
 
 
 @pytest.mark.parametrize(("n", "size", "sizes"), [(10, 4, [4, 4, 2]), (10, 5, [5, 5]), (3, 7, [3]), (1, 1, [1])])

@@ -30,7 +30,7 @@ from minivi.data.formats import (
     read_bytes,
 )
 from minivi.data.loading import Dataset, available, describe, fetch, load
-from minivi.data.minibatches import batches, binarize, fresh, spread
+from minivi.data.minibatches import balanced, batches, binarize, fresh, spread
 from minivi.data.sources import SOURCES, Source, folder
 from minivi.data.words import bags_of_words
 
@@ -41,6 +41,7 @@ __all__ = [
     "Source",
     "available",
     "bags_of_words",
+    "balanced",
     "batches",
     "binarize",
     "describe",
