@@ -499,6 +499,8 @@ def test_describe_covers_every_set(monkeypatch, tmp_path):
     assert described["digits"]["folder"] is None
     assert described["mnist"]["folder"] == tmp_path / "mnist"
     assert len(described["mnist"]["addresses"]) == 2
+    assert described["norb"]["folder"] == described["norb_pairs"]["folder"] == tmp_path / "norb"
+    assert (described["svhn"]["kind"], described["svhn"]["shape"]) == ("colour", (32, 32, 3))
 
 
 def test_digits_hold_each_bundled_digit_once_with_its_label():
