@@ -209,10 +209,10 @@ print(f"bound of IAF less the Gaussian's: {evaluation.difference(elbos[1], elbos
 # %% [markdown]
 # ## 8. The long run (Table 5.1, with fully connected networks)
 #
-# On digits IAF closes a third of the gap, and the bound gains as much: 0.06 +- 0.03 nats, by one training run each. With
-# 32 latents on MNIST there is more to gain. Look at log p-hat - bound: the Gaussian's gap is the largest, and more steps
-# make it smaller. The published table has convolutional networks and is 22 to 24 nats better: its values are not
-# reproduced, so it is the order that is compared.
+# On digits IAF closes a third of the gap, and the bound gains as much: 0.06 +- 0.03 nats, by one training run each.
+# With 32 latents on MNIST there is more to gain. Look at log p-hat - bound: the Gaussian's gap is the largest, and more
+# steps make IAF's smaller. The published table has convolutional networks and is 22 to 24 nats better: its values are
+# not reproduced, so it is the order that is compared.
 
 # %%
 stored("ch05_iaf.table")
