@@ -10,7 +10,8 @@ not touched: mutants are written into copies of it. Which tests run which line i
 install coverage; about twice the time of the suite; ``--lines FILE`` keeps it).
 
 The words of errors, annotations, the cases that primitives bring for their own tests, and zip's ``strict`` (which tells
-only of faults elsewhere) are not changed.
+only of faults elsewhere) are not changed. Changes that no test could see are listed, each with the reason, in
+tests/mutants_equivalent.txt, and left out.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +36,7 @@ OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast
 COMPARISONS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
                ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn,
                ast.NotIn: ast.In}  # fmt: skip
+EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 TIMEOUT = 400
 
 
@@ -100,6 +103,25 @@ def mutants(node, path=(), line=0):
         for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):
                 yield from mutants(child, (*path, (name, i)), line)
+
+
+def equivalents():
+    """The listed changes that no test could see: {(file, source line, change): reason}."""
+    found = {}
+    for row in EQUIVALENT.read_text().splitlines():
+        if row and not row.startswith("#"):
+            file, rest = row.split(" | ", 1)
+            line, change, reason = rest.rsplit(" | ", 2)
+            found[file, line, change] = reason
+    return found
+
+
+def numbered(source):
+    """The mutants of a module, as :func:`mutants`; the second of the same kind in a line is called "#2", and so on."""
+    seen = Counter()
+    for line, text, what in mutants(ast.parse(source)):
+        seen[line, text] += 1
+        yield line, text if seen[line, text] == 1 else f"{text} #{seen[line, text]}", what
 
 
 def mutated(tree, path, change):
@@ -178,7 +200,7 @@ def main():
     parser.add_argument("--lines", help="file that keeps which test runs which line")
     parser.add_argument("--least", type=float, default=0.0, help="the score, in percent, that every module must have")
     args = parser.parse_args()
-    status = 0
+    status, listed = 0, equivalents()
     with tempfile.TemporaryDirectory() as base:
         free = queue.Queue()
         for i in range(args.jobs):
@@ -194,8 +216,11 @@ def main():
                 Path(args.lines).write_text(json.dumps(lines))
         for module in args.modules:
             file = str(Path(module).resolve().relative_to(ROOT))
-            tree = ast.parse((ROOT / file).read_text())
-            chosen = list(mutants(tree))
+            source = (ROOT / file).read_text()
+            tree, at = ast.parse(source), [line.strip() for line in source.splitlines()]
+            every = list(numbered(source))
+            chosen = [mutant for mutant in every if (file, at[mutant[0] - 1], mutant[1]) not in listed]
+            left = len(every) - len(chosen)
             if args.count and args.count < len(chosen):
                 chosen = sorted(random.Random(args.seed).sample(chosen, args.count), key=lambda m: m[0])
             everyone = sorted({test for tests in lines.get(file, {}).values() for test in tests})
@@ -217,7 +242,11 @@ def main():
             with ThreadPoolExecutor(args.jobs) as pool:
                 alive = sum(pool.map(verdict, chosen))
             score = 100.0 * (1.0 - alive / len(chosen)) if chosen else 100.0
-            print(f"{file}: {len(chosen) - alive} of {len(chosen)} mutants killed, {score:.1f} %", flush=True)
+            print(
+                f"{file}: {len(chosen) - alive} of {len(chosen)} mutants killed, {score:.1f} %; "
+                f"{left} of {len(every)} left out as equivalent",
+                flush=True,
+            )
             status |= score < args.least
     return int(status)
 
