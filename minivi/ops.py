@@ -190,7 +190,7 @@ def softplus(x: Array) -> Array:
     return kernels.softplus(x)
 
 
-@primitive(lambda u, v, g, y: relu_vjp(u, y), None, cases=lambda a: [(a(3, 4), a(3, 4))])
+@primitive(lambda u, v, g, y: relu_vjp(u, y), None, linear=True, cases=lambda a: [(a(3, 4), a(3, 4))])
 def relu_vjp(g: Array, y: Array) -> Array:
     """g where y > 0, else 0: the cotangent of relu's argument."""
     return kernels.relu_vjp(g, y)

@@ -681,7 +681,7 @@ def test_one_element_is_noticed_when_all_are_looked_at():
         grad(y, p)
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(PRIMITIVES) if not PRIMITIVES[n].reads])
+@pytest.mark.parametrize("name", ["_concatenate", "add", "subtract"])
 def test_what_reads_no_values_lets_the_caller_write(name):
     """Primitives that say so: with NaN in their other arguments, gradients are the same."""
     for size in (3, 5000):
