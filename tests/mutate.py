@@ -81,7 +81,7 @@ def changes(node):
         yield "condition turned round", lambda n: _set(n, test=ast.UnaryOp(ast.Not(), n.test))
     if isinstance(node, ast.Call):
         for i, keyword in enumerate(node.keywords):
-            if keyword.arg not in (None, "strict"):
+            if keyword.arg not in (None, "strict", "mend"):  # a mend is words
                 yield f"without {keyword.arg}=", lambda n, i=i: _set(n, keywords=n.keywords[:i] + n.keywords[i + 1 :])
     if isinstance(node, (ast.Assign, ast.AugAssign, ast.Raise, ast.Continue, ast.Break)) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)

@@ -312,7 +312,7 @@ def posterior(context):
         (lambda: MultivariateNormal(ZERO, ZERO, ZERO).log_prob(np.zeros(2)), ValueError, r"got shape \(2,\)"),
         (lambda: Normal(ZERO, ZERO).log_prob(np.zeros((5, D))), ValueError, r"\(5, 3\) and \(4, 3\).*do not broadcast"),
         (lambda: Normal(ZERO, ZERO).kl(Bernoulli(ZERO)), TypeError, "Normal: no closed form with a Bernoulli; pass"),
-        (lambda: MultivariateNormal(ZERO, ZERO, ZERO).kl(Bernoulli(ZERO)), TypeError, "no closed form with a Bernoulli"),
+        (lambda: MultivariateNormal(ZERO, ZERO, ZERO).kl(Bernoulli(ZERO)), TypeError, "with a Bernoulli; pass"),
         (lambda: Normal(ZERO, ZERO).product(Bernoulli(ZERO)), TypeError, "no closed form with a Bernoulli"),
         (lambda: Bernoulli(ZERO).log_prob(np.zeros((4, 1))), ValueError, r"log_prob: .* pass \(..., 3\)"),
         (lambda: Bernoulli(ZERO).kl(Categorical(ZERO)), TypeError, "Bernoulli: no closed form with a Categorical"),

@@ -1,7 +1,6 @@
 """The list of changes that no test could see."""
 
 import pytest
-
 from mutate import ROOT, equivalents, numbered
 
 LISTED = equivalents()
