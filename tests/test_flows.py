@@ -429,6 +429,13 @@ def test_posterior_by_change_of_variables(name, rng):
     assert q.shape == (3, 3) and q.sample(Generator(0), (7,)).shape == (7, 3, 3)
 
 
+def test_each_context_gets_noise_of_its_own():
+    q = FlowPosterior(standard(3), Planar(3, Generator(0), context=H, dtype="float64"), np.zeros((4, H)))
+    z = q.sample(Generator(1), (1000,))
+    assert z.shape == (1000, 4, 3) and np.unique(z).size == z.size
+    assert np.abs(np.corrcoef(z.reshape(1000, 12).T) - np.eye(12)).max() < 0.15  # it starts as the identity
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_sticking_the_landing_splits_the_gradient(name, rng):
     """d log q(z) = its path through z, held parameters, + the score at a held z; the score's mean over q is zero."""
