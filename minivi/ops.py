@@ -4,8 +4,8 @@ How to read an entry: the lambdas above a function are its vjps, one for each ar
 result ``y`` to that of the argument. They are in the broadcast shape; the engine sums them back. ``cases`` are what
 ``minivi check`` and the tests run finite differences on.
 
-Subgradients, where a function has a kink: abs and relu have slope 0 at 0; maximum, minimum and max share the cotangent
-equally between ties; clip has slope 1 at its two bounds.
+Subgradients, where a function has a kink: abs, relu and the slope of elu have slope 0 at 0; maximum, minimum and max
+share the cotangent equally between ties; clip has slope 1 at its two bounds.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def test_log_sum_exp_of_plus_infinity():
 
 
 def test_ties():
-    """The stated subgradients: shared in max and maximum, 1 at clip's bounds, 0 at the kinks of relu and abs."""
+    """The stated subgradients: shared in max and maximum, 1 at clip's bounds, 0 at the kinks of relu, abs, elu'."""
     x = Tensor([2.0, 1.0, 2.0])
     np.testing.assert_array_equal(grad(x.max(), x), [0.5, 0.0, 0.5])
     a, b = Tensor([1.0, 3.0]), Tensor([1.0, 2.0])
@@ -116,6 +116,9 @@ def test_ties():
     np.testing.assert_array_equal(grad(ops.clip(y, low=0.0, high=1.0).sum(), y), [0.0, 1.0, 1.0, 0.0])
     np.testing.assert_array_equal(grad(ops.relu(y).sum(), y), [0.0, 0.0, 1.0, 1.0])
     np.testing.assert_array_equal(grad(ops.abs(y).sum(), y), [-1.0, 0.0, 1.0, 1.0])
+    slope = grad(ops.elu(y).sum(), y, differentiable=True)  # e^x below 0, 1 above: itself with a kink
+    np.testing.assert_allclose(slope.data, [np.exp(-1.0), 1.0, 1.0, 1.0], rtol=1e-14)
+    np.testing.assert_allclose(grad(slope.sum(), y), [np.exp(-1.0), 0.0, 0.0, 0.0], rtol=1e-14)
 
 
 def test_repeated_indices_accumulate():

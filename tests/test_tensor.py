@@ -256,6 +256,18 @@ def test_arrays_in_arrays_out(rng):
     assert type(ops.matmul(a, a.T)) is np.ndarray
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "max"])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [None, 1, -1, (0, 2)])
+def test_methods_are_those_of_arrays(name, axis, keepdims, rng):
+    a = rng.standard_normal((2, 3, 4))
+    found, expected = (getattr(x, name)(axis=axis, keepdims=keepdims) for x in (Tensor(a), a))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.data, expected, rtol=1e-13, atol=1e-15)
+    found, expected = (getattr(x, name)(axis, keepdims=keepdims) for x in (Tensor(a), a))
+    np.testing.assert_allclose(found.data, expected, rtol=1e-13, atol=1e-15)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_dtype_is_kept(dtype, rng):
     x = Tensor(rng.standard_normal((3, 4)), dtype)
