@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -388,6 +389,29 @@ def test_seconds_of_all_parts_count(tmp_path, monkeypatch):
     assert train(evaluate=evaluate)[1].earlier == (0.0, 0.0)
 
 
+def test_checkpoints_come_as_often_as_asked_and_training_time_is_that_of_steps(tmp_path, monkeypatch):
+    """By a clock that goes on by a second with each of an epoch's four steps, and with each evaluation."""
+    now, saved = [0.0], []
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(
+        training, "save_arrays", lambda path, arrays, about: saved.append((*about["position"][:2], about["seconds"]))
+    )
+    vae, optimizer, loss = setup()
+
+    def ticking(x, rng):
+        now[0] += 1.0
+        return loss(x, rng)
+
+    def evaluate(epoch):
+        now[0] += 1.0
+        return {}
+
+    made = vae, optimizer, ticking
+    _, history = train(tmp_path, 2, made, evaluate=evaluate, checkpoint_seconds=2.0)
+    assert saved == [(0, 2, 2.0), (1, 0, 0.0), (1, 2, 2.0), (2, 0, 0.0)]
+    assert [record["seconds"] for record in history.records] == [4.0, 4.0]
+
+
 @pytest.mark.parametrize("size", [0, 5, 100, -1])
 def test_damaged_checkpoint(tmp_path, size):
     train(tmp_path, epochs=1)
@@ -638,6 +662,13 @@ def test_write_failure_leaves_the_old_file(tmp_path, monkeypatch):
 def test_bad_settings(settings, match):
     with pytest.raises(ValueError, match=match):
         train(**settings)
+
+
+@pytest.mark.parametrize("data", [DATA[:0], (), (DATA[:0], DATA[:0]), (DATA, DATA[:3])], ids=lambda d: f"{len(d)}")
+def test_as_many_data_in_each_array(data):
+    vae, optimizer, loss = setup()
+    with pytest.raises(ValueError, match=r"^fit: \[.*\] data; pass one or more, as many in each array$"):
+        fit(vae, loss, optimizer, data, epochs=1, rng=Generator(0), progress=False)
 
 
 def apart(seed=0):
