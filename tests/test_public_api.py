@@ -10,6 +10,8 @@ import sys
 import typing
 from pathlib import Path
 
+import pytest
+
 MODULES = (
     "bounds", "data", "distributions", "em", "estimators", "evaluation", "experiments", "files", "flows", "gradcheck",
     "gradient_noise", "lesson", "mcmc", "models", "nn", "ops", "optim", "plots", "random", "refinement", "sweeps",
@@ -59,6 +61,13 @@ def test_annotations_name_what_is_there():
         plain = inspect.unwrap(function)
         if inspect.isfunction(plain):
             assert typing.get_type_hints(plain) is not None, name
+
+
+@pytest.mark.parametrize("name", ["data", "estimators", "experiments", "models", "nn", "ops", "random"])
+def test_a_star_import_gives_no_modules(name):
+    names = {}
+    exec(f"from minivi.{name} import *", names)
+    assert not [key for key, value in names.items() if inspect.ismodule(value)]
 
 
 if __name__ == "__main__":
