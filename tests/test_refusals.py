@@ -154,6 +154,7 @@ CASES = {
     "FullVB(vae)": (lambda: FullVB(None, 6), "FullVB: vae must be an object with elbo"),
     "FullVB(count)": (lambda: FullVB(VAE4, 0), "FullVB: count must be an integer, at least 1"),
     "FullVB(scale)": (lambda: FullVB(VAE4, 6, -1.0), "FullVB: scale must be positive"),
+    "Classifier(activation)": (lambda: make_classifier(activation="sin"), "^Classifier: unknown activation 'sin'"),
     "Classifier(input_dropout)": (lambda: make_classifier(input_dropout=1.0), r"must lie in \[0, 1\); got 1.0"),
     "Classifier(hidden_dropout)": (lambda: make_classifier(hidden_dropout=NAN), "must be a finite number; got nan"),
     "Linear(inputs)": (lambda: nn.Linear(0, 2, G(0)), "Linear: inputs must be an integer, at least 1"),
