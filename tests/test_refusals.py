@@ -137,6 +137,7 @@ CASES = {
     "LayeredVAE(group)": (lambda: make_layered(hidden=[3]), "hidden, each group, must be a sequence"),
     "LayeredVAE(latents)": (lambda: make_layered(latents=2), "latents must be a sequence"),
     "LayeredVAE(no layers)": (lambda: make_layered(hidden=[], latents=[]), "latents must have 1 or more"),
+    "layers(hidden)": (lambda: directed.layers(4, [(3,), ()], [2, 2], rng=G(0)), "at least one in each group"),
     "layers(inference)": (lambda: make_layers(inference=1), "unknown inference 1; one of bottom-up"),
     "Arrow(make)": (lambda: make_arrow(make=None), "Arrow: make must be a function"),
     "Arrow(inputs)": (lambda: make_arrow(inputs=2), "Arrow: inputs must be a sequence"),
