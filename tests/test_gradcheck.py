@@ -57,6 +57,14 @@ def test_a_vjp_off_by_a_thousandth_is_rejected(name, index):
     assert "Taylor" in failed, f"the Taylor remainder did not notice:\n{report}"
 
 
+def test_what_says_that_it_is_linear_must_be():
+    curved = off_by("square", 0, 1.0)
+    assert check_primitive(curved).ok
+    curved.linear = True
+    assert {row.where for row in check_primitive(curved).failures} == {"Taylor remainder"}
+    assert check_primitive(curved, second=True).ok  # of the gradient, 2 x: linear itself
+
+
 def test_planted_error_fails_the_command(monkeypatch, capsys):
     """`minivi check` exits 1 when one vjp is off."""
     right = PRIMITIVES["tanh"].vjps
