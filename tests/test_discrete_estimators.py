@@ -211,6 +211,15 @@ def test_wake_sleep_is_one_of_its_mixtures():
         np.testing.assert_allclose(g, old[name], rtol=1e-12)
 
 
+def test_a_unit_of_probability_0_is_never_drawn():
+    model = network((3,))
+    last = model.encoder[0].network.layers[-1]
+    last.weight.assign(np.zeros(last.weight.shape))
+    last.bias.assign(np.full(3, -1e4))
+    expected = sum(np.asarray(part) for part in model.log_p_parts(X, [np.zeros((1, 2, 3))]))[0]
+    np.testing.assert_allclose(straight_through(model, X, uniform=[np.zeros((1, 2, 3))]).data, expected, rtol=1e-12)
+
+
 def test_straight_through_is_its_definition(straight_through=straight_through):
     """Over the states of one layer: E[d log p / dh] mu (1 - mu) plus the exact gradient of the entropy."""
     model = network((3,))

@@ -200,6 +200,17 @@ def test_coupling_formulas(swap, rng):
         np.testing.assert_allclose(flow.forward(z)[0], np.concatenate(parts, axis=1), rtol=1e-13)
 
 
+def test_activations_are_those_of_the_networks(rng):
+    z, softplus = rng.standard_normal((5, 5)), lambda a: np.logaddexp(a, 0.0)
+    for kind in (AdditiveCoupling, AffineCoupling):
+        flow = shaken(kind(5, (4,), Generator(0), activation="softplus", dtype="float64"))
+        (w1, b1), (w2, b2) = ((layer.weight.data, layer.bias.data) for layer in flow.network.layers)
+        shift = (softplus(z[:, :2] @ w1 + b1) @ w2 + b2)[:, :3]
+        np.testing.assert_allclose(np.asarray(flow.inverse(np.asarray(flow.forward(z)[0]))), z, rtol=1e-12)
+        still = np.concatenate([z[:, :2], np.zeros((5, 3))], axis=1)
+        np.testing.assert_allclose(flow.forward(still)[0][:, 2:], shift, rtol=1e-12)
+
+
 def test_iaf_formulas(rng):
     """Eq. 5.19-5.22 and 5.30-5.32; 5.19 is 5.21 with 1 / sigma for sigma and -mu / sigma for mu."""
     network = Masked(4, Generator(0))

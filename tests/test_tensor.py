@@ -658,6 +658,15 @@ def test_a_write_into_a_small_array_changes_no_gradient(name):
     assert (grad(f(p, array).sum(), p) != expected).any(), "the write must matter"
 
 
+def test_arrays_of_up_to_16_kib_are_small():
+    for n in (2048, 2049):
+        c, p = np.ones(n), Tensor(np.ones(n))
+        y = (p * c).sum()
+        c *= 2.0
+        with contextlib.nullcontext() if n == 2048 else pytest.raises(RuntimeError, match="was written to"):
+            np.testing.assert_array_equal(grad(y, p), np.ones(n))
+
+
 @pytest.mark.parametrize("checking", [False, True])
 @pytest.mark.parametrize("name", READERS)
 def test_a_write_into_a_large_array_is_an_error(name, checking):
