@@ -126,6 +126,13 @@ def test_nvil_trains_its_baselines_on_what_is_left_of_the_signal(NVIL=NVIL):
     assert not any(g.any() for g in gradients(model, nvil(X, h=h)[0].sum()).values())
 
 
+def test_a_baseline_of_each_layer_sees_the_layer_below():
+    nvil = NVIL(BeliefNetwork(3, (4, 2, 5), rng=Generator(0)), (6,), rng=Generator(1), per_layer=True)
+    assert [network.layers[0].weight.shape for network in nvil.baselines] == [(3, 6), (4, 6), (2, 6)]
+    error, surrogate = nvil(X.astype("float32"), Generator(2))
+    assert error.shape == surrogate.shape == (len(X),)
+
+
 def test_nvil_moments_run():
     """Means over minibatches with a decay of 0.8, corrected for their start; the first takes its own."""
     model = network()
@@ -145,6 +152,7 @@ def test_nvil_moments_run():
         s = max(1.0, np.sqrt(square - c**2))
         by_hand = ((signals[-1] - c) / s * log_q.data - signals[-1] * log_q.data).mean()
         assert seen[-1] == pytest.approx(by_hand, rel=1e-9)
+    np.testing.assert_allclose(nvil.running.data[0, 0], 1.0 - 0.8**3)
     state = nvil.state_dict()
     other = NVIL(network(), None, rng=Generator(9))
     other.load_state_dict(state)

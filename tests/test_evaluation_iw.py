@@ -130,6 +130,12 @@ def test_chunks_of_weights_of_zero(monkeypatch):
 # -- active units ------------------------------------------------------------------------------------------------------
 
 
+def test_single_precision_weights_are_averaged_in_double():
+    log_w = np.float32([[1000.25, -3.0], [1000.5, -2.0]])
+    right = logsumexp(log_w.astype(float), axis=0) - np.log(2.0)
+    assert_allclose(evaluation.from_log_weights(log_w).values, right, rtol=1e-15)
+
+
 def test_active_units_counts_means_that_vary_and_nothing_else():
     spread = np.array([0.099, 0.101, 0.0, 3.0])  # Var = spread^2, over x = +1, -1
     far = np.array([0.0, 0.0, 50.0, 0.0])

@@ -296,6 +296,10 @@ CASES = {
         "are all 0: nothing would learn; raise one",
     ),
     "rws(rng)": (lambda: estimators.reweighted_wake_sleep(BELIEF, X), "rng must be a generator"),
+    "rws(no rng for dreams)": (
+        lambda: estimators.reweighted_wake_sleep(BELIEF, X, h=[NOISE[:1, :, :1].repeat(3, -1), NOISE[:1]]),
+        "^reweighted_wake_sleep: rng must be a generator",
+    ),
     "rws(x)": (lambda: estimators.reweighted_wake_sleep(BELIEF, X[0], G(0)), "reweighted_wake_sleep: x has shape"),
     "straight(x)": (lambda: estimators.straight_through(BELIEF, X[0], G(0)), "straight_through: x has shape"),
     "straight(rng)": (lambda: estimators.straight_through(BELIEF, X), "straight_through: rng must be a generator"),
@@ -424,6 +428,7 @@ CASES = {
         lambda: evaluation.difference(evaluation.elbo(VAE4, X, G(0)), 2.0), "^difference: b must be an object with"),
     "ssim(a row)": (lambda: evaluation.ssim(X[0], X, (2, 2)), "^ssim: x has shape .4,.; pass images as rows"),
     "ssim(rows, a row)": (lambda: evaluation.ssim(X, X[0], (2, 2)), "^ssim: y has shape .4,.; pass images as rows"),
+    "ssim(x 0..255)": (lambda: evaluation.ssim(GREY, X, (2, 2)), "^ssim: x has values from 0.0 to 255.0"),
     "ssim(y 0..255)": (lambda: evaluation.ssim(X, GREY, (2, 2)), "^ssim: y has values from 0.0 to 255.0"),
     "active_units(x)": (lambda: evaluation.active_units(VAE4, LOST), "^active_units: x of shape .* has nan"),
     "active_units(threshold)": (lambda: evaluation.active_units(VAE4, X, -1.0), "^active_units: threshold must be"),
