@@ -1,6 +1,7 @@
 """Every method of every distribution for every broadcast of its parameters, against SciPy and linear algebra."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -289,6 +290,14 @@ def test_numbers_take_the_type_of_arrays():
     assert Normal([0, 1], [0, 0]).log_prob([0.0, 1.0]) == pytest.approx(2 * stats.norm.logpdf(0))
     assert Bernoulli(single).entropy().dtype == Bernoulli(single).kl(Bernoulli(0.5 + single)).dtype == np.float32
     assert Categorical([0, 0]).entropy() == pytest.approx(np.log(2))
+
+
+def test_noise_of_a_bernoulli_is_of_its_logits_type():
+    asked = []
+    rng = SimpleNamespace(random=lambda size, dtype="float64": asked.append(np.dtype(dtype)) or np.zeros(size, dtype))
+    for dtype in ("float32", "float64"):
+        assert Bernoulli(np.zeros(D, dtype)).sample(rng, (2,)).dtype == dtype
+    assert asked == ["float32", "float64"]
 
 
 ZERO = np.zeros((4, D))

@@ -518,7 +518,7 @@ def test_the_worst_row_of_an_input_is_shown():
     pairs += [
         (row("ok", "[1]", 0.1), row("ok", "direction 0", 0.9)),
         (row("ok", "[1]", 0.2), row("ok", "[0]", 0.3, 2.0)),
-        (row("ok", "[1]", 0.2), row("ok", "[0]", 0.3, 0.0)),
+        (row("ok", "[1]", 0.05), row("ok", "[0]", 0.3, 0.0)),
     ]
     for worse, better in pairs:
         for rows in ([worse, better], [better, worse]):
