@@ -440,6 +440,12 @@ def test_posterior_by_change_of_variables(name, rng):
     assert q.shape == (3, 3) and q.sample(Generator(0), (7,)).shape == (7, 3, 3)
 
 
+def test_heads_start_from_small_weights():
+    for kind in (Planar, Radial):
+        weight = kind(50, Generator(0), context=100, dtype="float64").head.linear.weight.data
+        assert weight.std() == pytest.approx(0.01, rel=0.05)  # of 5,200 numbers or more: a standard error of 1 %
+
+
 def test_each_context_gets_noise_of_its_own():
     q = FlowPosterior(standard(3), Planar(3, Generator(0), context=H, dtype="float64"), np.zeros((4, H)))
     z = q.sample(Generator(1), (1000,))

@@ -1,5 +1,6 @@
 """The loop: what it computes, what it writes, and that a killed run resumes to the same bits."""
 
+import io
 import json
 import math
 import os
@@ -103,6 +104,18 @@ def test_resume_of_a_finished_run_does_nothing(tmp_path):
     vae, history = train(tmp_path)
     again, history2 = train(tmp_path, resume=True)
     assert same(vae.state_dict(), again.state_dict()) and history.records == history2.records
+
+
+def test_the_bar_of_a_resumed_run_goes_on(tmp_path, monkeypatch):
+    interrupt_after(6, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stream)
+    train(tmp_path, resume=True, progress="again")
+    assert re.findall(r"again: .*?(\d+/\d+) \[", stream.getvalue())[0] == "6/16"  # four steps an epoch
 
 
 def test_longer_run_goes_on(tmp_path):
