@@ -256,14 +256,15 @@ def test_arrays_in_arrays_out(rng):
     assert type(ops.matmul(a, a.T)) is np.ndarray
 
 
-def test_numpy_copies_a_tensor_only_when_asked():
-    t = Tensor([1.0, 2.0])
-    for view in (np.asarray(t), np.asarray(t, "float64"), np.array(t, copy=False)):
+@pytest.mark.parametrize(("dtype", "other"), [("float32", "float64"), ("float64", "float32")])
+def test_numpy_copies_a_tensor_only_when_asked(dtype, other):
+    t = Tensor([1.0, 2.0], dtype)
+    for view in (np.asarray(t), np.asarray(t, dtype), np.array(t, copy=False)):
         assert np.shares_memory(view, t.data) and not view.flags.writeable
-    for fresh in (np.array(t), np.asarray(t, "float32"), np.asarray(t, copy=True)):
+    for fresh in (np.array(t), np.asarray(t, other), np.asarray(t, copy=True)):
         assert not np.shares_memory(fresh, t.data) and fresh.flags.writeable
         np.testing.assert_array_equal(fresh, [1.0, 2.0])
-    assert np.asarray(t, "float32").dtype == np.float32
+    assert np.asarray(t, other).dtype == other
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "max"])
