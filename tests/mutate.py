@@ -148,7 +148,7 @@ def mutated(tree, path, change):
 
 
 def lines_of_tests(folder):
-    """Which tests run which line: {file: {line: [test, ...]}}; a line that runs on import has none."""
+    """Which tests run which line: {file: {line: [test, ...]}}; one that runs on import too has none."""
     (folder / ".coveragerc").write_text("[run]\nsource = minivi\n")
     (folder / "contexts.py").write_text(CONTEXTS)
     run = [sys.executable, "-m", "coverage"]
@@ -161,7 +161,8 @@ def lines_of_tests(folder):
             sys.exit(f"the tests must pass before a line is changed:\n{done.stdout[-3000:]}")
     found = {}
     for file, about in json.loads((folder / "lines.json").read_text())["files"].items():
-        found[file] = {line: sorted(filter(None, contexts)) for line, contexts in about["contexts"].items()}
+        runs = about["contexts"]
+        found[file] = {line: [] if "" in contexts else sorted(contexts) for line, contexts in runs.items()}
     return found
 
 

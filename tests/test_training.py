@@ -400,6 +400,9 @@ def test_seconds_of_all_parts_count(tmp_path, monkeypatch):
     _, second = train(tmp_path, evaluate=evaluate, resume=True)
     assert second.earlier[0] >= first.earlier[0] + 0.15
     assert train(evaluate=evaluate)[1].earlier == (0.0, 0.0)
+    train(tmp_path / "idle", evaluate=lambda epoch: time.sleep(0.15) or {})
+    wall, cpu = train(tmp_path / "idle", evaluate=lambda epoch: time.sleep(0.15) or {}, resume=True)[1].earlier
+    assert cpu < wall and wall > 0.6  # a sleeping process spends no CPU
 
 
 def test_checkpoints_come_as_often_as_asked_and_training_time_is_that_of_steps(tmp_path, monkeypatch):
