@@ -318,6 +318,8 @@ CASES = {
     "HVI(size)": (lambda: HamiltonianVAE(4, rng=G(0), step_size=NAN), "step_size must be a finite number"),
     "HVI(reverse)": (lambda: HamiltonianVAE(4, rng=G(0), reverse=0), "reverse must be an integer, at least 1"),
     "HVI(eps)": (lambda: HVI.terms(X, eps=NOISE), r"pass \(2, K, B, J\), for z_0 and v_0"),
+    "HVI(three eps)": (lambda: HVI.terms(X, eps=NOISE[:, None]), r"pass \(2, K, B, J\), for z_0 and v_0"),
+    "HVI(one eps)": (lambda: HVI.terms(X, eps=NOISE[:2]), r"pass \(2, K, B, J\), for z_0 and v_0"),
     "HVI(grey)": (lambda: HVI.elbo(GREY, G(0)), "divide 8-bit grey by 255"),
     "gaussian(steps)": (lambda: refinement.refine_gaussian(VAE4, X, G(0), -1), "steps must be an integer, at least 0"),
     "gaussian(rate)": (lambda: refinement.refine_gaussian(VAE4, X, G(0), rate=-0.1), "rate must be at least 0"),

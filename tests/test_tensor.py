@@ -254,6 +254,7 @@ def test_arrays_in_arrays_out(rng):
     a = rng.standard_normal((2, 3))
     assert type(ops.exp(a)) is np.ndarray
     assert type(ops.matmul(a, a.T)) is np.ndarray
+    assert ops.multiply(2.0, 3.0) == ops.add(2.0, 4.0) == 6.0 and ops.sqrt(4.0).dtype == np.float64
 
 
 @pytest.mark.parametrize(("dtype", "other"), [("float32", "float64"), ("float64", "float32")])
