@@ -155,7 +155,11 @@ CASES = {
     "FullVB(vae)": (lambda: FullVB(None, 6), "FullVB: vae must be an object with elbo"),
     "FullVB(count)": (lambda: FullVB(VAE4, 0), "FullVB: count must be an integer, at least 1"),
     "FullVB(scale)": (lambda: FullVB(VAE4, 6, -1.0), "FullVB: scale must be positive"),
-    "Classifier(activation)": (lambda: make_classifier(activation="sin"), "^Classifier: unknown activation 'sin'"),
+    **{
+        f"{name}(activation) by name": (lambda make=make: make(activation="sin"), f"^{name}: unknown activation 'sin'")
+        for name, make in (("VAE", make_vae), ("LayeredVAE", make_layered), ("layers", make_layers),
+                           ("auxiliary", make_auxiliary), ("Classifier", make_classifier), ("Arrow", make_arrow))
+    },
     "Classifier(input_dropout)": (lambda: make_classifier(input_dropout=1.0), r"must lie in \[0, 1\); got 1.0"),
     "Classifier(hidden_dropout)": (lambda: make_classifier(hidden_dropout=NAN), "must be a finite number; got nan"),
     "Linear(inputs)": (lambda: nn.Linear(0, 2, G(0)), "Linear: inputs must be an integer, at least 1"),
@@ -255,6 +259,7 @@ CASES = {
     "warm_up('1')": (lambda: bounds.warm_up("1", 5), "^warm_up: step must be a finite number; got '1'"),
     "warm_up(NaN)": (lambda: bounds.warm_up(NAN, 5), "^warm_up: step must be a finite number; got nan"),
     "wake_sleep(x)": (lambda: estimators.wake_sleep(VAE4, X[0], G(0)), "wake_sleep: x has shape"),
+    "wake_sleep(model)": (lambda: estimators.wake_sleep(MADE, X, G(0)), "^wake_sleep: model must be an object with"),
     "wake_sleep(rng)": (lambda: estimators.wake_sleep(VAE4, X, 0), "wake_sleep: rng must be a generator"),
     "wake_sleep(grey)": (lambda: estimators.wake_sleep(VAE4, GREY, G(0)), "divide 8-bit grey by 255"),
     "BeliefNetwork(pixels)": (lambda: make_belief(pixels=0), "BeliefNetwork: pixels must be an integer"),
@@ -384,6 +389,7 @@ CASES = {
     "constant": (lambda: optim.constant(-1.0), "^constant: step_size must be positive"),
     "inverse_sqrt": (lambda: optim.inverse_sqrt("1"), "^inverse_sqrt: step_size must be"),
     "linear": (lambda: optim.linear(1.0, 0.5, 0), "^linear: steps must be at least 1"),
+    "linear(end)": (lambda: optim.linear(1.0, 0.0, 3), "^linear: end must be positive"),
     "linear(start)": (lambda: optim.linear(-1.0, 0.5, 3), "^linear: start must be positive"),
     "burda": (lambda: optim.burda(1.5), "^burda: steps_per_epoch must be an integer"),
     # ------------------------------------------------------------------------------- Hamiltonian Monte Carlo

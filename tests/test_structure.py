@@ -254,3 +254,19 @@ def test_flows_pass_on_type_and_activation(dtype):
         Scaling(4, dtype=dtype),
     ):
         assert {p.dtype.name for p in flow.parameters()} == {dtype}
+
+
+def test_a_full_posterior_starts_without_correlations_and_with_its_context():
+    flow = Planar(3, Generator(0), context=2)
+    vae = VAE(4, (3,), 3, posterior="full", flow=flow, context=2, rng=Generator(0), init=_quarters)
+    last = vae.encoder.layers[-1].weight.data  # mu, log sigma, three numbers of L, the context
+    np.testing.assert_array_equal(last, np.tile(np.repeat([0.25, 0.0, 0.25], [6, 3, 2]).astype("float32"), (3, 1)))
+
+
+def test_draws_of_a_belief_network_are_those_that_are_scored():
+    network = BeliefNetwork(4, (3, 2), rng=Generator(0))
+    drawn = network.draw(np.eye(4, dtype="float32"), Generator(1), 5)
+    scored, _ = network.draw_and_score(np.eye(4, dtype="float32"), Generator(1), 5)
+    assert [layer.shape for layer in drawn] == [(5, 4, 3), (5, 4, 2)]
+    for one, other in zip(drawn, scored, strict=True):
+        np.testing.assert_array_equal(one, other)
