@@ -212,6 +212,9 @@ CASES = {
     "VAE.elbo": (lambda: VAE4.elbo(GREY, G(0)), "divide 8-bit grey by 255"),
     "VAE.elbo(integers)": (lambda: VAE4.elbo(GREY.astype(np.uint8), G(0)), "divide 8-bit grey by 255"),
     "VAE.elbo(negative)": (lambda: VAE4.elbo(-X, G(0)), "from -1.0 to -?0.0, they must lie"),
+    "VAE.draw(0)": (lambda: VAE4.draw(X, G(0), 0), "^VAE: samples must be an integer, at least 1"),
+    "VAE.draw(rng)": (lambda: VAE4.draw(X, 0), "^VAE: rng must be a generator"),
+    "VAE.draw(row)": (lambda: VAE4.draw_and_score(X[0], G(0)), "^VAE: x has shape"),
     "VAE.elbo(estimator)": (lambda: VAE4.elbo(X, G(0), estimator="C"), "unknown estimator 'C'"),
     **{
         f"{name}.sample({what})": (lambda model=model, arguments=arguments: model.sample(*arguments), words)
