@@ -15,6 +15,7 @@ from minivi.tensor import PRIMITIVES
 FILE = Path(__file__).with_suffix(".txt")
 SIZES = 2.0**-12 * np.cumprod(np.full(40, 1.5))
 ZEROS = np.where(np.arange(40) % 3 == 0, 0.0, np.arange(40) / 7.0)
+WEIGHTS = np.array([0.3, 1.7, -0.6])
 MANY = np.random.default_rng(0).uniform(0.5, 2.0, (6, 7))  # more than are looked at one by one
 CASES = {
     "cubic": (lambda x: (x * x * x - 2.0 * x).sum(), lambda x: 3.0 * x * x - 2.0, [1.7, -0.3]),
@@ -38,6 +39,13 @@ CASES = {
     "constant": (lambda x: x[1], lambda x: np.array([0.0, 1.0]), [1.0, 2.0]),
     "equal": (
         lambda x: (x[0] - x[1]) * (x[0] - x[1]), lambda x: 2.0 * (x[0] - x[1]) * np.array([1.0, -1.0]), [1e3, 1e3],
+    ),
+    "cancelled": (
+        lambda x: (x[0] * x[0] + x[1] * x[2]) - x[1] * x[2], lambda x: np.array([2.0 * x[0], 0.0, 0.0]), [3.0, 1e3, 1e-2],
+    ),
+    "shift": (
+        lambda x: (WEIGHTS * (WEIGHTS + x[0] - (WEIGHTS + x[0]).sum() / 3.0)).sum() * x[1],
+        lambda x: np.array([0.0, (WEIGHTS * (WEIGHTS - WEIGHTS.sum() / 3.0)).sum()]), [1e-3, 50.0],
     ),
     "plateau": (
         lambda x: np.maximum(np.abs(x) - 1e3, 0.0).sum(), lambda x: np.sign(x) * (np.abs(x) > 1e3), [1.0, 2e3],
