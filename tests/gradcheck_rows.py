@@ -41,7 +41,8 @@ CASES = {
         lambda x: (x[0] - x[1]) * (x[0] - x[1]), lambda x: 2.0 * (x[0] - x[1]) * np.array([1.0, -1.0]), [1e3, 1e3],
     ),
     "cancelled": (
-        lambda x: (x[0] * x[0] + x[1] * x[2]) - x[1] * x[2], lambda x: np.array([2.0 * x[0], 0.0, 0.0]), [3.0, 1e3, 1e-2],
+        lambda x: (x[0] * x[0] + x[1] * x[2]) - x[1] * x[2],
+        lambda x: np.array([2.0 * x[0], 0.0, 0.0]), [3.0, 1e3, 1e-2],
     ),
     "shift": (
         lambda x: (WEIGHTS * (WEIGHTS + x[0] - (WEIGHTS + x[0]).sum() / 3.0)).sum() * x[1],
