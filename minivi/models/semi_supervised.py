@@ -1,0 +1,242 @@
+"""The generative semi-supervised model M2 of thesis chapter 3: a class y that may be missing beside a latent z.
+
+    p(y) = Cat(pi),  p(z) = N(0, I),  p(x | y, z) by a network                                              (eq. 3.2)
+    q(y | x) = Cat(pi(x)),  q(z | y, x) = N(mu(y, x), diag(sigma^2(y, x)))                             (eq. 3.4, 3.5)
+
+Section 3.3.1 first writes q(z, y | x) = q(z | x) q(y | x); what eq. 3.4 and the bounds have is q(z | y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minivi import ops, validate
+from minivi.distributions import Bernoulli, Categorical, Normal
+from minivi.nn import ACTIVATIONS, MLP, Linear, Module, normal
+from minivi.protocols import Rng
+from minivi.tensor import Parameter, Tensor, no_grad
+
+SMALL = normal(1e-3)  # thesis section 3.4.4
+
+
+class SemiSupervisedVAE(Module):
+    """M2: a VAE whose encoder and decoder also see the class, and a classifier q(y | x).
+
+    With all labels given it is a conditional VAE, p(x | y).
+
+    Args:
+        pixels: D, the length of a datum.
+        classes: C.
+        hidden: sizes of the hidden layers of encoder and classifier, at least one; the decoder mirrors them.
+        latents: J, the length of z.
+        likelihood: "bernoulli", or "gaussian" with a mean and a variance for each number, for features that may be of
+            any sign.
+        activation: of the hidden layers.
+        prior: p(y), shape (C,); None is uniform.
+        rng: generator of the initial weights.
+        init: their initialiser, see :mod:`minivi.nn`; thesis section 3.4.4 has N(0, 0.001^2).
+        output_bias: initial bias of the decoder's logits or means, a number or shape (D,).
+        dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: a size below 1, fewer than two classes, no hidden layer; an unknown likelihood or activation; a
+            prior of another length, or which is none; no generator.
+
+    Example:
+        >>> from minivi import Generator
+        >>> model = SemiSupervisedVAE(pixels=64, classes=10, hidden=(30,), latents=5, rng=Generator(0))
+        >>> x, y = np.zeros((20, 64), "float32"), np.arange(20) % 10
+        >>> model.labelled_bound(x, y, Generator(1)).shape, model.unlabelled_bound(x, Generator(1)).shape
+        ((20,), (20,))
+    """
+
+    def __init__(
+        self,
+        pixels: int,
+        classes: int = 10,
+        hidden: Sequence[int] = (500,),
+        latents: int = 50,
+        likelihood: str = "bernoulli",
+        activation: str = "softplus",
+        *,
+        prior: Any = None,
+        rng: Rng,
+        init: Callable = SMALL,
+        output_bias: Any = 0.0,
+        dtype: Any = "float32",
+    ):
+        validate.count(pixels, "SemiSupervisedVAE: pixels")
+        validate.count(classes, "SemiSupervisedVAE: classes", 2)
+        validate.sizes(hidden, "SemiSupervisedVAE: hidden, at least one layer,", 1)
+        validate.count(latents, "SemiSupervisedVAE: latents")
+        validate.one_of(likelihood, "SemiSupervisedVAE: likelihood", ("bernoulli", "gaussian"))
+        validate.one_of(activation, "SemiSupervisedVAE: activation", ACTIVATIONS)
+        prior = np.full(classes, 1.0 / classes) if prior is None else np.asarray(prior, np.float64)
+        if prior.shape != (classes,) or not (np.all(prior > 0) and np.isclose(prior.sum(), 1.0)):
+            raise ValueError(f"SemiSupervisedVAE: prior; pass {classes} positive probabilities whose sum is 1, or None")
+        self.pixels, self.classes, self.latents = pixels, classes, latents
+        self.likelihood, self.activation = likelihood, activation
+        self.log_prior = np.log(prior).astype(dtype)
+        options = {"activation": activation, "init": init, "dtype": dtype}
+        self.classifier = MLP((pixels, *hidden, classes), rng, **options)
+        # The first layer of encoder and decoder is a sum of two linear maps: that of x is shared by all classes.
+        self.encoder_x = Linear(pixels, hidden[0], rng, init=init, dtype=dtype)
+        self.encoder_y = Parameter(init(rng, (classes, hidden[0])), dtype=dtype)
+        self.encoder = MLP((*hidden, 2 * latents), rng, **options)
+        self.decoder_z = Linear(latents, hidden[-1], rng, init=init, dtype=dtype)
+        self.decoder_y = Parameter(init(rng, (classes, hidden[-1])), dtype=dtype)
+        if likelihood == "gaussian":
+            output_bias = np.concatenate([np.broadcast_to(output_bias, pixels), np.zeros(pixels)])
+        outputs = pixels if likelihood == "bernoulli" else 2 * pixels
+        self.decoder = MLP((*reversed(hidden), outputs), rng, out_bias=output_bias, **options)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the parameters, hence of data and noise."""
+        return self.encoder_y.dtype
+
+    def classify(self, x: Any) -> Categorical:
+        """q(y | x), eq. 3.5: ``x`` (B, D) -> logits (B, C)."""
+        validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
+        return Categorical(self.classifier(x))  # eq. 3.5
+
+    def encode(self, x: Any, y: Any = None) -> Normal:
+        """q(z | y, x), eq. 3.4: ``x`` (B, D), ``y`` (B,) -> (B, J); without ``y`` for each class, (C, B, J)."""
+        shared = self.encoder_x(x)
+        rows = shared + (self._rows(self.encoder_y, y) if y is not None else self.encoder_y[:, None])
+        heads = self.encoder(ACTIVATIONS[self.activation](rows))
+        return Normal(heads[..., : self.latents], 0.5 * heads[..., self.latents :])  # eq. 3.4
+
+    def decode(self, z: Any, y: Any = None) -> Bernoulli | Normal:
+        """p(x | y, z), eq. 3.2: ``z`` (..., B, J), ``y`` (B,) -> (..., B, D); without ``y`` z is (C, B, J)."""
+        rows = self.decoder_z(z) + (self._rows(self.decoder_y, y) if y is not None else self.decoder_y[:, None])
+        heads = self.decoder(ACTIVATIONS[self.activation](rows))
+        if self.likelihood == "bernoulli":
+            return Bernoulli(heads)  # eq. 3.2
+        return Normal(heads[..., : self.pixels], 0.5 * heads[..., self.pixels :])
+
+    def _rows(self, weights, y):
+        """The row of each label, (B, H)."""
+        y = self._labels(y)
+        return ops.matmul((y[:, None] == np.arange(self.classes)).astype(self.dtype), weights)
+
+    def _labels(self, y):
+        y = np.asarray(y)
+        if y.dtype.kind not in "iu" or y.ndim != 1 or (y.size and not (0 <= y.min() and y.max() < self.classes)):
+            raise ValueError(f"SemiSupervisedVAE: y; pass integers (B,) from 0 to {self.classes - 1}")
+        return y
+
+    def labelled_bound(self, x: np.ndarray, y: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
+        """L(x, y) <= log p(x, y), (B,), in nats, by one sample of z (eq. 3.7); the divergence from p(z) is exact.
+
+        Args:
+            x: data (B, D).
+            y: labels (B,), integers in [0, C).
+            rng: generator of the noise; or
+            eps: the noise itself, (B, J), for checks.
+
+        Raises:
+            ValueError: x or y of another shape or range; no generator.
+        """
+        validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
+        y = self._labels(y)
+        if len(y) != len(x):
+            raise ValueError(f"SemiSupervisedVAE: {len(x)} data and {len(y)} labels; pass as many")
+        q = self.encode(x, y)
+        log_px = self.decode(q.rsample(self._noise(q.shape, rng, eps)), y).log_prob(x)
+        return log_px + self.log_prior[y] - q.kl()  # eq. 3.7
+
+    def class_bounds(self, x: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
+        """L(x, y) of each class y, (C, B), in nats; ``eps`` (C, B, J)."""
+        validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
+        q = self.encode(x)
+        log_px = self.decode(q.rsample(self._noise(q.shape, rng, eps))).log_prob(x)
+        return log_px + self.log_prior[:, None] - q.kl()  # eq. 3.7
+
+    def _noise(self, shape, rng, eps):
+        if eps is None:
+            validate.generator(rng, "SemiSupervisedVAE: rng")
+            return rng.standard_normal(shape, dtype=self.dtype)
+        if np.shape(eps) != shape:
+            raise ValueError(f"SemiSupervisedVAE: eps has shape {np.shape(eps)}; pass {shape}")
+        return eps
+
+    def unlabelled_bound(self, x: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
+        """U(x) <= log p(x), (B,), in nats: the class is summed out exactly (eq. 3.8); ``eps`` (C, B, J).
+
+        The first line of eq. 3.8 takes the expectation over y alone; it is over z too.
+        """
+        log_q = self.classify(x).log_probs
+        bounds = ops.transpose(self.class_bounds(x, rng, eps=eps))
+        return ops.sum(ops.exp(log_q) * (bounds - log_q), axis=-1)  # eq. 3.8
+
+    def objective(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        unlabelled: np.ndarray | None,
+        rng: Rng,
+        *,
+        counts: tuple[int, int],
+        alpha: float = 0.1,
+    ) -> Tensor:
+        """J^alpha of the whole data set, estimated by a minibatch and divided by N: nats a datum, to be maximised.
+
+            1/N (N_l mean L(x, y) + N_u mean U(x) + alpha N mean log q(y | x))                      (eq. 3.9, 3.10)
+
+        Eq. 3.10 prints a minus before log q, which would train the classifier to be wrong; and "alpha = 0.1 N": with
+        the expectation over the labelled data each of them has the weight 0.1 N / N_l.
+
+        Args:
+            x, y: labelled data (B, D) and labels (B,).
+            unlabelled: data (B', D); None if all are labelled.
+            rng: generator of the noise.
+            counts: N_l and N_u, how many labelled and unlabelled data there are in all.
+            alpha: weight of the classifier's term, a datum.
+        """
+        validate.number(alpha, "SemiSupervisedVAE.objective: alpha", 0)
+        labelled, rest = counts
+        total = labelled + rest
+        value = ops.mean(self.labelled_bound(x, y, rng)) * (labelled / total)
+        if alpha:
+            value = value + alpha * ops.mean(self.classify(x).log_prob(y))  # eq. 3.10
+        if unlabelled is not None and len(unlabelled):
+            value = value + ops.mean(self.unlabelled_bound(unlabelled, rng)) * (rest / total)  # eq. 3.9
+        return value
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """q(y | x), (B, C): the classifier that eq. 3.10 trains."""
+        with no_grad():
+            return np.exp(np.asarray(self.classify(x).log_probs))
+
+    def log_joint(self, x: np.ndarray, rng: Rng, samples: int = 100) -> np.ndarray:
+        """log p(x, y) of each class, (B, C), in nats, by importance sampling with q(z | y, x) (section 3.2.2).
+
+        Its softmax is p(y | x) of the generative model.
+        """
+        validate.count(samples, "SemiSupervisedVAE.log_joint: samples")
+        validate.generator(rng, "SemiSupervisedVAE.log_joint: rng")
+        validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
+        total = np.full((self.classes, len(x)), -np.inf)
+        zero = np.zeros(self.latents, self.dtype)
+        with no_grad():
+            q = self.encode(x)
+            for _ in range(samples):
+                z, log_q = q.rsample_with_log_prob(rng.standard_normal(q.shape, dtype=self.dtype))
+                log_w = self.decode(z).log_prob(x) + Normal(zero, zero).log_prob(z) - log_q
+                total = np.logaddexp(total, np.asarray(log_w, np.float64))
+        return (total - np.log(samples) + self.log_prior[:, None]).T
+
+    def mean_image(self, z: Any, y: Any) -> np.ndarray:
+        """The mean of p(x | y, z): (B, J) and (B,) -> (B, D)."""
+        with no_grad():
+            p = self.decode(np.asarray(z, self.dtype), y)
+            return np.array(p.mean if self.likelihood == "bernoulli" else p.mu)
+
+    def sample(self, y: np.ndarray, rng: Rng) -> np.ndarray:
+        """Mean images of z ~ N(0, I) for the classes ``y`` (B,): draws of the conditional p(x | y), (B, D)."""
+        validate.generator(rng, "SemiSupervisedVAE.sample: rng")
+        return self.mean_image(rng.standard_normal((len(y), self.latents), dtype=self.dtype), y)
