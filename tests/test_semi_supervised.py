@@ -1,85 +1,23 @@
-"""M2: its bounds against enumeration, quadrature and finite differences."""
+"""M2 and its estimator: bounds on the same noise, weights of the terms, gradients, scikit-learn's checks, bad input."""
 
 import numpy as np
 import pytest
-from scipy.special import expit, log_expit, logsumexp
-from scipy.stats import norm
+from helpers import CHECKS, study
+from sklearn.utils.estimator_checks import check_estimator
 
 from minivi.gradcheck import gradcheck
 from minivi.models import SemiSupervisedVAE
 from minivi.random import Generator
-from minivi.small import PATTERNS, grid, shake
+from minivi.semi_supervised import SemiSupervisedClassifier, minibatch_loss
+from minivi.small import shake
 
-X, Y = PATTERNS[[3, 9, 14]], np.array([2, 0, 1])
-PRIOR = np.array([0.5, 0.2, 0.3])
-
-
-def tiny(likelihood="bernoulli", latents=1, hidden=(3,), scale=0.7):
-    model = SemiSupervisedVAE(4, 3, hidden, latents, likelihood, prior=PRIOR, rng=Generator(0), dtype="float64")
-    return shake(model, Generator(1).standard_normal, scale)
+checks = study("ch03_semi_supervised", CHECKS)  # densities and bounds in NumPy
+X, Y = checks.X, checks.Y
 
 
-def softplus(a):
-    return np.logaddexp(0.0, a)
-
-
-def log_px(model, z, y):
-    """log p(x | y, z) of the images, (points, 3), by NumPy from the weights; z (points, 1)."""
-    last = model.decoder.layers[-1]
-    hidden = z @ model.decoder_z.weight.data + model.decoder_z.bias.data + model.decoder_y.data[y]
-    out = softplus(hidden) @ last.weight.data + last.bias.data
-    if model.likelihood == "bernoulli":
-        return log_expit(out) @ X.T + log_expit(-out) @ (1 - X).T
-    mu, sigma = out[:, None, :4], np.exp(0.5 * out[:, None, 4:])
-    return norm.logpdf(X, mu, sigma).sum(axis=-1)
-
-
-def posterior(model, y):
-    """mu and sigma of q(z | y, x), each (3, 1), by NumPy."""
-    last = model.encoder.layers[-1]
-    hidden = X @ model.encoder_x.weight.data + model.encoder_x.bias.data + model.encoder_y.data[y]
-    out = softplus(hidden) @ last.weight.data + last.bias.data
-    return out[:, :1], np.exp(0.5 * out[:, 1:])
-
-
-def log_joint(model):
-    """log p(x, y), (3, C): the integral over z by a sum."""
-    z, step = grid(12.0, 4001)
-    prior = norm.logpdf(z)[:, None] + np.log(step)
-    return np.stack(
-        [logsumexp(log_px(model, z[:, None], y) + prior, axis=0) + np.log(PRIOR[y]) for y in range(3)], axis=1
-    )
-
-
-def bound(model, y):
-    """L(x, y), (3,): the expectation over z by a sum over noise."""
-    eps, step = grid(9.0, 1001)
-    mu, sigma = posterior(model, y)
-    values = np.stack([log_px(model, mu[b] + sigma[b] * eps[:, None], y)[:, b] for b in range(3)], axis=1)
-    kl = 0.5 * (mu**2 + sigma**2 - 1) - np.log(sigma)
-    return norm.pdf(eps) @ values * step + np.log(PRIOR[y]) - kl[:, 0]
-
-
-def class_probabilities(model):
-    first, last = model.classifier.layers
-    logits = softplus(X @ first.weight.data + first.bias.data) @ last.weight.data + last.bias.data
-    return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
-
-
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_bounds_are_their_integrals_and_lie_below_the_likelihoods(likelihood):
-    model = tiny(likelihood)
-    exact, each = log_joint(model), np.stack([bound(model, y) for y in range(3)], axis=1)
-    q = class_probabilities(model)
-    unlabelled = (q * (each - np.log(q))).sum(axis=1)
-    labelled = np.array([each[b, y] for b, y in enumerate(Y)])
-    assert (each < exact - 1e-3).all() and (unlabelled < logsumexp(exact, axis=1) - 1e-3).all()
-    rng, rows = Generator(2), 20_000
-    x, y = np.tile(X, (rows, 1)), np.tile(Y, rows)
-    for values, right in ((model.labelled_bound(x, y, rng), labelled), (model.unlabelled_bound(x, rng), unlabelled)):
-        values = np.asarray(values).reshape(rows, 3)
-        assert (np.abs(values.mean(axis=0) - right) < 4.5 * values.std(axis=0) / np.sqrt(rows)).all()
-    np.testing.assert_allclose(model.predict_proba(X), q, rtol=1e-12)
+def tiny(likelihood="bernoulli", latents=1, hidden=(3,)):
+    model = SemiSupervisedVAE(4, 3, hidden, latents, likelihood, prior=checks.PRIOR, rng=Generator(0), dtype="float64")
+    return shake(model, Generator(1).standard_normal, 0.7)
 
 
 def test_the_unlabelled_bound_sums_over_classes_by_enumeration():
@@ -100,7 +38,7 @@ def test_the_objective_weighs_its_terms_as_the_whole_data_set_does():
     rng = Generator(4)
     labelled = np.asarray(model.labelled_bound(X, Y, rng)).mean()
     unlabelled = np.asarray(model.unlabelled_bound(X[:2], rng)).mean()
-    log_q = np.log([class_probabilities(model)[b, y] for b, y in enumerate(Y)]).mean()
+    log_q = checks.log_q_of(model)[np.arange(3), Y].mean()
     right = (100 * labelled + 900 * unlabelled + 0.1 * 1000 * log_q) / 1000
     np.testing.assert_allclose(value.item(), right, rtol=1e-12)
     all_labelled = model.objective(X, Y, None, Generator(4), counts=(100, 0), alpha=0.0)
@@ -116,19 +54,62 @@ def test_gradients(likelihood):
     assert report.ok, report
 
 
-def test_importance_sampling_gives_the_joint_likelihood():
-    model = tiny(scale=0.3)
-    model.encoder.layers[-1].bias.assign(np.array([0.0, 0.7]))  # wider than p(z | x, y): weights of small variance
-    np.testing.assert_allclose(model.log_joint(X, Generator(6), 4000), log_joint(model), atol=0.02)
+def blobs(count=300, seed=0):
+    """Three classes of Gaussian clusters, and labels of a tenth of them."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(count) % 3
+    x = 4.0 * np.eye(3)[y] + rng.standard_normal((count, 3))
+    return x, y, np.where(np.arange(count) < 30, y, -1)
 
 
-def test_pixels_and_samples():
-    model = tiny(latents=2)
-    z = Generator(7).standard_normal((3, 2))
-    last = model.decoder.layers[-1]
-    hidden = softplus(z @ model.decoder_z.weight.data + model.decoder_z.bias.data + model.decoder_y.data[Y])
-    np.testing.assert_allclose(model.mean_image(z, Y), expit(hidden @ last.weight.data + last.bias.data), rtol=1e-12)
-    assert model.sample(np.array([0, 0, 2]), Generator(8)).shape == (3, 4)
+@pytest.mark.parametrize("stack", [False, True])
+def test_the_classifier_learns_from_few_labels(stack):
+    x, y, some = blobs()
+    options = {"hidden": (20,), "latents": 2, "epochs": 60, "feature_hidden": (20,), "feature_latents": 3}
+    classifier = SemiSupervisedClassifier(stack=stack, random_state=0, feature_epochs=60, **options).fit(x, some)
+    assert classifier.score(x, y) > 0.9
+    np.testing.assert_allclose(classifier.predict_proba(x).sum(axis=1), 1.0, rtol=1e-5)
+    assert classifier.score(x, y) == SemiSupervisedClassifier(
+        stack=stack, random_state=0, feature_epochs=60, **options
+    ).fit(x, some).score(x, y)  # the seed decides
+
+
+def test_labels_may_be_words_and_all_given():
+    x, y, _ = blobs()
+    names = np.array(["a", "b", "c"])[y]
+    classifier = SemiSupervisedClassifier(hidden=(20,), latents=2, epochs=30, random_state=0).fit(x, names)
+    assert classifier.classes_.tolist() == ["a", "b", "c"] and classifier.score(x, names) > 0.9
+
+
+def test_scikit_learn_checks_the_estimator():
+    """All checks that apply: -1 is no label, so that of the labels -1 and 1 does not."""
+    no_label = {"check_classifiers_classes": "trains with the label -1, which says here that there is none"}
+    classifier = SemiSupervisedClassifier(
+        hidden=(20,), latents=2, epochs=1, least_steps=60, step_size=0.01, random_state=0
+    )
+    results = check_estimator(classifier, on_skip=None, expected_failed_checks=no_label)
+    assert [r["check_name"] for r in results if r["status"] == "xfail"] == list(no_label)
+    assert sum(r["status"] == "passed" for r in results) >= 50
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "match"),
+    [
+        ([[0.0], [1.0]], [-1, -1], {}, "every label is -1, none; label at least one datum of each class"),
+        ([[0.0], [1.0]], [3, -1], {}, "one class only, .*3.*; label data of two classes or more"),
+        ([[0.0], [2.0]], [0, 1], {"pixels": True}, "must lie in .0, 1."),
+        ([[0.0], [1.0]], [0.5, 0.7], {}, "continuous"),
+        ([[np.nan], [1.0]], [0, 1], {}, "NaN"),
+    ],
+)
+def test_the_estimator_refuses(x, y, options, match):
+    with pytest.raises(ValueError, match=match):
+        SemiSupervisedClassifier(**options).fit(x, y)
+
+
+def test_nothing_labelled():
+    with pytest.raises(ValueError, match="no labelled datum"):
+        minibatch_loss(tiny(), X[:0], Y[:0], counts=(0, 3))
 
 
 @pytest.mark.parametrize(
