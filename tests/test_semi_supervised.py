@@ -36,8 +36,9 @@ def test_the_objective_weighs_its_terms_as_the_whole_data_set_does():
     model, counts = tiny(), (100, 900)
     value = model.objective(X, Y, X[:2], Generator(4), counts=counts, alpha=0.1)
     rng = Generator(4)
-    labelled = np.asarray(model.labelled_bound(X, Y, rng)).mean()
-    unlabelled = np.asarray(model.unlabelled_bound(X[:2], rng)).mean()
+    eps = rng.standard_normal((3 + 3 * 2, 1))
+    labelled = np.asarray(model.labelled_bound(X, Y, eps=eps[:3])).mean()
+    unlabelled = np.asarray(model.unlabelled_bound(X[:2], eps=eps[3:].reshape(3, 2, 1))).mean()
     log_q = checks.log_q_of(model)[np.arange(3), Y].mean()
     right = (100 * labelled + 900 * unlabelled + 0.1 * 1000 * log_q) / 1000
     np.testing.assert_allclose(value.item(), right, rtol=1e-12)
@@ -120,7 +121,7 @@ def test_nothing_labelled():
         (lambda m: m.labelled_bound(X, np.array([0, 1]), Generator(0)), "3 data and 2 labels"),
         (lambda m: m.unlabelled_bound(X[:, :3], Generator(0)), "4"),
         (lambda m: m.unlabelled_bound(X), "rng"),
-        (lambda m: m.unlabelled_bound(X, eps=np.zeros((3, 2))), "pass .3, 3, 1"),
+        (lambda m: m.unlabelled_bound(X, eps=np.zeros((3, 2))), "pass .B, J., or .C, B, J."),
         (lambda m: SemiSupervisedVAE(4, 1, rng=Generator(0)), "classes"),
         (lambda m: SemiSupervisedVAE(4, 3, (), rng=Generator(0)), "hidden"),
         (lambda m: SemiSupervisedVAE(4, 3, prior=[0.5, 0.6, 0.1], rng=Generator(0)), "whose sum is 1"),

@@ -82,16 +82,14 @@ class SemiSupervisedVAE(Module):
         self.log_prior = np.log(prior).astype(dtype)
         options = {"activation": activation, "init": init, "dtype": dtype}
         self.classifier = MLP((pixels, *hidden, classes), rng, **options)
-        # The first layer of encoder and decoder is a sum of two linear maps: that of x is shared by all classes.
+        # The encoder's first layer is a sum of two linear maps: that of x serves all classes.
         self.encoder_x = Linear(pixels, hidden[0], rng, init=init, dtype=dtype)
         self.encoder_y = Parameter(init(rng, (classes, hidden[0])), dtype=dtype)
         self.encoder = MLP((*hidden, 2 * latents), rng, **options)
-        self.decoder_z = Linear(latents, hidden[-1], rng, init=init, dtype=dtype)
-        self.decoder_y = Parameter(init(rng, (classes, hidden[-1])), dtype=dtype)
         if likelihood == "gaussian":
             output_bias = np.concatenate([np.broadcast_to(output_bias, pixels), np.zeros(pixels)])
         outputs = pixels if likelihood == "bernoulli" else 2 * pixels
-        self.decoder = MLP((*reversed(hidden), outputs), rng, out_bias=output_bias, **options)
+        self.decoder = MLP((latents + classes, *reversed(hidden), outputs), rng, out_bias=output_bias, **options)
 
     @property
     def dtype(self) -> np.dtype:
@@ -103,31 +101,48 @@ class SemiSupervisedVAE(Module):
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
         return Categorical(self.classifier(x))  # eq. 3.5
 
-    def encode(self, x: Any, y: Any = None) -> Normal:
-        """q(z | y, x), eq. 3.4: ``x`` (B, D), ``y`` (B,) -> (B, J); without ``y`` for each class, (C, B, J)."""
-        shared = self.encoder_x(x)
-        rows = shared + (self._rows(self.encoder_y, y) if y is not None else self.encoder_y[:, None])
-        heads = self.encoder(ACTIVATIONS[self.activation](rows))
+    def encode(self, x: Any, y: np.ndarray) -> Normal:
+        """q(z | y, x), eq. 3.4: ``x`` (B, D) and labels (B,) -> (B, J)."""
+        return self._posterior(self.encoder_x(x), self._one_hot(y, len(x)))
+
+    def decode(self, z: Any, y: np.ndarray) -> Bernoulli | Normal:
+        """p(x | y, z), eq. 3.2: ``z`` (B, J) and labels (B,) -> (B, D)."""
+        return self._likelihood(z, self._one_hot(y, len(z)))
+
+    def _posterior(self, shared, y):
+        heads = self.encoder(ACTIVATIONS[self.activation](shared + ops.matmul(y, self.encoder_y)))
         return Normal(heads[..., : self.latents], 0.5 * heads[..., self.latents :])  # eq. 3.4
 
-    def decode(self, z: Any, y: Any = None) -> Bernoulli | Normal:
-        """p(x | y, z), eq. 3.2: ``z`` (..., B, J), ``y`` (B,) -> (..., B, D); without ``y`` z is (C, B, J)."""
-        rows = self.decoder_z(z) + (self._rows(self.decoder_y, y) if y is not None else self.decoder_y[:, None])
-        heads = self.decoder(ACTIVATIONS[self.activation](rows))
+    def _likelihood(self, z, y):
+        heads = self.decoder(ops.concatenate([z, y], axis=-1))
         if self.likelihood == "bernoulli":
             return Bernoulli(heads)  # eq. 3.2
         return Normal(heads[..., : self.pixels], 0.5 * heads[..., self.pixels :])
 
-    def _rows(self, weights, y):
-        """The row of each label, (B, H)."""
-        y = self._labels(y)
-        return ops.matmul((y[:, None] == np.arange(self.classes)).astype(self.dtype), weights)
-
-    def _labels(self, y):
+    def _one_hot(self, y, count):
         y = np.asarray(y)
         if y.dtype.kind not in "iu" or y.ndim != 1 or (y.size and not (0 <= y.min() and y.max() < self.classes)):
             raise ValueError(f"SemiSupervisedVAE: y; pass integers (B,) from 0 to {self.classes - 1}")
-        return y
+        if len(y) != count:
+            raise ValueError(f"SemiSupervisedVAE: {count} data and {len(y)} labels; pass as many")
+        return np.eye(self.classes, dtype=self.dtype)[y]
+
+    def _every_class(self, shared, x):
+        """First layer, classes and data of each datum with each class, class after class, (C B, ...)."""
+        many = len(x)
+        shared = ops.broadcast_to(shared, shape=(self.classes, *shared.shape))
+        y = np.repeat(np.eye(self.classes, dtype=self.dtype), many, axis=0)
+        return ops.reshape(shared, shape=(self.classes * many, -1)), y, np.tile(x, (self.classes, 1))
+
+    def _bounds(self, shared, y, x, rng, eps=None):
+        """L(x, y) of rows, (R,): the first layer of x, the class one-hot, and x."""
+        q = self._posterior(shared, y)
+        if eps is None:
+            validate.generator(rng, "SemiSupervisedVAE: rng")
+            eps = rng.standard_normal(q.shape, dtype=self.dtype)
+        elif np.shape(eps) != q.shape:
+            raise ValueError(f"SemiSupervisedVAE: eps for {np.shape(eps)}; pass (B, J), or (C, B, J) for all classes")
+        return self._likelihood(q.rsample(eps), y).log_prob(x) + y @ self.log_prior - q.kl()  # eq. 3.7
 
     def labelled_bound(self, x: np.ndarray, y: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
         """L(x, y) <= log p(x, y), (B,), in nats, by one sample of z (eq. 3.7); the divergence from p(z) is exact.
@@ -142,36 +157,25 @@ class SemiSupervisedVAE(Module):
             ValueError: x or y of another shape or range; no generator.
         """
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
-        y = self._labels(y)
-        if len(y) != len(x):
-            raise ValueError(f"SemiSupervisedVAE: {len(x)} data and {len(y)} labels; pass as many")
-        q = self.encode(x, y)
-        log_px = self.decode(q.rsample(self._noise(q.shape, rng, eps)), y).log_prob(x)
-        return log_px + self.log_prior[y] - q.kl()  # eq. 3.7
+        return self._bounds(self.encoder_x(x), self._one_hot(y, len(x)), x, rng, eps)
 
     def class_bounds(self, x: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
         """L(x, y) of each class y, (C, B), in nats; ``eps`` (C, B, J)."""
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
-        q = self.encode(x)
-        log_px = self.decode(q.rsample(self._noise(q.shape, rng, eps))).log_prob(x)
-        return log_px + self.log_prior[:, None] - q.kl()  # eq. 3.7
+        eps = eps if eps is None else np.reshape(eps, (-1, self.latents))
+        bounds = self._bounds(*self._every_class(self.encoder_x(x), x), rng, eps)
+        return ops.reshape(bounds, shape=(self.classes, -1))
 
-    def _noise(self, shape, rng, eps):
-        if eps is None:
-            validate.generator(rng, "SemiSupervisedVAE: rng")
-            return rng.standard_normal(shape, dtype=self.dtype)
-        if np.shape(eps) != shape:
-            raise ValueError(f"SemiSupervisedVAE: eps has shape {np.shape(eps)}; pass {shape}")
-        return eps
+    def _sum_classes(self, bounds, log_q):
+        """U from L of each class (C, B) and log q(y | x) (B, C)."""
+        return ops.sum(ops.exp(log_q) * (ops.transpose(bounds) - log_q), axis=-1)  # eq. 3.8
 
     def unlabelled_bound(self, x: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
         """U(x) <= log p(x), (B,), in nats: the class is summed out exactly (eq. 3.8); ``eps`` (C, B, J).
 
         The first line of eq. 3.8 takes the expectation over y alone; it is over z too.
         """
-        log_q = self.classify(x).log_probs
-        bounds = ops.transpose(self.class_bounds(x, rng, eps=eps))
-        return ops.sum(ops.exp(log_q) * (bounds - log_q), axis=-1)  # eq. 3.8
+        return self._sum_classes(self.class_bounds(x, rng, eps=eps), self.classify(x).log_probs)
 
     def objective(
         self,
@@ -198,14 +202,20 @@ class SemiSupervisedVAE(Module):
             alpha: weight of the classifier's term, a datum.
         """
         validate.number(alpha, "SemiSupervisedVAE.objective: alpha", 0)
-        labelled, rest = counts
-        total = labelled + rest
-        value = ops.mean(self.labelled_bound(x, y, rng)) * (labelled / total)
-        if alpha:
-            value = value + alpha * ops.mean(self.classify(x).log_prob(y))  # eq. 3.10
-        if unlabelled is not None and len(unlabelled):
-            value = value + ops.mean(self.unlabelled_bound(unlabelled, rng)) * (rest / total)  # eq. 3.9
-        return value
+        validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
+        one_hot, many, (labelled, rest) = self._one_hot(y, len(x)), len(x), counts
+        if unlabelled is None:
+            log_q, value = self.classify(x).log_probs, ops.mean(self.labelled_bound(x, y, rng))
+        else:  # one pass over labelled data and every class of the others
+            both = np.concatenate([x, unlabelled])
+            shared, log_q = self.encoder_x(both), self.classify(both).log_probs
+            every = self._every_class(shared[many:], unlabelled)
+            rows = [ops.concatenate([shared[:many], every[0]], axis=0)]
+            rows += [np.concatenate(pair) for pair in zip((one_hot, x), every[1:], strict=True)]
+            bounds = self._bounds(*rows, rng)
+            marginal = self._sum_classes(ops.reshape(bounds[many:], shape=(self.classes, -1)), log_q[many:])
+            value = (labelled * ops.mean(bounds[:many]) + rest * ops.mean(marginal)) / (labelled + rest)  # eq. 3.9
+        return value + alpha / many * ops.sum(log_q[:many] * one_hot)  # eq. 3.10
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
         """q(y | x), (B, C): the classifier that eq. 3.10 trains."""
@@ -220,15 +230,15 @@ class SemiSupervisedVAE(Module):
         validate.count(samples, "SemiSupervisedVAE.log_joint: samples")
         validate.generator(rng, "SemiSupervisedVAE.log_joint: rng")
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
-        total = np.full((self.classes, len(x)), -np.inf)
-        zero = np.zeros(self.latents, self.dtype)
+        total, zero = -np.inf, np.zeros(self.latents, self.dtype)
         with no_grad():
-            q = self.encode(x)
+            shared, y, rows = self._every_class(self.encoder_x(x), x)
+            q = self._posterior(shared, y)
             for _ in range(samples):
                 z, log_q = q.rsample_with_log_prob(rng.standard_normal(q.shape, dtype=self.dtype))
-                log_w = self.decode(z).log_prob(x) + Normal(zero, zero).log_prob(z) - log_q
+                log_w = self._likelihood(z, y).log_prob(rows) + Normal(zero, zero).log_prob(z) - log_q
                 total = np.logaddexp(total, np.asarray(log_w, np.float64))
-        return (total - np.log(samples) + self.log_prior[:, None]).T
+        return (total - np.log(samples) + y @ self.log_prior).reshape(self.classes, len(x)).T
 
     def mean_image(self, z: Any, y: Any) -> np.ndarray:
         """The mean of p(x | y, z): (B, J) and (B,) -> (B, D)."""
