@@ -22,6 +22,7 @@ from scipy.io import savemat
 
 from minivi import data
 from minivi.data import DataError, Source, batches, binarize, downloads, formats, load
+from minivi.random import Generator
 
 IMAGES = np.arange(4 * 2 * 3, dtype=np.uint8).reshape(4, 2, 3)
 HTML = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
@@ -226,6 +227,10 @@ def read_reviews(content, where):
 CASES = {
     "nested 12,000 deep": (data.parse_mat, nested(12_000)),
     "inflates to 300 MB": (data.parse_mat, mat(element(15, zlib.compress(bytes(300 * MB), 1)))),
+    "compressed twice": (data.parse_mat, mat(element(15, zlib.compress(element(15, zlib.compress(bytes(MB))))))),
+    "twice 150 MB": (data.parse_mats, mat(*[element(15, zlib.compress(bytes(150 * MB), 1))] * 2)),
+    "compressed array of 37 TB": (data.parse_mat, mat(element(15, zlib.compress(
+        array(9, (32, 32, 3, 2**31 - 1, 6), b"X", element(2, bytes(8))))))),
     "array of 16 EB": (data.parse_mat, mat(array(9, (2**31 - 1,) * 2, b"x", element(2, bytes(8))))),
     "negative size": (data.parse_mat, mat(array(9, (-1, -8), b"x", element(2, bytes(8))))),
     "32 dimensions": (data.parse_mat, mat(array(9, (2,) * 32, b"x", element(2, bytes(8))))),
@@ -239,6 +244,9 @@ CASES = {
     "a line of 128 MB": (data.parse_amat, b"0 " * (64 * MB) + b"2"),
     "128 million lines": (data.parse_amat, b"0\\n1\\n2\\n" + b"\\n" * (128 * MB)),
     "announces 16 GB": (data.parse_idx, b"\\0\\0\\x08\\4" + b"\\0\\0\\1\\0" * 4),
+    "NORB of 16 EB": (data.parse_norb, struct.pack("<II3i", 0x1E3D4C54, 2, 2**31 - 1, 2**31 - 1, 1) + bytes(8)),
+    "NORB of -2 times -4": (data.parse_norb, struct.pack("<II3i", 0x1E3D4C55, 2, -2, -4, 1) + bytes(8)),
+    "NORB of 2**31 dimensions": (data.parse_norb, struct.pack("<II", 0x1E3D4C55, 2**31) + bytes(64 * MB)),
     "snippets of 128 MB": (data.parse_snippets, b"\\n" * (128 * MB)),
     "a pax header of 1 GB": (read_reviews, reviews(tarfile.XHDTYPE, 1024 * MB, 1024)),
     "a long name of 1 GB": (read_reviews, reviews(tarfile.GNUTYPE_LONGNAME, 1024 * MB, 8)),
@@ -268,7 +276,7 @@ print(len(CASES), "cases")
 def test_hostile_files_are_refused_in_one_line_and_little_memory():
     """Each in a few hundred megabytes and two seconds of CPU time."""
     done = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "19 cases\n"), done.stdout + done.stderr
+    assert (done.returncode, done.stdout) == (0, "25 cases\n"), done.stdout + done.stderr
 
 
 # -- fetching ----------------------------------------------------------------------------------------------------------
@@ -491,6 +499,8 @@ def test_describe_covers_every_set(monkeypatch, tmp_path):
     assert described["digits"]["folder"] is None
     assert described["mnist"]["folder"] == tmp_path / "mnist"
     assert len(described["mnist"]["addresses"]) == 2
+    assert described["norb"]["folder"] == described["norb_pairs"]["folder"] == tmp_path / "norb"
+    assert (described["svhn"]["kind"], described["svhn"]["shape"]) == ("colour", (32, 32, 3))
 
 
 def test_digits_hold_each_bundled_digit_once_with_its_label():
@@ -628,6 +638,50 @@ def test_threshold_binarization_splits_8_bit_grey_in_the_middle():
 def test_binarize_refuses(x, how, rng, match):
     with refused(match):
         binarize(x, how, rng)
+
+
+@pytest.mark.parametrize("generator", [np.random.default_rng, Generator])
+def test_balanced_data_are_as_many_of_each_class(generator):
+    labels = np.repeat([7, -1, 3], [50, 40, 30])[np.random.default_rng(1).permutation(120)]
+    drawn = data.balanced(labels, 60, generator(4))
+    assert (drawn.shape, len(np.unique(drawn)), drawn.dtype.kind) == ((60,), 60, "i")
+    assert [np.count_nonzero(labels[drawn] == value) for value in (7, -1, 3)] == [20, 20, 20]
+    assert_array_equal(drawn, data.balanced(labels, 60, generator(4)))
+    assert not np.array_equal(drawn, data.balanced(labels, 60, generator(5)))
+    assert set(data.balanced(labels, 15, generator(4))) <= set(drawn)
+    assert len(np.unique(labels[drawn[:10]])) > 1  # mixed, not class after class
+    assert sorted(labels[data.balanced(labels, 90, generator(0))]) == [-1] * 30 + [3] * 30 + [7] * 30
+
+
+def test_each_datum_of_a_class_is_as_likely_to_be_drawn():
+    labels, rng = np.arange(30) % 3, np.random.default_rng(2)
+    counts = np.bincount(np.concatenate([data.balanced(labels, 12, rng) for _ in range(2000)]), minlength=30)
+    assert np.abs(counts - 800).max() <= 4.5 * np.sqrt(2000 * 0.4 * 0.6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "rng", "error", "match"),
+    [
+        ([0, 1, 2, 2], 4, np.random.default_rng(0), ValueError, "count 4 is no multiple of 3 classes; take 6"),
+        ([0, 1, 1, 2, 2, 2], 6, np.random.default_rng(0), ValueError, "class 0 has 1 data, fewer than 2; .* at most 3"),
+        ([0, 1], 0, np.random.default_rng(0), ValueError, "count must be an integer, at least 1; got 0"),
+        ([0, 1], 2.0, np.random.default_rng(0), ValueError, "count must be an integer"),
+        ([], 2, np.random.default_rng(0), ValueError, r"labels must be integers of shape \(N,\)"),
+        (None, 2, np.random.default_rng(0), ValueError, r"labels must be integers of shape \(N,\)"),
+        (
+            [[0], [1]],
+            2,
+            np.random.default_rng(0),
+            ValueError,
+            r"labels must be integers of shape \(N,\); got .*\(2, 1\)",
+        ),
+        ([0.0, 1.0], 2, np.random.default_rng(0), ValueError, r"labels must be integers of shape \(N,\)"),
+        ([0, 1], 2, None, DataError, "rng is None"),
+    ],
+)
+def test_balanced_refuses(labels, count, rng, error, match):
+    with pytest.raises(error, match=rf"\A(?=[^\n]*\Z)balanced: .*{match}"):
+        data.balanced(labels, count, rng)
 
 
 @pytest.mark.parametrize(("n", "size", "sizes"), [(10, 4, [4, 4, 2]), (10, 5, [5, 5]), (3, 7, [3]), (1, 1, [1])])

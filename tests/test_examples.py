@@ -8,7 +8,8 @@ import pytest
 FIRST_MET = {
     "tensor": ("Tensor", "grad", "value_and_grad"), "gradcheck": ("gradcheck",), "random": ("Generator",),
     "nn.layers": ("Linear", "MLP"), "distributions": ("Normal", "Bernoulli"), "bounds": ("elbo", "iwae"),
-    "models.vae": ("VAE",), "optim": ("Adam",), "data.loading": ("load",), "data.minibatches": ("batches", "binarize"),
+    "models.vae": ("VAE",), "optim": ("Adam",), "data.loading": ("load",),
+    "data.minibatches": ("balanced", "batches", "binarize"),
     "evaluation": ("elbo", "log_likelihood"), "training": ("fit",), "ops": ("softplus",),
 }  # fmt: skip
 

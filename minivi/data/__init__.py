@@ -8,6 +8,8 @@ that makes images and labels of the decoded files. Files lie, gzip'd or plain, i
       |-- mnist_static/   binarized_mnist_train.amat(.gz), ..._valid.amat, ..._test.amat
       |-- frey/           frey_rawface.mat
       |-- lfw/            lfw_home/lfw_funneled/, as scikit-learn fetches, checks and unpacks it
+      |-- svhn/           train_32x32.mat, test_32x32.mat
+      |-- norb/           smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat(.gz), ...-cat.mat, and the same of testing
       |-- omniglot/       images_background.zip, ..._evaluation.zip, ..._small1.zip, ..._small2.zip, chardata.mat
       |-- polarity/       rt-polarity.neg, rt-polarity.pos
       `-- imdb/           aclImdb_v1.tar.gz, as published
@@ -24,13 +26,14 @@ from minivi.data.formats import (
     parse_idx,
     parse_mat,
     parse_mats,
+    parse_norb,
     parse_omniglot,
     parse_reviews,
     parse_snippets,
     read_bytes,
 )
 from minivi.data.loading import Dataset, available, describe, fetch, load
-from minivi.data.minibatches import batches, binarize, fresh, spread
+from minivi.data.minibatches import balanced, batches, binarize, fresh, spread
 from minivi.data.sources import SOURCES, Source, folder
 from minivi.data.words import bags_of_words
 
@@ -41,6 +44,7 @@ __all__ = [
     "Source",
     "available",
     "bags_of_words",
+    "balanced",
     "batches",
     "binarize",
     "describe",
@@ -52,6 +56,7 @@ __all__ = [
     "parse_idx",
     "parse_mat",
     "parse_mats",
+    "parse_norb",
     "parse_omniglot",
     "parse_reviews",
     "parse_snippets",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-# No file of any set is larger unpacked; a stream that unpacks to more is damaged or hostile.
+# No file of any set is larger unpacked (but NORB's images); a stream that unpacks to more is damaged or hostile.
 LIMIT = 2**28
 SMALL = 2**24  # nor is a zip of drawings or a file of snippets, whose parts cost more memory than bytes
 
@@ -22,21 +22,26 @@ class DataError(RuntimeError):
     """A file, name or argument that cannot give the data asked for; the message is one line that says the mend."""
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
     """The content of a file, unpacked if it is gzip'd (by its first bytes, whatever its name).
 
+    Args:
+        path: of the file.
+        limit: the most bytes that the content may have, by default :data:`LIMIT`, 256 MiB.
+
     Raises:
-        DataError: the file cannot be read, its gzip stream is truncated or damaged, or it holds over 256 MiB.
+        DataError: the file cannot be read, its gzip stream is truncated or damaged, or it holds over ``limit`` bytes.
     """
+    limit = LIMIT if limit is None else limit
     try:
         with open_file(path) as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            content = (gzip.open(file) if packed else file).read(LIMIT + 1)
+            content = (gzip.open(file) if packed else file).read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is truncated, damaged or unreadable ({error})") from error
-    if len(content) > LIMIT:
-        raise DataError(f"{path} unpacks to more than {LIMIT} bytes, which no data set here does")
+    if len(content) > limit:
+        raise DataError(f"{path} unpacks to more than {limit} bytes, which no file of its data set does")
     return content
 
 
@@ -74,6 +79,39 @@ def parse_idx(content: bytes, where: str | Path = "content") -> np.ndarray:
     if len(content) != expected or 0 in shape:
         raise DataError(f"{where} has {len(content)} bytes, but its IDX header announces {shape}: {expected} bytes")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def parse_norb(content: bytes, where: str | Path = "content") -> np.ndarray:
+    """Decode a binary matrix of NORB (Huang and LeCun, cs.nyu.edu/~ylclab/data/norb-v1.0-small, "the file format").
+
+    All is little-endian: the magic number of the type as uint32, 0x1E3D4C55 for bytes or 0x1E3D4C54 for int32; the
+    number of dimensions; each dimension as int32, filled up with ones to three; then the values, the last dimension
+    fastest. Images are bytes, (N, 2, 96, 96), a pair by two cameras each; categories are integers, (N,), and so is
+    what else is known of a pair, (N, 4): the instance of its category, elevation, azimuth and lighting. Float, short
+    and packed matrices are not of small NORB, and are refused.
+
+    Args:
+        content: the unpacked bytes.
+        where: the file or address that a message names.
+
+    Returns:
+        A read-only view of ``content`` as uint8 or int32, of the dimensions announced.
+
+    Raises:
+        DataError: no such matrix of 1 to 4 dimensions, or not exactly as long as its header says.
+    """
+    kind = {b"\x55\x4c\x3d\x1e": np.dtype("u1"), b"\x54\x4c\x3d\x1e": np.dtype("<i4")}.get(content[:4])
+    if kind is None or content[4:8] not in (b"\1\0\0\0", b"\2\0\0\0", b"\3\0\0\0", b"\4\0\0\0"):
+        raise DataError(f"{where} is no NORB matrix of bytes or integers: it starts with {content[:16]!r}")
+    dimensions = content[4]
+    header = 8 + 4 * max(3, dimensions)
+    if len(content) < header:
+        raise DataError(f"{where} is truncated: {len(content)} bytes, and its NORB header alone has {header}")
+    shape = tuple(np.frombuffer(content, "<i4", dimensions, offset=8).tolist())
+    expected = header + math.prod(shape) * kind.itemsize
+    if len(content) != expected or min(shape) < 1:
+        raise DataError(f"{where} has {len(content)} bytes, but its NORB header announces {shape}: {expected} bytes")
+    return np.frombuffer(content, kind, offset=header).reshape(shape)
 
 
 def parse_amat(content: bytes, where: str | Path = "content") -> np.ndarray:

@@ -157,7 +157,7 @@ def _array(source: Source, file: str, progress: bool) -> np.ndarray | dict | lis
     """The decoded content of one file, fetched if it is missing."""
     path = _find(source, file) or _download(source, file, progress)
     try:
-        return _decode(source, file, read_bytes(path), path)
+        return _decode(source, file, read_bytes(path, source.limit), path)
     except DataError as error:
         raise DataError(f"{error}; move it away, then run `minivi data fetch {source.name}`") from error
 
@@ -171,7 +171,7 @@ def _download(source: Source, file: str, progress: bool) -> Path:
 
     def get(url, temporary, _):
         download(url, temporary, None)
-        content = read_bytes(temporary)
+        content = read_bytes(temporary, source.limit)
         _decode(source, file, content, url)
         Path(temporary).write_bytes(content)
         os.chmod(temporary, 0o644)  # temporary files are private, but a class may share the folder

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minivi import validate
 from minivi.data.formats import DataError
 from minivi.protocols import Rng
 
@@ -57,6 +58,49 @@ def fresh(x: np.ndarray, rng: Rng) -> np.ndarray:
 def spread(x: np.ndarray, count: int) -> np.ndarray:
     """``count`` of the rows from all over a set, or all there are: MNIST's first ones are easier than its last."""
     return x[:: max(1, len(x) // count)][:count]
+
+
+def balanced(labels: np.ndarray, count: int, rng: Rng) -> np.ndarray:
+    """Which data to take as the labelled ones: as many of each class, drawn without replacement (thesis 3.4.1).
+
+    A larger count by a generator of the same seed takes these data too.
+
+    Args:
+        labels: integers of shape (N,); the classes are the values that occur.
+        count: how many data, a multiple of the number of classes.
+        rng: a minivi or NumPy ``Generator``.
+
+    Returns:
+        Indices into ``labels``, (count,), in the order in which they were drawn: the classes are mixed.
+
+    Raises:
+        ValueError: labels of another form, a count that is no multiple, or a class with too few data.
+
+    Example:
+        >>> labels = np.array([0, 1, 1, 0, 1, 1])
+        >>> sorted(labels[balanced(labels, 4, np.random.default_rng(0))].tolist())
+        [0, 0, 1, 1]
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        raise ValueError(f"balanced: labels must be integers of shape (N,); got {validate.brief(labels)}")
+    validate.count(count, "balanced: count")
+    _check_rng("balanced", rng)
+    classes, sizes = np.unique(labels, return_counts=True)
+    each, rest = divmod(count, len(classes))
+    if rest:
+        raise ValueError(
+            f"balanced: count {count} is no multiple of {len(classes)} classes; take {count - rest + len(classes)}"
+        )
+    if each > sizes.min():
+        scarce = classes[sizes.argmin()]
+        raise ValueError(
+            f"balanced: class {scarce} has {sizes.min()} data, fewer than {each}; take a count of at most "
+            f"{sizes.min() * len(classes)}"
+        )
+    order = rng.permutation(len(labels))
+    drawn = labels[order]
+    return order[np.sort(np.concatenate([np.flatnonzero(drawn == value)[:each] for value in classes]))]
 
 
 def batches(*arrays: np.ndarray, size: int, rng, drop_last: bool = False) -> Iterator:

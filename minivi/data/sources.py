@@ -1,6 +1,7 @@
 """The data sets: their files, checksums and addresses, and how files become images, texts and labels."""
 
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ import numpy as np
 
 from minivi.data.downloads import Downloader, remove_leftovers
 from minivi.data.formats import (
+    LIMIT,
     DataError,
     first_words,
     open_file,
@@ -18,6 +20,7 @@ from minivi.data.formats import (
     parse_idx,
     parse_mat,
     parse_mats,
+    parse_norb,
     parse_omniglot,
     parse_reviews,
     parse_snippets,
@@ -51,6 +54,7 @@ class Source:
         megabytes: size of the download; 0 where there is none, or it is not known.
         home: the folder of its files, if sets share one that is not called ``name``.
         place: for a set that ``read`` itself fetches: what its folder holds once the set is there.
+        limit: the most bytes that one of its files has unpacked.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Source:
     megabytes: float = 0
     home: str = ""
     place: str = ""
+    limit: int = LIMIT
 
     def __post_init__(self):
         if any(a.startswith("http:") for a in self.addresses) and not all(self.files.values()):
@@ -165,6 +170,68 @@ def _mnist(images, labels, test_images, test_labels):
     return x, labels.astype(np.int64), x_test, test_labels.astype(np.int64)
 
 
+def _rows(images):
+    """8-bit images as rows in [0, 1], written once: a set for which a second copy would not fit needs that."""
+    rows = np.empty((len(images), math.prod(images.shape[1:])), np.float32)
+    np.divide(images, np.float32(255), out=rows.reshape(images.shape))
+    return rows
+
+
+def _labels(name, images, shape, labels, values):
+    """The labels of images as int64 of shape (N,); refused where the two do not belong together."""
+    found, count = None if images is None else (images.shape, images.dtype.name), 0 if labels is None else labels.size
+    if not count or found != ((count, *shape), "uint8") or labels.min() < values[0] or labels.max() > values[-1]:
+        raise DataError(
+            f"{name}: {SOURCES[name].folder} has images {found} and {count} labels, not 8-bit images {shape} with a "
+            f"label from {values[0]} to {values[-1]} each; move its files away, then run `minivi data fetch {name}`"
+        )
+    return labels.reshape(-1).astype(np.int64)
+
+
+def _svhn(train, test):
+    """The cropped digits of house numbers; their label 10 is the digit 0.
+
+    The author's code for thesis 3.4.3 (``anglepy/data/svhn.py`` of github.com/dpkingma/nips14-ssl) keeps the first
+    68,000 digits to train and the next 5,000 to validate, and fits M1 to the 531,131 of ``extra_32x32.mat`` too. These
+    are left out: as float32 they take 6.5 GB.
+    """
+    parts = []
+    for arrays in (train, test):
+        x, labels = arrays.get("X"), arrays.get("y")
+        images = None if x is None else np.moveaxis(x, -1, 0)  # stored as (32, 32, 3, N)
+        labels = _labels("svhn", images, SOURCES["svhn"].shape, labels, range(1, 11))
+        parts += [_rows(images), labels % 10]
+    return tuple(parts)
+
+
+def _norb(*arrays):
+    """What the first camera saw, each 2x2 pixels reduced to their mean.
+
+    The thesis does not say which images of NORB it takes. Its author's code (``anglepy/data/norb.py`` of
+    github.com/dpkingma/nips14-ssl) takes those of the first camera, over 256 as float16, and reduces them to means of
+    blocks; ``gpulearn_z_x.py``, which trains M1, asks for 48x48. Here they are over 255, as all images of this library.
+    """
+
+    def reduce(pairs):
+        return pairs[:, 0].reshape(-1, 48, 2, 48, 2).mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
+
+    return _of_norb("norb", reduce, arrays)
+
+
+def _norb_pairs(*arrays):
+    """Both images of a pair as published, the first camera's on the left; the rows of the whole set take 3.6 GB."""
+    return _of_norb("norb_pairs", lambda pairs: _rows(pairs.transpose(0, 2, 1, 3)), arrays)
+
+
+def _of_norb(name, reduce, arrays):
+    """Images by ``reduce`` and categories: 0 animal, 1 human, 2 airplane, 3 truck, 4 car."""
+    parts = []
+    for pairs, categories in (arrays[:2], arrays[2:]):
+        labels = _labels(name, pairs, (2, 96, 96), categories, range(5))
+        parts += [reduce(pairs).reshape(len(pairs), -1), labels]
+    return tuple(parts)
+
+
 def _mnist_static(train, validation, test):
     return np.concatenate([train, validation], dtype=np.float32), None, test.astype(np.float32), None
 
@@ -228,6 +295,15 @@ def _imdb():
     return x, labels, x_test, labels.copy()
 
 
+NORB = {  # MD5 of the unpacked files, from pull request 492 of torchvision; others publish those of the gzip'd ones
+    f"smallnorb-5x{instances}x9x18x6x2x96x96-{part}-{what}.mat": f"md5:{digest}"
+    for instances, part, what, digest in (
+        ("46789", "training", "dat", "8138a0902307b32dfa0025a36dfa45ec"),
+        ("46789", "training", "cat", "fd5120d3f770ad57ebe620eb61a0b633"),
+        ("01235", "testing", "dat", "e9920b7f7b2869a8f1a12e945b2c166c"),
+        ("01235", "testing", "cat", "fd5120d3f770ad57ebe620eb61a0b633"),  # classes go by turns in both
+    )
+}
 OMNIGLOT = (
     "https://github.com/brendenlake/omniglot/raw/master/python/",
     "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",
@@ -303,6 +379,51 @@ _SOURCES = (
         read=_lfw,
         megabytes=233,
         place="lfw_home/lfw_funneled",
+    ),
+    Source(
+        name="svhn",
+        what="digits cropped from photos of house numbers, 32x32 in colour (Netzer et al. 2011)",
+        kind="colour",
+        shape=(32, 32, 3),
+        splits=("73257/26032", "68000/5257/26032"),
+        read=_svhn,
+        parse=parse_mats,
+        files={
+            "train_32x32.mat": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+            "test_32x32.mat": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+        },
+        addresses=("https://ufldl.stanford.edu/housenumbers/", "http://ufldl.stanford.edu/housenumbers/"),
+        megabytes=246.3,
+    ),
+    Source(
+        name="norb",
+        what="small NORB: 48x48 photos of toys, 5 classes, means of 2x2 pixels (LeCun, Huang & Bottou 2004)",
+        kind="grey",
+        shape=(48, 48),
+        splits=("24300/24300",),
+        read=_norb,
+        parse=parse_norb,
+        files=NORB,
+        addresses=("https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/",),
+        suffix=".gz",
+        megabytes=262.7,
+        home="norb",
+        limit=2**29,
+    ),
+    Source(
+        name="norb_pairs",
+        what="the same as published: pairs by two cameras, 96x96 each, side by side",
+        kind="grey",
+        shape=(96, 192),
+        splits=("24300/24300",),
+        read=_norb_pairs,
+        parse=parse_norb,
+        files=NORB,
+        addresses=("https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/",),
+        suffix=".gz",
+        megabytes=262.7,
+        home="norb",
+        limit=2**29,
     ),
     Source(
         name="omniglot",
