@@ -3,11 +3,15 @@
     features = Features(vae, x)                              # M1: q(z | x) of the latents that the VAE uses
     loss = minibatch_loss(model, x, y, counts=(100, 49_900)) # M2: minus eq. 3.10, for minivi.training.fit
 
-:class:`SemiSupervisedClassifier` is all of it with the habits of scikit-learn.
+:class:`SemiSupervisedClassifier` is all of it with the habits of scikit-learn, and is saved and loaded:
+
+    SemiSupervisedClassifier(pixels=True).fit(x, y).save("digits.safetensors")
+    load("digits.safetensors").predict(x)                    # or: minivi predict digits.safetensors x.npy
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from minivi import data, validate
+from minivi.files import TrainingError, load_arrays, save_arrays
 from minivi.models import VAE, SemiSupervisedVAE
 from minivi.nn import glorot, logit_of_mean
 from minivi.optim import Adam
@@ -24,6 +29,8 @@ from minivi.protocols import Rng
 from minivi.random import Generator
 from minivi.tensor import Tensor, no_grad
 from minivi.training import fit
+
+KIND = "SemiSupervisedClassifier"
 
 
 class Features:
@@ -36,18 +43,19 @@ class Features:
         vae: trained, with a factorised Gaussian posterior.
         x: data (N, D) to judge the latents by.
         least: the smallest standard deviation of the means of a latent that is kept.
+        kept: numbers of the latents, if they are known, instead of ``x``.
 
     Attributes:
-        kept: numbers of the latents.
+        kept: their numbers.
 
     Raises:
         ValueError: no latent moves that much.
     """
 
-    def __init__(self, vae: VAE, x: np.ndarray, least: float = 0.1):
-        self.vae = vae
-        self.kept = np.arange(vae.latents)
-        self.kept = np.flatnonzero(self.posterior(x)[0].std(axis=0) > least)
+    def __init__(self, vae: VAE, x: np.ndarray | None = None, least: float = 0.1, *, kept: np.ndarray | None = None):
+        self.vae, self.kept = vae, np.arange(vae.latents) if kept is None else kept
+        if kept is None:
+            self.kept = np.flatnonzero(self.posterior(x)[0].std(axis=0) > least)
         if not len(self.kept):
             raise ValueError(f"Features: no latent's mean has a standard deviation above {least}; train the VAE longer")
 
@@ -176,24 +184,27 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
         rng, self.features_ = Generator(self.random_state), None
         x, prepare = self._scaled(X), data.fresh if self.pixels else _as_it_is
         if self.stack:
-            kind = "bernoulli" if self.pixels else "gaussian"
-            bias = logit_of_mean(X) if self.pixels else 0.0
-            vae = VAE(x.shape[1], self.feature_hidden, self.feature_latents, kind, "softplus", squash=False, rng=rng,
-                      output_bias=bias)  # fmt: skip
+            vae = self._new_m1(X.shape[1], rng, logit_of_mean(X) if self.pixels else 0.0)
             self._minimise(vae, lambda x, rng: -vae.elbo(x, rng).mean(), x, rng, prepare, self.feature_epochs)
             self.features_ = Features(vae, x[:1000])
             x, prepare = self.features_.posterior(x), sample_features
         self._train(x if self.stack else (x,), labels, given, prepare, rng)
         return self
 
+    def _new_m1(self, columns, rng, bias=0.0):
+        kind = "bernoulli" if self.pixels else "gaussian"
+        sizes = columns, self.feature_hidden, self.feature_latents
+        return VAE(*sizes, kind, "softplus", squash=False, rng=rng, output_bias=bias)
+
+    def _new_m2(self, columns, rng, bias=0.0):
+        kind = "bernoulli" if self.pixels and not self.stack else "gaussian"
+        sizes = columns, len(self.classes_), self.hidden, self.latents
+        return SemiSupervisedVAE(*sizes, kind, rng=rng, init=glorot, output_bias=bias)
+
     def _train(self, parts, labels, given, prepare, rng):
         """M2 on the arrays ``parts``."""
-        bias = logit_of_mean(parts[0]) if self.pixels and not self.stack else 0.0
-        kind = "bernoulli" if self.pixels and not self.stack else "gaussian"
-        self.model_ = SemiSupervisedVAE(
-            parts[0].shape[1], len(self.classes_), self.hidden, self.latents, kind, rng=rng, init=glorot,
-            output_bias=bias,
-        )  # fmt: skip
+        plain = self.pixels and not self.stack
+        self.model_ = self._new_m2(parts[0].shape[1], rng, logit_of_mean(parts[0]) if plain else 0.0)
         counts = int(given.sum()), int((~given).sum())
         one = lambda arrays: arrays if self.stack else arrays[0]  # what `prepare` takes
         labelled = tuple(part[given] for part in parts)
@@ -230,6 +241,43 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
         """The likeliest class of each datum, (N,)."""
         likeliest = np.argmax(self.predict_proba(X), axis=1)
         return self.classes_[likeliest]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the trained classifier into one safetensors file, whole or not at all; :func:`load` reads it."""
+        check_is_fitted(self)
+        arrays = {f"model.{name}": value for name, value in self.model_.state_dict().items()}
+        about = {"parameters": self.get_params(), "classes": self.classes_, "columns": self.n_features_in_}
+        if self.features_:
+            arrays |= {f"vae.{name}": value for name, value in self.features_.vae.state_dict().items()}
+            about["kept"] = self.features_.kept
+        if not self.pixels:
+            arrays |= {"mean": self.mean_, "scale": self.scale_}
+        save_arrays(path, arrays, {"kind": KIND, **about})
+
+
+def load(path: str | os.PathLike) -> SemiSupervisedClassifier:
+    """The classifier that :meth:`SemiSupervisedClassifier.save` has written.
+
+    Raises:
+        TrainingError: the file is missing, changed in any bit, or holds something else.
+    """
+    arrays, about = load_arrays(path)
+    if about.get("kind") != KIND:
+        raise TrainingError(f"{path} holds no trained classifier; pass a file of SemiSupervisedClassifier.save")
+    classifier = SemiSupervisedClassifier(**about["parameters"])
+    classifier.classes_, classifier.n_features_in_ = np.array(about["classes"]), about["columns"]
+    part = lambda prefix: {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+    classifier.features_, columns = None, about["columns"]
+    if not classifier.pixels:
+        classifier.mean_, classifier.scale_ = arrays["mean"], arrays["scale"]
+    if "kept" in about:
+        vae = classifier._new_m1(columns, Generator(0))
+        vae.load_state_dict(part("vae."))
+        classifier.features_ = Features(vae, kept=np.array(about["kept"]))
+        columns = len(about["kept"])
+    classifier.model_ = classifier._new_m2(columns, Generator(0))
+    classifier.model_.load_state_dict(part("model."))
+    return classifier
 
 
 def _as_it_is(x, rng):

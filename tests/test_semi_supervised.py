@@ -5,10 +5,11 @@ import pytest
 from helpers import CHECKS, study
 from sklearn.utils.estimator_checks import check_estimator
 
+from minivi.cli import main
 from minivi.gradcheck import gradcheck
 from minivi.models import SemiSupervisedVAE
 from minivi.random import Generator
-from minivi.semi_supervised import SemiSupervisedClassifier, minibatch_loss
+from minivi.semi_supervised import SemiSupervisedClassifier, load, minibatch_loss
 from minivi.small import shake
 
 checks = study("ch03_semi_supervised", CHECKS)  # densities and bounds in NumPy
@@ -73,6 +74,26 @@ def test_the_classifier_learns_from_few_labels(stack):
     assert classifier.score(x, y) == SemiSupervisedClassifier(
         stack=stack, random_state=0, feature_epochs=60, **options
     ).fit(x, some).score(x, y)  # the seed decides
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_what_is_saved_predicts_the_same(stack, tmp_path, capsys):
+    x, y, some = blobs(60)
+    options = {"hidden": (8,), "latents": 2, "epochs": 1, "least_steps": 20, "feature_hidden": (8,), "random_state": 0}
+    classifier = SemiSupervisedClassifier(stack=stack, feature_latents=3, feature_epochs=1, **options).fit(x, some)
+    path, file = tmp_path / "model.safetensors", tmp_path / "x.npy"
+    classifier.save(path)
+    np.testing.assert_array_equal(load(path).predict_proba(x), classifier.predict_proba(x))
+    np.save(file, x)
+    assert main(["predict", str(path), str(file)]) == 0
+    assert capsys.readouterr().out.split() == [str(label) for label in classifier.predict(x)]
+    np.save(file, x[:, :2])
+    assert main(["predict", str(path), str(file)]) == 2
+    assert "the classifier takes numbers (N, 3)" in capsys.readouterr().err
+    file.write_text("no array")
+    assert main(["predict", str(path), str(file)]) == 2 and "pass a .npy file" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["predict", str(path), str(file)]) == 1 and "safetensors" in capsys.readouterr().err
 
 
 def test_labels_may_be_words_and_all_given():

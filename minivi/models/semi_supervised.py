@@ -182,10 +182,11 @@ class SemiSupervisedVAE(Module):
         x: np.ndarray,
         y: np.ndarray,
         unlabelled: np.ndarray | None,
-        rng: Rng,
+        rng: Rng | None,
         *,
-        counts: tuple[int, int],
+        counts: tuple[float, float],
         alpha: float = 0.1,
+        eps: Any = None,
     ) -> Tensor:
         """J^alpha of the whole data set, estimated by a minibatch and divided by N: nats a datum, to be maximised.
 
@@ -197,22 +198,23 @@ class SemiSupervisedVAE(Module):
         Args:
             x, y: labelled data (B, D) and labels (B,).
             unlabelled: data (B', D); None if all are labelled.
-            rng: generator of the noise.
-            counts: N_l and N_u, how many labelled and unlabelled data there are in all.
+            rng: generator of the noise; or
+            eps: the noise itself, (B + C B', J), for checks: of labelled data, then class after class of the others.
+            counts: N_l and N_u, how many labelled and unlabelled data there are in all, or their shares.
             alpha: weight of the classifier's term, a datum.
         """
         validate.number(alpha, "SemiSupervisedVAE.objective: alpha", 0)
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
         one_hot, many, (labelled, rest) = self._one_hot(y, len(x)), len(x), counts
         if unlabelled is None:
-            log_q, value = self.classify(x).log_probs, ops.mean(self.labelled_bound(x, y, rng))
+            log_q, value = self.classify(x).log_probs, ops.mean(self.labelled_bound(x, y, rng, eps=eps))
         else:  # one pass over labelled data and every class of the others
             both = np.concatenate([x, unlabelled])
             shared, log_q = self.encoder_x(both), self.classify(both).log_probs
             every = self._every_class(shared[many:], unlabelled)
             rows = [ops.concatenate([shared[:many], every[0]], axis=0)]
             rows += [np.concatenate(pair) for pair in zip((one_hot, x), every[1:], strict=True)]
-            bounds = self._bounds(*rows, rng)
+            bounds = self._bounds(*rows, rng, eps)
             marginal = self._sum_classes(ops.reshape(bounds[many:], shape=(self.classes, -1)), log_q[many:])
             value = (labelled * ops.mean(bounds[:many]) + rest * ops.mean(marginal)) / (labelled + rest)  # eq. 3.9
         return value + alpha / many * ops.sum(log_q[:many] * one_hot)  # eq. 3.10
