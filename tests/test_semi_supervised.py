@@ -78,7 +78,7 @@ def test_the_classifier_learns_from_few_labels(stack):
 
 @pytest.mark.parametrize("stack", [False, True])
 def test_what_is_saved_predicts_the_same(stack, tmp_path, capsys):
-    x, y, some = blobs(60)
+    x, _, some = blobs(60)
     options = {"hidden": (8,), "latents": 2, "epochs": 1, "least_steps": 20, "feature_hidden": (8,), "random_state": 0}
     classifier = SemiSupervisedClassifier(stack=stack, feature_latents=3, feature_epochs=1, **options).fit(x, some)
     path, file = tmp_path / "model.safetensors", tmp_path / "x.npy"
