@@ -56,7 +56,7 @@ show(fig, "ravine")
 
 # %% [markdown]
 # A factor c of f changes no step: c cancels in m / sqrt(v), but for eps. So it is with a factor for each parameter, a
-# "diagonal rescaling". A turned ravine is no such rescaling of a round bowl: there Adam's advantage is gone.
+# "diagonal rescaling". (Descent diverges.) A turned ravine is no such rescaling: there Adam's advantage is gone.
 
 # %%
 turned = np.array([[50.5, -49.5], [-49.5, 50.5]])  # by 45 degrees
@@ -129,10 +129,10 @@ for r, x in zip(rho, last.T, strict=True):
 # $$v_t = (1 - \beta_2) \sum_i \beta_2^{t - i} g_i^2 \qquad E v_t = E g_t^2 (1 - \beta_2^t) + \zeta \qquad
 #   \zeta = (1 - \beta_2) \sum_i \beta_2^{t - i} (E g_i^2 - E g_t^2)$$
 #
-# zeta is what v remembers of another E g^2: 0 in the table's first half, not where E g^2 falls from 5.2 to 0.16. The
-# text has *beta1* keep zeta small; it is beta2 that stands in it. In the picture, the first uncorrected step is
-# (1 - beta1) / sqrt(1 - beta2) times alpha. The text calls that "much larger" for a *small* beta2; it is one *near 1*.
-# (Section 7.2's quicker order of computation prints v_hat where v is meant.)
+# zeta is what v remembers of another E g^2. The table is for t = 300: zeta is 0 in its first half, not in its second,
+# where E g^2 falls from 5.2 to 0.16. The text has *beta1* keep zeta small; it is beta2 that stands in it. In the
+# picture, the first uncorrected step is (1 - beta1) / sqrt(1 - beta2) times alpha. The text calls that "much larger"
+# for a *small* beta2; it is one *near 1*. (Section 7.2's quicker order of computation prints v_hat where v is meant.)
 
 # %%
 t, g = np.arange(1, 301), mv.Generator(2).standard_normal((300, 1000))
@@ -206,8 +206,9 @@ print(f"after gradients 0.999^t: a step of {adamax(0.999 ** np.arange(400.0))[1]
 # %% [markdown]
 # ## 6. On a network, and temporal averaging (Figure 7.1 and section 7.6.2)
 #
-# A VAE on digits, 10 epochs, beta2 = 0.9999, three seeds. Beside the last iterate stands the average of iterates, one
-# more line in the loop, and over 1 - decay^t: average <- decay average + (1 - decay) theta (`optim.Average`).
+# A VAE on digits, 10 epochs, beta2 = 0.9999, three seeds: bounds on test images, +- their standard error over seeds.
+# Beside the last iterate stands the average of iterates, one more line in the loop (`optim.Average`): average <- decay
+# average + (1 - decay) theta, which starts at 0 and is therefore divided by 1 - decay^t, as m is.
 
 # %%
 digits = data.load("digits")
@@ -243,7 +244,7 @@ stored("ch07_experiments.bias_correction")
 #
 # ## 7. Try
 #
-# - In section 1: `alpha=0.01`, then `alpha=1.0` for Adam. Which costs more, ten times too short or ten times too long?
+# - In section 1: `alpha=0.01`, then `alpha=1.0` in `paths`. Which slows f more, ten times too short or too long?
 # - In section 2: print `steps_of(np.where(k < 30, 1.0, -1.0))`. How long does it go the old way after the turn?
 # - In section 2: `steps_of((0.9 / 0.95) ** k, beta1=0.95, beta2=0.9)`: is there a bound if beta1^2 > beta2?
 # - In section 6: `beta2=0.99` for `optimizer`. Does the last line recover, and why?

@@ -89,8 +89,8 @@ for network, g in exact.items():
 # $$\nabla_\phi L = E_q\left[\frac{l(x, h) - C(x) - c}{\max(1, s)} \nabla_\phi \log q(h | x)\right]$$
 #
 # C(x) is a network that predicts the signal from the image, by least squares, and c the running mean of what it leaves.
-# Neither knows h, and E[grad log q] = 0: neither changes the expectation. s is the standard deviation of what is left.
-# The whole algorithm stands in `surrogate`; the library's is `estimators.NVIL`.
+# Neither knows h, and E[grad log q] = 0: neither changes the expectation. s, the running standard deviation
+# of what is left, is not in the report, but in its source, Mnih and Gregor. `surrogate` is the whole algorithm.
 
 
 # %%
@@ -216,25 +216,26 @@ for row, (name, surrogate) in enumerate(surrogates.items()):
     curves.append([evaluate(test) for step, _ in enumerate(train(m, surrogate(m), 60), 1) if step in at])
     last, more, elbo = curves[-1][-1], curves[-1][-1] - curves[0][-1], evaluation.elbo(m, test, rng, 100).mean
     error = more.std() / len(test) ** 0.5  # of a difference image by image
-    print(f"{name:16s} log p(x) {last.mean():.2f}, {more.mean():+.2f} +- {error:.2f}; bound of one sample {elbo:.2f}")
+    print(f"{name:16s} log p(x) {last.mean():.2f}, {more.mean():+.2f} +- {error:.2f} to row 1; L {elbo:.2f}")
     images.append(m.sample(24, rng)[0])
     axes.plot(at, [v.mean() for v in curves[-1]], label=name, **plots.style(row))
 axes.set_ylim(-26.5, None)
 axes.legend(fontsize=8)
 show(fig, "race")
 sheet = plots.tile(np.concatenate(images), digits.shape, 24)
-plots.show((fig := plots.figure(8.0, 2.2)).add_subplot(), sheet, f"Dreams, mean images: {'; '.join(surrogates)}")
+plots.show((fig := plots.figure(8.0, 2.2)).add_subplot(), sheet, f"Dreams, row by row: {'; '.join(surrogates)}")
 show(fig, "dreams")
 
 # %% [markdown]
-# Five samples help the binary models, but the Gaussian twin is ahead of all. And look at the bound of one sample: NVIL
-# with five, which trains it, is ahead of VIMCO and RWS, whose encoders fit other divergences. So the bound, which
+# Five samples help the binary models, but the Gaussian twin is ahead of all. And look at L, the bound of one sample:
+# NVIL with five, which trains it, is ahead of VIMCO and RWS, whose encoders fit other divergences. So the bound, which
 # Figure 11 shows, ranks these methods otherwise than log p(x) does. Two other seeds gave both orders again.
 #
 # ## 7. The report's own runs
 #
-# Its AEVB on MNIST: the bound for 2 to 50 Gaussian latents (Figure 3). `minivi check report_review` holds the equations
-# against sums over all states; `minivi where "review report 8"` names the library's lines.
+# Its AEVB on MNIST for 2 to 50 latents (Figure 3, a picture, so no number is reproduced). Look how little 50 add to 20,
+# and that they do not overfit. `minivi check report_review` holds the equations against sums over all states;
+# `minivi where "review report 8"` names the library's lines.
 
 # %%
 stored("report_review.latents")
@@ -244,6 +245,6 @@ stored("report_review.latents")
 #
 # - In section 3: "decoder" for "encoder", three times. Which reductions touch the gradient of the decoder, and why?
 # - In section 4: 2, then 50 samples for 5. What happens to both variances?
-# - In section 5: `log_p` for `log_p + log_q` in `wake`. Which network stops learning?
-# - In section 6: add `lambda m: nvil(m, use="")`. How far does log p(x) get, and which network is to blame?
-# - In section 6: add wake-sleep, one sample with `wake_q=0.0, sleep_q=1.0`. Where does it end, and its bound?
+# - In section 5: print `gradient(wake(x, h).mean(), "encoder")`, then use `log_p` alone in `wake`. What does it say?
+# - In section 6: add `lambda m: nvil(m, use="")`. How far do log p(x) and the bound get: which network is to blame?
+# - In section 6: add wake-sleep, RWS with 1 sample, `wake_q=0.0, sleep_q=1.0`. Where does it end, and its bound?
