@@ -14,7 +14,8 @@
 # "undamped".
 #
 # Claimed: with the deterministic layer AVI does better than without; AVI is better than MPVI by the bound; AVI (damped)
-# tightens the bound of its own model, on the same images and samples.
+# tightens the bound of its own model, on the same images and samples. At `laptop`, after 4 epochs of a fifth of the
+# images, MPVI is still ahead of AVI, by 1.2 and 0.6 nats; nothing has converged by then.
 
 # %%
 import numpy as np
@@ -105,7 +106,7 @@ def trained(run, name):
         "paper": {"data": "mnist_static", "count": 50_000, "latents": 200, "width": 240, "epochs": 500, "samples": 20,
                   "batch": 10, "step_size": 3e-4, "images": 10_000, "proposals": 5000},
     },
-    minutes={"quick": 0.8, "laptop": 14, "paper": 60 * 24 * 6},
+    minutes={"quick": 0.8, "laptop": 12, "paper": 60 * 24 * 6},
 )  # fmt: skip
 def table_2(run):
     """Train each; bounds and likelihoods of the same test images, and the bound without refinement."""
@@ -145,14 +146,19 @@ def _(n, table):
 
 @table_2.figure()
 def _(n):
-    axes = plots.figure(7.0, 4.5).add_subplot()
-    for i, (name, c) in enumerate(n.curves.items()):
-        if name != "AVI-20, undamped":  # far below: see the table
-            axes.plot(np.arange(1, len(c) + 1), c, label=name, **plots.style(i, len(c)))
-    title = f"{n.settings.latents} binary latents, {n.settings.data}"
-    plots.panel(axes, title, "epochs", "bound, nats per validation image")
-    axes.legend(fontsize=8, loc="lower right")
-    return axes.figure
+    fig = plots.figure(9.5, 4.2)
+    panels = fig.subplots(1, 2, sharey=True)
+    for axes, deterministic in zip(panels, (False, True), strict=True):
+        shown = [name for name in n.curves if ("(240)" in name) == deterministic and "undamped" not in name]
+        for i, name in enumerate(shown):  # undamped is far below: see the table
+            curve = n.curves[name]
+            axes.plot(np.arange(1, len(curve) + 1), curve, label=name, **plots.style(i, len(curve)))
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(fontsize=8, loc="lower right")
+    plots.panel(panels[0], "no deterministic units", "epochs", "bound, nats per validation image")
+    plots.panel(panels[1], f"a layer of {n.settings.width} softplus units", "epochs", "")
+    fig.suptitle(f"{n.settings.latents} binary latents, {n.settings.data}", fontsize=10)
+    return fig
 
 
 # %% [markdown]
@@ -190,7 +196,7 @@ def exact_bounds(model, q, x):
         "paper": {"data": "mnist_static", "count": 50_000, "latents": 10, "width": 100, "epochs": 200,
                   "batch": 50, "step_size": 1e-3, "samples": 20, "images": 2000},
     },
-    minutes={"quick": 0.3, "laptop": 3, "paper": 60 * 3},
+    minutes={"quick": 0.3, "laptop": 0.8, "paper": 60 * 3},
 )  # fmt: skip
 def gap(run):
     """Train with each; exact gaps. Then refine the posterior of the network that NVIL has trained."""

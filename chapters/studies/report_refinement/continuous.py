@@ -148,6 +148,7 @@ def _(n):
     for i, (name, c) in enumerate(n.curves.items()):
         left.plot(np.arange(1, len(c) + 1), c, label=name, **plots.style(i, len(c)))
     plots.panel(left, f"validation, {n.settings.data}", "epochs", "bound, nats per image")
+    left.locator_params(axis="x", integer=True)
     left.legend(fontsize=8, loc="lower right")
     for i, (rate, by_steps) in enumerate(n.after.items()):
         means, errors = np.array(list(by_steps.values())).T
