@@ -15,8 +15,6 @@ import time
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.semi_supervised import SelfTrainingClassifier
-from sklearn.svm import SVC
 
 from minivi import nn, optim, plots
 from minivi.experiments import experiment
@@ -32,6 +30,7 @@ from minivi_chapters.studies.ch03_semi_supervised._shared import (
     labelled,
     m2_errors,
     of,
+    self_training_svm,
     stored_features,
 )
 
@@ -85,11 +84,11 @@ def _(n, table):
 
 @ablation.figure()
 def _(n):
-    axes = plots.figure(7.5, 4.5).add_subplot()
-    for i, (label, curve) in enumerate(n.curves.items()):
-        axes.plot(np.arange(1, len(curve) + 1), curve, label=label, **plots.style(i, len(curve)))
-    plots.panel(axes, f"M1+M2, {n.settings.count} labels, {n.settings.data}", "epochs", "test error, %", log="y")
-    axes.legend(fontsize=7, ncols=2)
+    axes = plots.figure(7.0, 4.2).add_subplot()
+    labels = list(n.errors)[::-1]
+    means, spreads = ([f(n.errors[label]) for label in labels] for f in (np.mean, np.std))
+    axes.barh(labels, means, xerr=spreads, capsize=3, color="0.7", edgecolor="black")
+    plots.panel(axes, f"M1+M2, {n.settings.count} labels, {n.settings.data}", "test error, %", "")
     return axes.figure
 
 
@@ -198,10 +197,9 @@ def real_images(run):
         for prefix, (x, held_out) in {"": (train, test), "M1+": (mu, test_mu)}.items():
             every = np.concatenate([x[chosen], x[rest[: s.pool]]])
             labels = np.concatenate([sets.labels[chosen], np.full(len(rest[: s.pool]), -1)])
-            svm = SVC(C=10.0, gamma="scale", probability=True, random_state=0)
             for name, fitted in {
                 "KNN": KNeighborsClassifier(5).fit(x[chosen], sets.labels[chosen]),
-                "self-training SVM": SelfTrainingClassifier(svm, threshold=0.9, max_iter=5).fit(every, labels),
+                "self-training SVM": self_training_svm().fit(every, labels),
             }.items():
                 wrong = 100.0 * np.mean(fitted.predict(held_out) != sets.test_labels)
                 errors.setdefault(prefix + name, []).append(wrong)
