@@ -41,26 +41,25 @@ def log_prob(network, x, labels):
     return logits[np.arange(len(x)), labels] - ops.log_sum_exp(logits, axis=1)
 
 
-fig = plots.figure(9.0, 3.4)
-left, right = fig.subplots(1, 2)
-plots.panel(left, f"{few} training images", "epoch", "mean -log p(y | x), nats", log="xy")
-plots.panel(right, "500 images held out", "epoch", "mean -log p(y | x), nats", log="x")
+fig, curves = plots.figure(9.0, 3.4), {}
+panels = fig.subplots(1, 2)
 for i, (name, precision) in enumerate({"maximum likelihood": 0.0, "with a prior": 0.3}.items()):
-    rng = mv.Generator(0)
-    network, curve = nn.MLP((64, 100, 10), rng), []
-    theta = network.parameters()
+    rng, curve = mv.Generator(0), []
+    theta = (network := nn.MLP((64, 100, 10), rng)).parameters()
     for _ in range(400):
         for batch, y in data.batches(x, labels, size=25, rng=rng):
             for p, g in zip(theta, mv.grad(log_prob(network, batch, y).mean(), theta), strict=True):
                 p.assign(p.data + 0.3 * (g - precision / few * p.data))
         curve.append([-log_prob(network, *part).mean().item() for part in parts])
-    seen, held_out, test = np.transpose(curve)
-    for axes, values in ((left, seen), (right, held_out)):
+    curves[name] = np.transpose(curve)
+    for axes, values in zip(panels, curves[name][:2], strict=True):
         axes.plot(np.arange(1, 401), values, label=name, **plots.style(i) | {"marker": ""})
+for axes, title, log in zip(panels, (f"{few} training images", "500 images held out"), ("xy", "x"), strict=True):
+    plots.panel(axes, title, "epoch", "mean -log p(y | x), nats", log=log).legend(fontsize=8)
+show(fig, "classifier")
+for name, (_, held_out, test) in curves.items():
     stop = held_out.argmin()
     print(f"{name}: test {test[-1]:.3f} nats at the end, {test[stop]:.3f} if stopped after epoch {stop + 1}")
-right.legend(fontsize=8)
-show(fig, "classifier")
 
 # %% [markdown]
 # Why may a minibatch stand for the data? Its gradient is an unbiased estimate (eq. 1.12), of variance sigma^2 / M when

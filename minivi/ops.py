@@ -4,8 +4,8 @@ How to read an entry: the lambdas above a function are its vjps, one for each ar
 result ``y`` to that of the argument. They are in the broadcast shape; the engine sums them back. ``cases`` are what
 ``minivi check`` and the tests run finite differences on.
 
-Subgradients, where a function has a kink: abs and relu have slope 0 at 0; maximum, minimum and max share the cotangent
-equally between ties; clip has slope 1 at its two bounds.
+Subgradients, where a function has a kink: abs, relu and the slope of elu have slope 0 at 0; maximum, minimum and max
+share the cotangent equally between ties; clip has slope 1 at its two bounds.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def softplus(x: Array) -> Array:
     return kernels.softplus(x)
 
 
-@primitive(lambda u, v, g, y: relu_vjp(u, y), None, cases=lambda a: [(a(3, 4), a(3, 4))])
+@primitive(lambda u, v, g, y: relu_vjp(u, y), None, linear=True, cases=lambda a: [(a(3, 4), a(3, 4))])
 def relu_vjp(g: Array, y: Array) -> Array:
     """g where y > 0, else 0: the cotangent of relu's argument."""
     return kernels.relu_vjp(g, y)
@@ -309,7 +309,7 @@ def log_sum_exp(x: Array, axis: Axis = -1, keepdims: bool = False) -> Array:
 
 
 def _log_softmax_vjp(g, y, x):
-    if isinstance(g, Tensor) or isinstance(y, Tensor):
+    if isinstance(g, Tensor):
         return g - exp(y) * sum(g, axis=-1, keepdims=True)
     return kernels.log_softmax_vjp(g, y)
 
@@ -388,7 +388,7 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def _affine_vjp_w(g, ones, x, w, b):
-    if isinstance(ones, kernels.Ones) and not isinstance(g, Tensor):
+    if isinstance(ones, kernels.Ones):  # never beside a Tensor g: then it is the result
         return kernels.binary_matmul(ones.T, g)
     return _matmul_vjp_b(g, None, x, w)
 

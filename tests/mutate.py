@@ -10,7 +10,8 @@ not touched: mutants are written into copies of it. Which tests run which line i
 install coverage; about twice the time of the suite; ``--lines FILE`` keeps it).
 
 The words of errors, annotations, the cases that primitives bring for their own tests, and zip's ``strict`` (which tells
-only of faults elsewhere) are not changed.
+only of faults elsewhere) are not changed. Changes that no test could see are listed, each with the reason, in
+tests/mutants_equivalent.txt, and left out.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +36,16 @@ OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast
 COMPARISONS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
                ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn,
                ast.NotIn: ast.In}  # fmt: skip
+CONTEXTS = """import coverage, pytest
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    coverage.Coverage.current().switch_context(item.nodeid.split("[")[0])
+    yield
+    coverage.Coverage.current().switch_context("")
+"""  # coverage's own contexts take a function of hypothesis for the test
+EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
+PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
 TIMEOUT = 400
 
 
@@ -69,7 +81,7 @@ def changes(node):
         yield "condition turned round", lambda n: _set(n, test=ast.UnaryOp(ast.Not(), n.test))
     if isinstance(node, ast.Call):
         for i, keyword in enumerate(node.keywords):
-            if keyword.arg not in (None, "strict"):
+            if keyword.arg not in (None, "strict", "mend"):  # a mend is words
                 yield f"without {keyword.arg}=", lambda n, i=i: _set(n, keywords=n.keywords[:i] + n.keywords[i + 1 :])
     if isinstance(node, (ast.Assign, ast.AugAssign, ast.Raise, ast.Continue, ast.Break)) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
@@ -102,6 +114,25 @@ def mutants(node, path=(), line=0):
                 yield from mutants(child, (*path, (name, i)), line)
 
 
+def equivalents():
+    """The listed changes that no test could see: {(file, source line, change): reason}."""
+    found = {}
+    for row in EQUIVALENT.read_text().splitlines():
+        if row and not row.startswith("#"):
+            file, rest = row.split(" | ", 1)
+            line, change, reason = rest.rsplit(" | ", 2)
+            found[file, line, change] = reason
+    return found
+
+
+def numbered(source):
+    """The mutants of a module, as :func:`mutants`; the second of the same kind in a line is called "#2", and so on."""
+    seen = Counter()
+    for line, text, what in mutants(ast.parse(source)):
+        seen[line, text] += 1
+        yield line, text if seen[line, text] == 1 else f"{text} #{seen[line, text]}", what
+
+
 def mutated(tree, path, change):
     """The source of ``tree`` with one change."""
     tree = copy.deepcopy(tree)
@@ -117,23 +148,22 @@ def mutated(tree, path, change):
 
 
 def lines_of_tests(folder):
-    """Which tests run which line: {file: {line: [test, ...]}}; a line that runs on import has none."""
-    (folder / ".coveragerc").write_text("[run]\ndynamic_context = test_function\nsource = minivi\n")
+    """Which tests run which line: {file: {line: [test, ...]}}; one that runs on import too has none."""
+    (folder / ".coveragerc").write_text("[run]\nsource = minivi\n")
+    (folder / "contexts.py").write_text(CONTEXTS)
     run = [sys.executable, "-m", "coverage"]
-    for words in (["run", "-m", "pytest", "-q", "-x"], ["json", "--show-contexts", "-q", "-o", "lines.json"]):
+    for words in (
+        ["run", "-m", "pytest", "-q", "-x", "-p", "contexts"],
+        ["json", "--show-contexts", "-q", "-o", "lines.json"],
+    ):
         done = _python(folder, [*run, *words])
         if done.returncode:
             sys.exit(f"the tests must pass before a line is changed:\n{done.stdout[-3000:]}")
     found = {}
     for file, about in json.loads((folder / "lines.json").read_text())["files"].items():
-        found[file] = {line: sorted(_node(c) for c in contexts if c) for line, contexts in about["contexts"].items()}
+        runs = about["contexts"]
+        found[file] = {line: [] if "" in contexts else sorted(contexts) for line, contexts in runs.items()}
     return found
-
-
-def _node(context):
-    """``test_ops.test_sum`` as pytest calls it."""
-    parts = context.removeprefix("tests.").split(".")
-    return f"tests/{parts[0]}.py::{'::'.join(parts[1:])}"
 
 
 def _python(folder, command, **options):
@@ -158,10 +188,7 @@ def survives(folder, file, source, tests):
     original = (folder / file).read_text()
     (folder / file).write_text(source)
     try:
-        done = _python(
-            folder, [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests], timeout=TIMEOUT
-        )
-        return done.returncode == 0
+        return _python(folder, [*PYTEST, *tests], timeout=TIMEOUT).returncode == 0
     except subprocess.TimeoutExpired:
         return False
     finally:
@@ -178,7 +205,7 @@ def main():
     parser.add_argument("--lines", help="file that keeps which test runs which line")
     parser.add_argument("--least", type=float, default=0.0, help="the score, in percent, that every module must have")
     args = parser.parse_args()
-    status = 0
+    status, listed = 0, equivalents()
     with tempfile.TemporaryDirectory() as base:
         free = queue.Queue()
         for i in range(args.jobs):
@@ -194,12 +221,17 @@ def main():
                 Path(args.lines).write_text(json.dumps(lines))
         for module in args.modules:
             file = str(Path(module).resolve().relative_to(ROOT))
-            tree = ast.parse((ROOT / file).read_text())
-            chosen = list(mutants(tree))
+            source = (ROOT / file).read_text()
+            tree, at = ast.parse(source), [line.strip() for line in source.splitlines()]
+            every = list(numbered(source))
+            chosen = [mutant for mutant in every if (file, at[mutant[0] - 1], mutant[1]) not in listed]
+            left = len(every) - len(chosen)
             if args.count and args.count < len(chosen):
                 chosen = sorted(random.Random(args.seed).sample(chosen, args.count), key=lambda m: m[0])
             everyone = sorted({test for tests in lines.get(file, {}).values() for test in tests})
             stem = Path(file).stem
+            if everyone and _python(Path(base, "0"), [*PYTEST, "--collect-only", *everyone]).returncode:
+                sys.exit(f"{file}: tests of --lines are not there any more; leave that file out")
 
             def verdict(mutant, file=file, tree=tree, everyone=everyone, stem=stem):
                 line, text, (path, change) = mutant
@@ -217,7 +249,11 @@ def main():
             with ThreadPoolExecutor(args.jobs) as pool:
                 alive = sum(pool.map(verdict, chosen))
             score = 100.0 * (1.0 - alive / len(chosen)) if chosen else 100.0
-            print(f"{file}: {len(chosen) - alive} of {len(chosen)} mutants killed, {score:.1f} %", flush=True)
+            print(
+                f"{file}: {len(chosen) - alive} of {len(chosen)} mutants killed, {score:.1f} %; "
+                f"{left} of {len(every)} left out as equivalent",
+                flush=True,
+            )
             status |= score < args.least
     return int(status)
 

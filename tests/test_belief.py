@@ -105,6 +105,7 @@ def test_many_states_in_chunks(monkeypatch):
     monkeypatch.setattr(belief, "CHUNK", 700)
     np.testing.assert_allclose(model.exact_log_likelihood(x), whole, rtol=1e-13)
     assert len(whole) == 120 and [s.shape for s in model.states()] == [(32, 1, 3), (32, 1, 2)]
+    assert [s.shape for s in network(sizes=(16,)).states()] == [(2**16, 1, 16)]  # the most that is promised
 
 
 def test_lateral_weights_stay_above_their_diagonal():

@@ -68,6 +68,7 @@ def test_gradient_through_the_model(posterior, rng):
 def test_warm_up_is_a_straight_line():
     assert [bounds.warm_up(step, 4) for step in range(7)] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     assert bounds.warm_up(0, 0) == 1.0
+    assert [bounds.warm_up(step, 1) for step in range(3)] == [0.0, 1.0, 1.0]
 
 
 def test_errors(terms):

@@ -79,6 +79,9 @@ def test_classifier_is_the_mlp_and_its_softmax():
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(np.asarray(model.log_prob(x, labels)), expected[np.arange(8), labels], rtol=1e-12)
     np.testing.assert_array_equal(model.predict(x), logits.argmax(axis=1))
+    stacked = model.log_prob(x.reshape(2, 4, 6), labels.reshape(2, 4))
+    np.testing.assert_allclose(np.asarray(stacked).ravel(), expected[np.arange(8), labels], rtol=1e-12)
+    np.testing.assert_array_equal(model.predict(x.reshape(2, 4, 6)), logits.argmax(axis=1).reshape(2, 4))
     assert gradcheck(lambda: model.log_prob(x, labels).mean(), parameters=model).ok
 
 

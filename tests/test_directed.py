@@ -188,7 +188,7 @@ def test_densities_are_normalised_and_sampling_agrees_with_them(inference):
 
 
 def test_bottom_up_equals_the_layered_vae():
-    sizes = {"hidden": [(4, 3), (5,)], "latents": [2, 3], "dtype": "float64"}
+    sizes = {"hidden": [(4, 3), (5, 4)], "latents": [2, 3], "dtype": "float64"}
     ours = layers(PIXELS, rng=Generator(0), **sizes)
     theirs = LayeredVAE(PIXELS, rng=Generator(1), **sizes)
 

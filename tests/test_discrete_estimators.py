@@ -126,6 +126,13 @@ def test_nvil_trains_its_baselines_on_what_is_left_of_the_signal(NVIL=NVIL):
     assert not any(g.any() for g in gradients(model, nvil(X, h=h)[0].sum()).values())
 
 
+def test_a_baseline_of_each_layer_sees_the_layer_below():
+    nvil = NVIL(BeliefNetwork(3, (4, 2, 5), rng=Generator(0)), (6,), rng=Generator(1), per_layer=True)
+    assert [network.layers[0].weight.shape for network in nvil.baselines] == [(3, 6), (4, 6), (2, 6)]
+    error, surrogate = nvil(X.astype("float32"), Generator(2))
+    assert error.shape == surrogate.shape == (len(X),)
+
+
 def test_nvil_moments_run():
     """Means over minibatches with a decay of 0.8, corrected for their start; the first takes its own."""
     model = network()
@@ -145,6 +152,8 @@ def test_nvil_moments_run():
         s = max(1.0, np.sqrt(square - c**2))
         by_hand = ((signals[-1] - c) / s * log_q.data - signals[-1] * log_q.data).mean()
         assert seen[-1] == pytest.approx(by_hand, rel=1e-9)
+    moments = np.array([[1.0, s.mean(), np.mean(s**2)] for s in signals])
+    np.testing.assert_allclose(nvil.running.data[0], 0.2 * 0.8 ** np.arange(3)[::-1] @ moments)
     state = nvil.state_dict()
     other = NVIL(network(), None, rng=Generator(9))
     other.load_state_dict(state)
@@ -209,6 +218,15 @@ def test_wake_sleep_is_one_of_its_mixtures():
     mixture = reweighted_wake_sleep(vae, X, Generator(5), 1, wake_q=0.0, sleep_q=1.0)
     for name, g in gradients(vae, mixture.sum()).items():
         np.testing.assert_allclose(g, old[name], rtol=1e-12)
+
+
+def test_a_unit_of_probability_0_is_never_drawn():
+    model = network((3,))
+    last = model.encoder[0].network.layers[-1]
+    last.weight.assign(np.zeros(last.weight.shape))
+    last.bias.assign(np.full(3, -1e4))
+    expected = sum(np.asarray(part) for part in model.log_p_parts(X, [np.zeros((1, 2, 3))]))[0]
+    np.testing.assert_allclose(straight_through(model, X, uniform=[np.zeros((1, 2, 3))]).data, expected, rtol=1e-12)
 
 
 def test_straight_through_is_its_definition(straight_through=straight_through):

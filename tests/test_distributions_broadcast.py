@@ -1,6 +1,7 @@
 """Every method of every distribution for every broadcast of its parameters, against SciPy and linear algebra."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -291,6 +292,14 @@ def test_numbers_take_the_type_of_arrays():
     assert Categorical([0, 0]).entropy() == pytest.approx(np.log(2))
 
 
+def test_noise_of_a_bernoulli_is_of_its_logits_type():
+    asked = []
+    rng = SimpleNamespace(random=lambda size, dtype="float64": asked.append(np.dtype(dtype)) or np.zeros(size, dtype))
+    for dtype in ("float32", "float64"):
+        assert Bernoulli(np.zeros(D, dtype)).sample(rng, (2,)).dtype == dtype
+    assert asked == ["float32", "float64"]
+
+
 ZERO = np.zeros((4, D))
 
 
@@ -312,6 +321,7 @@ def posterior(context):
         (lambda: MultivariateNormal(ZERO, ZERO, ZERO).log_prob(np.zeros(2)), ValueError, r"got shape \(2,\)"),
         (lambda: Normal(ZERO, ZERO).log_prob(np.zeros((5, D))), ValueError, r"\(5, 3\) and \(4, 3\).*do not broadcast"),
         (lambda: Normal(ZERO, ZERO).kl(Bernoulli(ZERO)), TypeError, "Normal: no closed form with a Bernoulli; pass"),
+        (lambda: MultivariateNormal(ZERO, ZERO, ZERO).kl(Bernoulli(ZERO)), TypeError, "with a Bernoulli; pass"),
         (lambda: Normal(ZERO, ZERO).product(Bernoulli(ZERO)), TypeError, "no closed form with a Bernoulli"),
         (lambda: Bernoulli(ZERO).log_prob(np.zeros((4, 1))), ValueError, r"log_prob: .* pass \(..., 3\)"),
         (lambda: Bernoulli(ZERO).kl(Categorical(ZERO)), TypeError, "Bernoulli: no closed form with a Categorical"),

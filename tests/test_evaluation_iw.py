@@ -130,12 +130,16 @@ def test_chunks_of_weights_of_zero(monkeypatch):
 # -- active units ------------------------------------------------------------------------------------------------------
 
 
+def test_single_precision_weights_are_averaged_in_double():
+    log_w = np.float32([[1000.25, -3.0], [1000.5, -2.0]])
+    right = logsumexp(log_w.astype(float), axis=0) - np.log(2.0)
+    assert_allclose(evaluation.from_log_weights(log_w).values, right, rtol=1e-15)
+
+
 def test_active_units_counts_means_that_vary_and_nothing_else():
     spread = np.array([0.099, 0.101, 0.0, 3.0])  # Var = spread^2, over x = +1, -1
     far = np.array([0.0, 0.0, 50.0, 0.0])
-    stub = SimpleNamespace(
-        dtype=np.dtype("float64"), pixels=1, encode=lambda x: SimpleNamespace(mu=far + x * spread, log_sigma=9.0)
-    )
+    stub = SimpleNamespace(encode=lambda x: SimpleNamespace(mu=far + x * spread, log_sigma=9.0))
     x = np.where(np.arange(2500) % 2, 1.0, -1.0)[:, None]  # more than one chunk
     assert evaluation.active_units(stub, x) == 2
     assert evaluation.active_units(stub, x, threshold=1.0) == 1
@@ -145,7 +149,7 @@ def test_active_units_counts_means_that_vary_and_nothing_else():
             evaluation.active_units(stub, few)
 
 
-def test_active_units_of_a_higher_layer():
+def test_active_units_of_a_higher_layer(monkeypatch):
     """A linear second encoder: E[mu_2 | x] = E[z_1 | x] W. The noise of z_1 alone makes no unit active."""
     layered = LayeredVAE(1, [(), ()], [2, 3], rng=Generator(0), dtype="float64")
     (first,), (second,) = layered.encoders[0].layers, layered.encoders[1].layers
@@ -160,6 +164,11 @@ def test_active_units_of_a_higher_layer():
     assert evaluation.active_units(layered, x, threshold=0.0055, level=1, rng=Generator(1)) == 2
     with pytest.raises(ValueError, match="rng above level 0"):
         evaluation.active_units(layered, x, level=1)
+    terms, sizes = layered.terms, []
+    monkeypatch.setattr(layered, "terms", lambda x, *noise: sizes.append(len(x)) or terms(x, *noise))
+    monkeypatch.setattr(evaluation, "CHUNK", 50)  # of 20 samples of one pixel: two data
+    assert evaluation.active_units(layered, x[:5], level=1, rng=Generator(1)) >= 1
+    assert sizes == [2, 2, 2, 2, 1, 1]
 
 
 # -- SSIM --------------------------------------------------------------------------------------------------------------

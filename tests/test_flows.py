@@ -200,6 +200,27 @@ def test_coupling_formulas(swap, rng):
         np.testing.assert_allclose(flow.forward(z)[0], np.concatenate(parts, axis=1), rtol=1e-13)
 
 
+@pytest.mark.parametrize("kind", [AdditiveCoupling, AffineCoupling])
+@pytest.mark.parametrize("hidden", [(), (4, 7)])
+def test_couplings_of_any_depth_start_at_the_identity(kind, hidden, rng):
+    flow, z = kind(5, hidden, Generator(0), dtype="float64"), rng.standard_normal((3, 5))
+    np.testing.assert_array_equal(flow.forward(z)[0], z)
+    moved, log_det = shaken(flow).forward(z)
+    np.testing.assert_allclose(flow.inverse(np.asarray(moved)), z, rtol=1e-12)
+    assert log_det.shape == (3,)
+
+
+def test_activations_are_those_of_the_networks(rng):
+    z, softplus = rng.standard_normal((5, 5)), lambda a: np.logaddexp(a, 0.0)
+    for kind in (AdditiveCoupling, AffineCoupling):
+        flow = shaken(kind(5, (4,), Generator(0), activation="softplus", dtype="float64"))
+        (w1, b1), (w2, b2) = ((layer.weight.data, layer.bias.data) for layer in flow.network.layers)
+        shift = (softplus(z[:, :2] @ w1 + b1) @ w2 + b2)[:, :3]
+        np.testing.assert_allclose(np.asarray(flow.inverse(np.asarray(flow.forward(z)[0]))), z, rtol=1e-12)
+        still = np.concatenate([z[:, :2], np.zeros((5, 3))], axis=1)
+        np.testing.assert_allclose(flow.forward(still)[0][:, 2:], shift, rtol=1e-12)
+
+
 def test_iaf_formulas(rng):
     """Eq. 5.19-5.22 and 5.30-5.32; 5.19 is 5.21 with 1 / sigma for sigma and -mu / sigma for mu."""
     network = Masked(4, Generator(0))
@@ -427,6 +448,21 @@ def test_posterior_by_change_of_variables(name, rng):
     np.testing.assert_array_equal(q.log_prob_of_noise(eps), log_q)
     np.testing.assert_allclose(q.log_prob(z), log_q, rtol=1e-8, atol=1e-8)
     assert q.shape == (3, 3) and q.sample(Generator(0), (7,)).shape == (7, 3, 3)
+
+
+def test_heads_start_from_small_weights():
+    for kind in (Planar, Radial):
+        weight = kind(50, Generator(0), context=100, dtype="float64").head.linear.weight.data
+        assert weight.std() == pytest.approx(0.01, rel=0.05)  # of 5,200 numbers or more: a standard error of 1 %
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_each_context_gets_noise_of_its_own(dtype):
+    base, flow = Normal(np.zeros(3, dtype), 0.0), Planar(3, Generator(0), context=H, dtype=dtype)
+    z = FlowPosterior(base, flow, np.zeros((4, H), dtype)).sample(Generator(1), (1000,))
+    assert z.shape == (1000, 4, 3) and z.dtype == dtype
+    assert np.unique(z).size > 0.99 * z.size
+    assert np.abs(np.corrcoef(z.reshape(1000, 12).T) - np.eye(12)).max() < 0.15  # it starts as the identity
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -1,5 +1,6 @@
 """The checkers must pass what is right and reject what is wrong by a factor of 1.001; and say where."""
 
+import itertools
 import math
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from minivi import cli, nn, ops
-from minivi.gradcheck import check_primitive, gradcheck, taylor_slope
+from minivi.gradcheck import Report, Row, check_primitive, gradcheck, taylor_slope
 from minivi.random import Generator
 from minivi.tensor import PRIMITIVES, Parameter, Primitive, Tensor
 
@@ -54,6 +55,14 @@ def test_a_vjp_off_by_a_thousandth_is_rejected(name, index):
     failed = {row.where.split()[0] for row in report.failures if row.name.endswith(f"argument {index}")}
     assert "direction" in failed or any(w.startswith("[") for w in failed), f"differences did not notice:\n{report}"
     assert "Taylor" in failed, f"the Taylor remainder did not notice:\n{report}"
+
+
+def test_what_says_that_it_is_linear_must_be():
+    curved = off_by("square", 0, 1.0)
+    assert check_primitive(curved).ok
+    curved.linear = True
+    assert {row.where for row in check_primitive(curved).failures} == {"Taylor remainder"}
+    assert check_primitive(curved, second=True).ok  # of the gradient, 2 x: linear itself
 
 
 def test_planted_error_fails_the_command(monkeypatch, capsys):
@@ -499,3 +508,19 @@ def test_reports_keep_their_numbers():
         (case, where, *numbers, step, verdict), other = line.split("; "), kept.split("; ")
         assert [case, where, step, verdict] == [*other[:2], *other[5:]]
         np.testing.assert_allclose(np.array(numbers, float), np.array(other[2:5], float), 1e-5, 1e-12, err_msg=line)
+
+
+def test_the_worst_row_of_an_input_is_shown():
+    """By verdict, then a coordinate before a direction, then by the share of what is allowed."""
+    row = lambda verdict, where, error, allowed=1.0: Row("x", (2,), where, 0.0, 0.0, error, allowed, 1.0, verdict)
+    ranked = [row(v, "direction 0", 0.0) for v in ("WRONG", "no scale", "unused", "kink", "ok", "zero", "empty")]
+    pairs = [(worse, row(better.verdict, "[0]", 0.9)) for worse, better in itertools.pairwise(ranked)]
+    pairs += [
+        (row("ok", "[1]", 0.1), row("ok", "direction 0", 0.9)),
+        (row("ok", "[1]", 0.2), row("ok", "[0]", 0.3, 2.0)),
+        (row("ok", "[1]", 0.05), row("ok", "[0]", 0.3, 0.0)),
+    ]
+    for worse, better in pairs:
+        for rows in ([worse, better], [better, worse]):
+            assert Report("", rows).worst() == [worse]
+            assert str(Report("", rows)).count("\nx ") == 1

@@ -55,6 +55,16 @@ def test_the_force_is_the_slope_of_the_joint():
     np.testing.assert_allclose(half[..., 0], size[0] * 0.5 * size[0] * slope, rtol=1e-6)  # z + s (v + s/2 force)
 
 
+def test_the_reverse_model_is_a_network_of_data_and_end():
+    model, z = tiny(latents=2), Generator(3).standard_normal((3, 2, 2))
+    joined = np.concatenate([np.broadcast_to(PATTERNS[[3, 9]], (3, 2, 4)), z], axis=-1)
+    weight = np.vstack([model.reverse_x.weight.data, model.reverse_z.weight.data])
+    hidden = np.tanh(joined @ weight + model.reverse_x.bias.data + model.reverse_z.bias.data)
+    heads = hidden @ model.reverse_heads.weight.data + model.reverse_heads.bias.data
+    r = model.reverse(PATTERNS[[3, 9]], z)
+    np.testing.assert_allclose(np.concatenate([np.asarray(r.mu), np.asarray(r.log_sigma)], axis=-1), heads, rtol=1e-10)
+
+
 def test_recorded_or_not_the_numbers_are_the_same():
     model = tiny(3, latents=2)
     recorded = model.log_weights(PATTERNS, Generator(1), 5)

@@ -236,3 +236,11 @@ def test_detached_module_is_constant():
     held = m.detached()
     assert held.parameters() == [] and len(m.parameters()) == 8
     np.testing.assert_array_equal(np.asarray(held.encoder(X)), np.asarray(m.encoder(X)))
+
+
+def test_one_stochastic_layer_is_the_vae():
+    layered, vae = LayeredVAE(4, [(3,)], [2], rng=Generator(0)), VAE(4, (3,), 2, rng=Generator(1))
+    for ours, theirs in zip(vae.parameters(), layered.parameters(), strict=True):
+        ours.assign(theirs.data)
+    x, eps = np.eye(4, dtype="float32"), Generator(2).standard_normal((3, 4, 2), dtype="float32")
+    np.testing.assert_array_equal(layered.log_weights(x, eps=[eps]).data, vae.log_weights(x, eps=eps).data)

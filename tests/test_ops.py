@@ -51,6 +51,21 @@ def test_float32_agrees_with_float64(name):
             np.testing.assert_allclose(low, high, rtol=2e-5, atol=2e-6 * scale)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_linear_are_those_whose_second_differences_vanish(name, rng):
+    """f(a) - 2 f(a + d) + f(a + 2 d) in each argument by itself, of a step that crosses kinks."""
+    primitive, curved = PRIMITIVES[name], 0.0
+    for case in primitive.cases(sampler(1)):
+        args, keywords, support = split_case(case)
+        args = [a * support[i] if i in support else a for i, a in enumerate(args)]
+        for i, takes in zip(range(len(args)), primitive.takes, strict=False):
+            if takes and np.size(args[i]):
+                d = support.get(i, 1.0) * 4.0 * rng.random(np.shape(args[i]))
+                y = [primitive(*args[:i], args[i] + k * d, *args[i + 1 :], **keywords) for k in range(3)]
+                curved = max(curved, np.abs(y[0] - 2.0 * y[1] + y[2]).max(initial=0.0))
+    assert primitive.linear == (curved < 1e-12)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if PRIMITIVES[n].composed])
 def test_fused_equals_composed(name):
     primitive = PRIMITIVES[name]
@@ -91,7 +106,7 @@ def test_log_sum_exp_of_plus_infinity():
 
 
 def test_ties():
-    """The stated subgradients: shared in max and maximum, 1 at clip's bounds, 0 at the kinks of relu and abs."""
+    """The stated subgradients: shared in max and maximum, 1 at clip's bounds, 0 at the kinks of relu, abs, elu'."""
     x = Tensor([2.0, 1.0, 2.0])
     np.testing.assert_array_equal(grad(x.max(), x), [0.5, 0.0, 0.5])
     a, b = Tensor([1.0, 3.0]), Tensor([1.0, 2.0])
@@ -101,6 +116,9 @@ def test_ties():
     np.testing.assert_array_equal(grad(ops.clip(y, low=0.0, high=1.0).sum(), y), [0.0, 1.0, 1.0, 0.0])
     np.testing.assert_array_equal(grad(ops.relu(y).sum(), y), [0.0, 0.0, 1.0, 1.0])
     np.testing.assert_array_equal(grad(ops.abs(y).sum(), y), [-1.0, 0.0, 1.0, 1.0])
+    slope = grad(ops.elu(y).sum(), y, differentiable=True)  # e^x below 0, 1 above: itself with a kink
+    np.testing.assert_allclose(slope.data, [np.exp(-1.0), 1.0, 1.0, 1.0], rtol=1e-14)
+    np.testing.assert_allclose(grad(slope.sum(), y), [np.exp(-1.0), 0.0, 0.0, 0.0], rtol=1e-14)
 
 
 def test_repeated_indices_accumulate():

@@ -1,5 +1,6 @@
 """Optimizers against transcriptions of their algorithms in float64, and update kernels against their twins."""
 
+import inspect
 import math
 
 import numba
@@ -372,6 +373,15 @@ P = Parameter([1.0], "w")
 def test_bad_settings(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdaGrad, optim.AdaDelta, optim.RMSProp, optim.Adam, optim.AdaMax])
+def test_every_rate_and_eps_has_its_range(cls):
+    ranges = {"momentum": (1.0, -0.1), "decay": (1.0, -0.1), "beta1": (1.0, -0.1), "beta2": (1.0, -0.1), "eps": (0.0,)}
+    for name in ranges.keys() & inspect.signature(cls).parameters:
+        for value in ranges[name]:
+            with pytest.raises(ValueError, match=f"^{cls.__name__}: {name} must"):
+                cls([P], A, **{name: value})
 
 
 def test_average_corrects_its_bias():

@@ -3,9 +3,15 @@
 import io
 import sys
 
+import numpy as np
 import pytest
 
 from minivi import kernels, progress
+from minivi.evaluation import log_likelihood, log_likelihood_by_quadrature
+from minivi.models import VAE
+from minivi.optim import Adam
+from minivi.random import Generator
+from minivi.training import fit
 
 
 class Terminal(io.StringIO):
@@ -44,3 +50,24 @@ def test_compiling_is_said_and_does_not_count_in_the_estimate(monkeypatch):
         assert bar.format_dict["elapsed"] == 5 and bar.format_dict["rate"] == pytest.approx(1)
     assert "compiling kernels, once" in stream.getvalue()
     assert compiling._tell not in kernels.on_compile
+
+
+def _fit(vae, x):
+    options = {"epochs": 2, "rng": Generator(0)}
+    fit(vae, lambda x, rng: -vae.elbo(x, rng).mean(), Adam(vae.parameters()), x, **options)
+
+
+@pytest.mark.parametrize(
+    ("work", "says", "stays"),
+    [
+        (lambda vae, x: log_likelihood(vae, x, Generator(0), 5, progress=True), ["log p(x)", "/3 [", "batch"], False),
+        (lambda vae, x: log_likelihood_by_quadrature(vae, x, 9, progress=True), ["quadrature", "/1 [", "chunk"], False),
+        (_fit, ["training", "6/6", "step", "epoch 2, loss"], True),
+    ],
+)
+def test_bars_say_what_is_counted_and_only_that_of_training_stays(work, says, stays, monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    work(VAE(2, (2,), 1, rng=Generator(0)), np.ones((210, 2), "float32"))
+    assert all(word in stream.getvalue() for word in says)
+    assert bool(stream.getvalue().split("\r")[-1].strip()) is stays

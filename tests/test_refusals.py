@@ -137,6 +137,7 @@ CASES = {
     "LayeredVAE(group)": (lambda: make_layered(hidden=[3]), "hidden, each group, must be a sequence"),
     "LayeredVAE(latents)": (lambda: make_layered(latents=2), "latents must be a sequence"),
     "LayeredVAE(no layers)": (lambda: make_layered(hidden=[], latents=[]), "latents must have 1 or more"),
+    "layers(hidden)": (lambda: directed.layers(4, [(3,), ()], [2, 2], rng=G(0)), "at least one in each group"),
     "layers(inference)": (lambda: make_layers(inference=1), "unknown inference 1; one of bottom-up"),
     "Arrow(make)": (lambda: make_arrow(make=None), "Arrow: make must be a function"),
     "Arrow(inputs)": (lambda: make_arrow(inputs=2), "Arrow: inputs must be a sequence"),
@@ -154,6 +155,11 @@ CASES = {
     "FullVB(vae)": (lambda: FullVB(None, 6), "FullVB: vae must be an object with elbo"),
     "FullVB(count)": (lambda: FullVB(VAE4, 0), "FullVB: count must be an integer, at least 1"),
     "FullVB(scale)": (lambda: FullVB(VAE4, 6, -1.0), "FullVB: scale must be positive"),
+    **{
+        f"{name}(activation) by name": (lambda make=make: make(activation="sin"), f"^{name}: unknown activation 'sin'")
+        for name, make in (("VAE", make_vae), ("LayeredVAE", make_layered), ("layers", make_layers),
+                           ("auxiliary", make_auxiliary), ("Classifier", make_classifier), ("Arrow", make_arrow))
+    },
     "Classifier(input_dropout)": (lambda: make_classifier(input_dropout=1.0), r"must lie in \[0, 1\); got 1.0"),
     "Classifier(hidden_dropout)": (lambda: make_classifier(hidden_dropout=NAN), "must be a finite number; got nan"),
     "Linear(inputs)": (lambda: nn.Linear(0, 2, G(0)), "Linear: inputs must be an integer, at least 1"),
@@ -206,6 +212,9 @@ CASES = {
     "VAE.elbo": (lambda: VAE4.elbo(GREY, G(0)), "divide 8-bit grey by 255"),
     "VAE.elbo(integers)": (lambda: VAE4.elbo(GREY.astype(np.uint8), G(0)), "divide 8-bit grey by 255"),
     "VAE.elbo(negative)": (lambda: VAE4.elbo(-X, G(0)), "from -1.0 to -?0.0, they must lie"),
+    "VAE.draw(0)": (lambda: VAE4.draw(X, G(0), 0), "^VAE: samples must be an integer, at least 1"),
+    "VAE.draw(rng)": (lambda: VAE4.draw(X, 0), "^VAE: rng must be a generator"),
+    "VAE.draw(row)": (lambda: VAE4.draw_and_score(X[0], G(0)), "^VAE: x has shape"),
     "VAE.elbo(estimator)": (lambda: VAE4.elbo(X, G(0), estimator="C"), "unknown estimator 'C'"),
     **{
         f"{name}.sample({what})": (lambda model=model, arguments=arguments: model.sample(*arguments), words)
@@ -253,6 +262,7 @@ CASES = {
     "warm_up('1')": (lambda: bounds.warm_up("1", 5), "^warm_up: step must be a finite number; got '1'"),
     "warm_up(NaN)": (lambda: bounds.warm_up(NAN, 5), "^warm_up: step must be a finite number; got nan"),
     "wake_sleep(x)": (lambda: estimators.wake_sleep(VAE4, X[0], G(0)), "wake_sleep: x has shape"),
+    "wake_sleep(model)": (lambda: estimators.wake_sleep(MADE, X, G(0)), "^wake_sleep: model must be an object with"),
     "wake_sleep(rng)": (lambda: estimators.wake_sleep(VAE4, X, 0), "wake_sleep: rng must be a generator"),
     "wake_sleep(grey)": (lambda: estimators.wake_sleep(VAE4, GREY, G(0)), "divide 8-bit grey by 255"),
     "BeliefNetwork(pixels)": (lambda: make_belief(pixels=0), "BeliefNetwork: pixels must be an integer"),
@@ -294,6 +304,10 @@ CASES = {
         "are all 0: nothing would learn; raise one",
     ),
     "rws(rng)": (lambda: estimators.reweighted_wake_sleep(BELIEF, X), "rng must be a generator"),
+    "rws(no rng for dreams)": (
+        lambda: estimators.reweighted_wake_sleep(BELIEF, X, h=[NOISE[:1, :, :1].repeat(3, -1), NOISE[:1]]),
+        "^reweighted_wake_sleep: rng must be a generator",
+    ),
     "rws(x)": (lambda: estimators.reweighted_wake_sleep(BELIEF, X[0], G(0)), "reweighted_wake_sleep: x has shape"),
     "straight(x)": (lambda: estimators.straight_through(BELIEF, X[0], G(0)), "straight_through: x has shape"),
     "straight(rng)": (lambda: estimators.straight_through(BELIEF, X), "straight_through: rng must be a generator"),
@@ -312,6 +326,8 @@ CASES = {
     "HVI(size)": (lambda: HamiltonianVAE(4, rng=G(0), step_size=NAN), "step_size must be a finite number"),
     "HVI(reverse)": (lambda: HamiltonianVAE(4, rng=G(0), reverse=0), "reverse must be an integer, at least 1"),
     "HVI(eps)": (lambda: HVI.terms(X, eps=NOISE), r"pass \(2, K, B, J\), for z_0 and v_0"),
+    "HVI(three eps)": (lambda: HVI.terms(X, eps=NOISE[:, None]), r"pass \(2, K, B, J\), for z_0 and v_0"),
+    "HVI(one eps)": (lambda: HVI.terms(X, eps=NOISE[:2]), r"pass \(2, K, B, J\), for z_0 and v_0"),
     "HVI(grey)": (lambda: HVI.elbo(GREY, G(0)), "divide 8-bit grey by 255"),
     "gaussian(steps)": (lambda: refinement.refine_gaussian(VAE4, X, G(0), -1), "steps must be an integer, at least 0"),
     "gaussian(rate)": (lambda: refinement.refine_gaussian(VAE4, X, G(0), rate=-0.1), "rate must be at least 0"),
@@ -376,6 +392,7 @@ CASES = {
     "constant": (lambda: optim.constant(-1.0), "^constant: step_size must be positive"),
     "inverse_sqrt": (lambda: optim.inverse_sqrt("1"), "^inverse_sqrt: step_size must be"),
     "linear": (lambda: optim.linear(1.0, 0.5, 0), "^linear: steps must be at least 1"),
+    "linear(end)": (lambda: optim.linear(1.0, 0.0, 3), "^linear: end must be positive"),
     "linear(start)": (lambda: optim.linear(-1.0, 0.5, 3), "^linear: start must be positive"),
     "burda": (lambda: optim.burda(1.5), "^burda: steps_per_epoch must be an integer"),
     # ------------------------------------------------------------------------------- Hamiltonian Monte Carlo
@@ -422,6 +439,7 @@ CASES = {
         lambda: evaluation.difference(evaluation.elbo(VAE4, X, G(0)), 2.0), "^difference: b must be an object with"),
     "ssim(a row)": (lambda: evaluation.ssim(X[0], X, (2, 2)), "^ssim: x has shape .4,.; pass images as rows"),
     "ssim(rows, a row)": (lambda: evaluation.ssim(X, X[0], (2, 2)), "^ssim: y has shape .4,.; pass images as rows"),
+    "ssim(x 0..255)": (lambda: evaluation.ssim(GREY, X, (2, 2)), "^ssim: x has values from 0.0 to 255.0"),
     "ssim(y 0..255)": (lambda: evaluation.ssim(X, GREY, (2, 2)), "^ssim: y has values from 0.0 to 255.0"),
     "active_units(x)": (lambda: evaluation.active_units(VAE4, LOST), "^active_units: x of shape .* has nan"),
     "active_units(threshold)": (lambda: evaluation.active_units(VAE4, X, -1.0), "^active_units: threshold must be"),

@@ -6,8 +6,8 @@ from scipy.special import logsumexp, softmax
 
 from minivi import nn, ops, optim
 from minivi.distributions import Bernoulli, Normal
-from minivi.flows import LOG_E_MINUS_1, Planar, Radial, iaf
-from minivi.models import VAE, LayeredVAE, directed
+from minivi.flows import LOG_E_MINUS_1, AdditiveCoupling, AffineCoupling, Planar, Radial, Scaling, iaf
+from minivi.models import VAE, BeliefNetwork, HamiltonianVAE, LayeredVAE, directed
 from minivi.models.classifier import Classifier
 from minivi.models.full_vb import FullVB
 from minivi.random import Generator
@@ -205,3 +205,68 @@ def test_optimizers_take_any_iterable_of_gradients_and_small_step_sizes():
     optim.SGD([x], optim.inverse_sqrt(0.5)).step(g for g in [[1.0, 2.0]])
     np.testing.assert_allclose(x.data, [0.5, 0.0])
     assert optim.burda(1, 0.25)(0) == 0.25
+
+
+def _quarters(rng, shape):
+    return np.full(shape, 0.25)
+
+
+MODELS = {
+    "VAE": lambda **o: VAE(4, (3,), 2, **o),
+    "LayeredVAE": lambda **o: LayeredVAE(4, [(3,), (3,)], [2, 2], **o),
+    "layers": lambda **o: directed.layers(4, [(3,), (3,)], [2, 2], "separate", **o),
+    "auxiliary": lambda **o: directed.auxiliary(4, (3,), 2, 2, **o),
+    "BeliefNetwork": lambda **o: BeliefNetwork(4, (3, 2), **o),
+    "HamiltonianVAE": lambda **o: HamiltonianVAE(4, (3,), 2, **o).vae,
+    "Classifier": lambda **o: Classifier(4, (3,), 2, **o),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", MODELS)
+def test_initialisers_activations_and_noise_are_the_models_own(name, dtype):
+    """One with weights of 1/4 and an activation of its own; what it draws and weighs is of its type."""
+    model = MODELS[name](rng=Generator(0), init=_quarters, activation="softplus", dtype=dtype)
+    assert all((p.data == 0.25).all() for p in model.parameters() if p.data.ndim == 2)
+    assert {p.dtype.name for p in model.parameters()} == {dtype}
+    parts = [m for m in vars(model).values() if isinstance(m, nn.MLP)]
+    assert all(part.activation == "softplus" for part in parts) and bool(parts) == (
+        name in ("VAE", "HamiltonianVAE", "Classifier")
+    )
+    if name != "Classifier":
+        x = np.eye(4, dtype=dtype)
+        assert np.asarray(model.log_weights(x, Generator(1), 3)).dtype == dtype
+        assert all(np.asarray(drawn).dtype == dtype for drawn in model.sample(3, Generator(2)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_flows_pass_on_type_and_activation(dtype):
+    options = {"activation": "softplus", "dtype": dtype}
+    for flow in (
+        AdditiveCoupling(4, (3,), Generator(0), **options), AffineCoupling(4, (3,), Generator(0), **options),
+        iaf(4, 2, (3,), Generator(0), **options).flows[0],
+    ):  # fmt: skip
+        assert flow.network.activation == "softplus"
+        assert {p.dtype.name for p in flow.parameters()} == {dtype}
+    for flow in (
+        Planar(4, Generator(0), dtype=dtype),
+        Planar(4, Generator(0), context=2, dtype=dtype),
+        Scaling(4, dtype=dtype),
+    ):
+        assert {p.dtype.name for p in flow.parameters()} == {dtype}
+
+
+def test_a_full_posterior_starts_without_correlations_and_with_its_context():
+    flow = Planar(3, Generator(0), context=2)
+    vae = VAE(4, (3,), 3, posterior="full", flow=flow, context=2, rng=Generator(0), init=_quarters)
+    last = vae.encoder.layers[-1].weight.data  # mu, log sigma, three numbers of L, the context
+    np.testing.assert_array_equal(last, np.tile(np.repeat([0.25, 0.0, 0.25], [6, 3, 2]).astype("float32"), (3, 1)))
+
+
+def test_draws_of_a_belief_network_are_those_that_are_scored():
+    network = BeliefNetwork(4, (3, 2), rng=Generator(0))
+    drawn = network.draw(np.eye(4, dtype="float32"), Generator(1), 5)
+    scored, _ = network.draw_and_score(np.eye(4, dtype="float32"), Generator(1), 5)
+    assert [layer.shape for layer in drawn] == [(5, 4, 3), (5, 4, 2)]
+    for one, other in zip(drawn, scored, strict=True):
+        np.testing.assert_array_equal(one, other)

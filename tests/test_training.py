@@ -1,5 +1,6 @@
 """The loop: what it computes, what it writes, and that a killed run resumes to the same bits."""
 
+import io
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,6 +104,18 @@ def test_resume_of_a_finished_run_does_nothing(tmp_path):
     vae, history = train(tmp_path)
     again, history2 = train(tmp_path, resume=True)
     assert same(vae.state_dict(), again.state_dict()) and history.records == history2.records
+
+
+def test_the_bar_of_a_resumed_run_goes_on(tmp_path, monkeypatch):
+    interrupt_after(6, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stream)
+    train(tmp_path, resume=True, progress="again")
+    assert re.findall(r"again: .*?(\d+/\d+) \[", stream.getvalue())[0] == "6/16"  # four steps an epoch
 
 
 def test_longer_run_goes_on(tmp_path):
@@ -386,6 +400,32 @@ def test_seconds_of_all_parts_count(tmp_path, monkeypatch):
     _, second = train(tmp_path, evaluate=evaluate, resume=True)
     assert second.earlier[0] >= first.earlier[0] + 0.15
     assert train(evaluate=evaluate)[1].earlier == (0.0, 0.0)
+    train(tmp_path / "idle", evaluate=lambda epoch: time.sleep(0.15) or {})
+    wall, cpu = train(tmp_path / "idle", evaluate=lambda epoch: time.sleep(0.15) or {}, resume=True)[1].earlier
+    assert cpu < wall and wall > 0.6  # a sleeping process spends no CPU
+
+
+def test_checkpoints_come_as_often_as_asked_and_training_time_is_that_of_steps(tmp_path, monkeypatch):
+    """By a clock that goes on by a second with each of an epoch's four steps, and with each evaluation."""
+    now, saved = [0.0], []
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(
+        training, "save_arrays", lambda path, arrays, about: saved.append((*about["position"][:2], about["seconds"]))
+    )
+    vae, optimizer, loss = setup()
+
+    def ticking(x, rng):
+        now[0] += 1.0
+        return loss(x, rng)
+
+    def evaluate(epoch):
+        now[0] += 1.0
+        return {}
+
+    made = vae, optimizer, ticking
+    _, history = train(tmp_path, 2, made, evaluate=evaluate, checkpoint_seconds=2.0)
+    assert saved == [(0, 2, 2.0), (1, 0, 0.0), (1, 2, 2.0), (2, 0, 0.0)]
+    assert [record["seconds"] for record in history.records] == [4.0, 4.0]
 
 
 @pytest.mark.parametrize("size", [0, 5, 100, -1])
@@ -638,6 +678,13 @@ def test_write_failure_leaves_the_old_file(tmp_path, monkeypatch):
 def test_bad_settings(settings, match):
     with pytest.raises(ValueError, match=match):
         train(**settings)
+
+
+@pytest.mark.parametrize("data", [DATA[:0], (), (DATA[:0], DATA[:0]), (DATA, DATA[:3])], ids=lambda d: f"{len(d)}")
+def test_as_many_data_in_each_array(data):
+    vae, optimizer, loss = setup()
+    with pytest.raises(ValueError, match=r"^fit: \[.*\] data; pass one or more, as many in each array$"):
+        fit(vae, loss, optimizer, data, epochs=1, rng=Generator(0), progress=False)
 
 
 def apart(seed=0):

@@ -104,6 +104,17 @@ def test_float32_training_step_lowers_the_loss():
     assert values[-1] < values[0] - 0.1
 
 
+def test_the_activation_is_that_of_both_networks(rng):
+    vae = VAE(6, (5,), 2, activation="softplus", rng=Generator(0), dtype="float64")
+    for network, x, found in [
+        (vae.encoder, v := rng.random((3, 6)), vae.encode(v).mu),
+        (vae.decoder, v := rng.standard_normal((3, 2)), vae.decode(v).logits),
+    ]:
+        (w1, b1), (w2, b2) = ((layer.weight.data, layer.bias.data) for layer in network.layers)
+        expected = np.logaddexp(x @ w1 + b1, 0.0) @ w2 + b2
+        np.testing.assert_allclose(np.asarray(found), expected[:, : found.shape[-1]], rtol=1e-12)
+
+
 def test_output_bias_and_mean_image():
     x = np.array([[0.9, 0.5, 0.1]] * 2)
     vae = VAE(3, (4,), 2, rng=Generator(0), output_bias=nn.logit_of_mean(x), init=nn.normal(0.0), dtype="float64")
