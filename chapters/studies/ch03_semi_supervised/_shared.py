@@ -9,8 +9,8 @@
 #     J^alpha = sum L + sum U + alpha E[log q(y | x)],    alpha = 0.1 N                               (3.9, 3.10)
 #
 # Eq. 3.10 prints a minus before log q. The expectation is over the labelled data, so each of them has the weight
-# 0.1 N / N_l: 50 for 100 labels. Every label is also in a minibatch as often as that weight needs: each step takes as
-# many labelled data as unlabelled ones. Algorithm 4 draws y where eq. 3.8 sums over it; summing is what is done.
+# 0.1 N / N_l: 50 for 100 labels. Each step takes as many labelled data as unlabelled ones, whose number the text does
+# not say. Algorithm 4 draws y where eq. 3.8 sums over it; summing is what is done.
 #
 # Text and author's code differ: the text has Adam's bias correction, the code computes it and leaves it out; the text
 # starts from N(0, 0.001^2), the code of M1 from a variance of 1 / inputs; for M1+M2 the code has 300 hidden units at

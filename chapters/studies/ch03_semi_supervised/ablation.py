@@ -49,10 +49,10 @@ VARIANTS = {
     budgets={
         "quick": DIGITS | {"count": 50, "draws": 2, "m1_width": 100, "latents": 10, "m1_epochs": 60,
                            "m1_step_size": 1e-3, "width": 100, "epochs": 30, "step_size": 3e-3, "batch": 50},
-        "laptop": MNIST | {"count": 100, "draws": 2, "m1_width": 600, "latents": 50, "m1_epochs": 60,
-                           "m1_step_size": 3e-4, "width": 500, "epochs": 20, "step_size": 1e-3, "batch": 100},
+        "laptop": MNIST | {"count": 100, "draws": 2, "m1_width": 600, "latents": 50, "m1_epochs": 300,
+                           "m1_step_size": 3e-4, "width": 300, "epochs": 20, "step_size": 3e-4, "batch": 25},
         "paper": MNIST | {"count": 100, "draws": 10, "m1_width": 600, "latents": 50, "m1_epochs": 3000,
-                          "m1_step_size": 3e-4, "width": 500, "epochs": 3000, "step_size": 3e-4, "batch": 100},
+                          "m1_step_size": 3e-4, "width": 300, "epochs": 3000, "step_size": 3e-4, "batch": 100},
     },
     minutes={"quick": 0.8, "laptop": 25, "paper": 60 * 24 * 60},
 )  # fmt: skip
