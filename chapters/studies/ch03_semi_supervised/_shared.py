@@ -74,14 +74,17 @@ def labelled(labels, count, draw):
 
 
 # %%
-def fan_in(rng, shape):
-    """Variance 1 / inputs, as the author's code of M1 has it."""
-    return rng.standard_normal(shape) / np.sqrt(shape[0])
+INITS = {"text": nn.normal(1e-3), "glorot": nn.glorot}
 
 
 def new_m1(s, train):
     """The VAE whose latents are the features."""
-    options = {"activation": "softplus", "rng": Generator(71), "init": fan_in, "output_bias": nn.logit_of_mean(train)}
+    options = {
+        "activation": "softplus",
+        "rng": Generator(71),
+        "init": INITS["text"],
+        "output_bias": nn.logit_of_mean(train),
+    }
     return VAE(train.shape[1], (s.m1_width, s.m1_width), s.latents, **options)
 
 
@@ -124,7 +127,6 @@ def read_features(path):
 
 # %%
 OPTIMIZERS = {"Adam": optim.Adam, "AdaGrad": optim.AdaGrad, "RMSProp": optim.RMSProp}
-INITS = {"text": nn.normal(1e-3), "glorot": nn.glorot}
 
 
 def sampled_loss(model, x, y, counts, batch, alpha, prepare):
@@ -147,7 +149,7 @@ def sampled_loss(model, x, y, counts, batch, alpha, prepare):
 
 def m2_errors(
     source, split, count, draw, width, latents, epochs, batch, step_size, features="", alpha=0.1, prior=True,
-    sampled=False, means=False, optimizer="Adam", init="glorot", every=1,
+    sampled=False, means=False, optimizer="Adam", init="text", every=1,
 ):  # fmt: skip
     """A cell: train M2 on pixels, or with a file of ``features`` M1+M2; the test error in % by epoch."""
     sets = images(source, split)

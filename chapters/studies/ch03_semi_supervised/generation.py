@@ -27,7 +27,7 @@ def supervised_m2(run, latents):
 
     def start():
         model = SemiSupervisedVAE(
-            sets.train.shape[1], 10, (s.width,), latents, rng=Generator([run.seed, 80]), init=nn.glorot,
+            sets.train.shape[1], 10, (s.width,), latents, rng=Generator([run.seed, 80]),
             output_bias=nn.logit_of_mean(sets.train),
         )  # fmt: skip
         loss = lambda part, rng: -model.objective(*part, None, rng, counts=counts)
