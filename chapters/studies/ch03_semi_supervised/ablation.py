@@ -24,9 +24,9 @@ from minivi.semi_supervised import Features, minibatch_loss, sample_features
 from minivi.sweeps import sweep
 from minivi.tensor import grad
 from minivi_chapters.studies.ch03_semi_supervised._shared import (
-    DIGITS,
     INITS,
-    MNIST,
+    M1_DIGITS,
+    M1_MNIST,
     error,
     labelled,
     m2_errors,
@@ -48,12 +48,11 @@ VARIANTS = {
     title="what each part contributes at 100 labels",
     mirrors="thesis 3.3.1.2, 3.3.2, 3.4.4, Algorithm 4 (no table there)",
     budgets={
-        "quick": DIGITS | {"count": 50, "draws": 2, "m1_width": 100, "latents": 10, "m1_epochs": 60,
-                           "m1_step_size": 1e-3, "width": 100, "epochs": 30, "step_size": 3e-3, "batch": 50},
-        "laptop": MNIST | {"count": 100, "draws": 2, "m1_width": 600, "latents": 50, "m1_epochs": 300,
-                           "m1_step_size": 3e-4, "width": 300, "epochs": 20, "step_size": 3e-4, "batch": 25},
-        "paper": MNIST | {"count": 100, "draws": 10, "m1_width": 600, "latents": 50, "m1_epochs": 3000,
-                          "m1_step_size": 3e-4, "width": 300, "epochs": 3000, "step_size": 3e-4, "batch": 100},
+        "quick": M1_DIGITS | {"count": 50, "draws": 2, "width": 100, "epochs": 30, "step_size": 3e-3, "batch": 50},
+        "laptop": M1_MNIST | {"m1_epochs": 300, "count": 100, "draws": 2, "width": 300, "epochs": 20,
+                              "step_size": 3e-4, "batch": 25},
+        "paper": M1_MNIST | {"m1_epochs": 3000, "count": 100, "draws": 10, "width": 300, "epochs": 3000,
+                             "step_size": 3e-4, "batch": 100},
     },
     minutes={"quick": 0.8, "laptop": 25, "paper": 60 * 24 * 60},
 )  # fmt: skip
@@ -182,7 +181,12 @@ def real_images(run):
     train, test = (pca.transform(x).astype(np.float32) for x in (sets.train, sets.test))
 
     def start():
-        options = {"activation": "softplus", "rng": Generator([run.seed, 90]), "squash": False, "init": INITS["text"]}
+        options = {
+            "activation": "softplus",
+            "rng": Generator([run.seed, 90]),
+            "squash": False,
+            "init": INITS[s.m1_init],
+        }
         vae = VAE(train.shape[1], (s.m1_width, s.m1_width), s.latents, "gaussian", **options)
         return vae, lambda x, rng: -vae.elbo(x, rng).mean(), optim.Adam(vae.parameters(), s.m1_step_size)
 
@@ -249,11 +253,10 @@ def real_budgets(name, stack):
     common = {"data": name, "split": "", "components": 300, "m1_width": 600, "m1_step_size": 3e-4, "latents": 300,
               "width": 500, "step_size": 3e-4, "count": 1000, "stack": stack}  # fmt: skip
     return {
-        "quick": DIGITS | {"components": 30, "m1_width": 100, "m1_epochs": 60, "m1_step_size": 1e-3, "latents": 10,
-                           "width": 100, "epochs": 30, "step_size": 3e-3, "count": 100, "draws": 2, "pool": 1500,
-                           "stack": stack},
-        "laptop": common | {"m1_epochs": 20, "epochs": 30, "draws": 2, "pool": 4000},
-        "paper": common | {"m1_epochs": 1000, "epochs": 3000, "draws": 10, "pool": 100_000},
+        "quick": M1_DIGITS | {"components": 30, "width": 100, "epochs": 30, "step_size": 3e-3, "count": 100,
+                              "draws": 2, "pool": 1500, "stack": stack},
+        "laptop": common | {"m1_init": "text", "m1_epochs": 20, "epochs": 30, "draws": 2, "pool": 4000},
+        "paper": common | {"m1_init": "text", "m1_epochs": 1000, "epochs": 3000, "draws": 10, "pool": 100_000},
     }  # fmt: skip
 
 

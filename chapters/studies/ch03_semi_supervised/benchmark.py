@@ -26,9 +26,9 @@ from minivi.sweeps import sweep
 from minivi.training import fit
 from minivi_chapters.studies.ch03_semi_supervised._shared import (
     COUNTS,
-    DIGITS,
     LITERATURE,
-    MNIST,
+    M1_DIGITS,
+    M1_MNIST,
     PUBLISHED,
     images,
     labelled,
@@ -60,8 +60,8 @@ def baseline_error(source, split, method, count, draw, pool, features=""):
         "label spreading": lambda: LabelSpreading("knn", n_neighbors=7, alpha=0.2).fit(every, labels),
     }[method]
     with np.errstate(invalid="ignore"):  # of images that no label reaches on the graph
-        fitted = fitted()
-    return 100.0 * float(np.mean(fitted.predict(test) != sets.test_labels))
+        predicted = fitted().predict(test)
+    return 100.0 * float(np.mean(predicted != sets.test_labels))
 
 
 def network_error(x, y, test, test_labels, draw):
@@ -90,17 +90,15 @@ PAIRS = (("M1+1-NN", "1-NN"), ("M1+SVM", "SVM"), ("M1+self-training SVM", "self-
     title="error with 100 to 3,000 labels: baselines, M1 with classifiers, M2 and the stack",
     mirrors="thesis Table 3.1",
     budgets={
-        "quick": DIGITS | {"counts": [50, 100], "draws": [2, 1], "m1_width": 100, "latents": 10, "m1_epochs": 60,
-                           "m1_step_size": 1e-3, "m2_width": 100, "m2_epochs": 40, "m2_step_size": 3e-3,
-                           "stack_width": 100, "stack_epochs": 60, "stack_step_size": 3e-3, "batch": 50, "pool": 1500},
-        "laptop": MNIST | {"counts": list(COUNTS), "draws": [5, 3, 3, 3], "m1_width": 600, "latents": 50,
-                           "m1_epochs": 300, "m1_step_size": 3e-4, "m2_width": 500, "m2_epochs": 10,
-                           "m2_step_size": 3e-4, "stack_width": 300, "stack_epochs": 60, "stack_step_size": 3e-4,
-                           "batch": 25, "pool": 5000},
-        "paper": MNIST | {"counts": list(COUNTS), "draws": [10, 10, 10, 10], "m1_width": 600, "latents": 50,
-                          "m1_epochs": 3000, "m1_step_size": 3e-4, "m2_width": 500, "m2_epochs": 3000,
-                          "m2_step_size": 3e-4, "stack_width": 300, "stack_epochs": 3000, "stack_step_size": 3e-4,
-                          "batch": 100, "pool": 50_000},
+        "quick": M1_DIGITS | {"counts": [50, 100], "draws": [2, 1], "m2_width": 100, "m2_epochs": 60,
+                              "m2_step_size": 3e-3, "stack_width": 100, "stack_epochs": 100, "stack_step_size": 3e-3,
+                              "batch": 50, "pool": 1500},
+        "laptop": M1_MNIST | {"m1_epochs": 300, "counts": list(COUNTS), "draws": [5, 3, 3, 3], "m2_width": 500,
+                              "m2_epochs": 10, "m2_step_size": 3e-4, "stack_width": 300, "stack_epochs": 60,
+                              "stack_step_size": 3e-4, "batch": 25, "pool": 5000},
+        "paper": M1_MNIST | {"m1_epochs": 3000, "counts": list(COUNTS), "draws": [10, 10, 10, 10], "m2_width": 500,
+                             "m2_epochs": 3000, "m2_step_size": 3e-4, "stack_width": 300, "stack_epochs": 3000,
+                             "stack_step_size": 3e-4, "batch": 100, "pool": 50_000},
     },
     minutes={"quick": 1, "laptop": 110, "paper": 60 * 24 * 60},
 )  # fmt: skip
