@@ -19,8 +19,6 @@ from minivi.nn import ACTIVATIONS, MLP, Linear, Module, normal
 from minivi.protocols import Rng
 from minivi.tensor import Parameter, Tensor, no_grad
 
-SMALL = normal(1e-3)  # thesis section 3.4.4
-
 
 class SemiSupervisedVAE(Module):
     """M2: a VAE whose encoder and decoder also see the class, and a classifier q(y | x).
@@ -37,7 +35,7 @@ class SemiSupervisedVAE(Module):
         activation: of the hidden layers.
         prior: p(y), shape (C,); None is uniform.
         rng: generator of the initial weights.
-        init: their initialiser, see :mod:`minivi.nn`; thesis section 3.4.4 has N(0, 0.001^2).
+        init: their initialiser, see :mod:`minivi.nn`; None is N(0, 0.001^2), as in thesis section 3.4.4.
         output_bias: initial bias of the decoder's logits or means, a number or shape (D,).
         dtype: "float32" or "float64".
 
@@ -64,7 +62,7 @@ class SemiSupervisedVAE(Module):
         *,
         prior: Any = None,
         rng: Rng,
-        init: Callable = SMALL,
+        init: Callable | None = None,
         output_bias: Any = 0.0,
         dtype: Any = "float32",
     ):
@@ -79,7 +77,7 @@ class SemiSupervisedVAE(Module):
             raise ValueError(f"SemiSupervisedVAE: prior; pass {classes} positive probabilities whose sum is 1, or None")
         self.pixels, self.classes, self.latents = pixels, classes, latents
         self.likelihood, self.activation = likelihood, activation
-        self.log_prior = np.log(prior).astype(dtype)
+        self.log_prior, init = np.log(prior).astype(dtype), init or normal(1e-3)
         options = {"activation": activation, "init": init, "dtype": dtype}
         self.classifier = MLP((pixels, *hidden, classes), rng, **options)
         # The encoder's first layer is a sum of two linear maps: that of x serves all classes.

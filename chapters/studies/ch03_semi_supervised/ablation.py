@@ -266,7 +266,7 @@ for NAME, TABLE, STACK in (("svhn", "3.2", True), ("norb", "3.3", False)):
         title=f"{NAME} with 1,000 labels",
         mirrors=f"thesis Table {TABLE}",
         budgets=real_budgets(NAME, STACK),
-        minutes={"quick": 0.3, "laptop": 40, "paper": 60 * 24 * 20},
+        minutes={"quick": 0.3, "laptop": 30, "paper": 60 * 24 * 20},
     )(real_images)
     registered.table(real_table)
     registered.figure()(real_figure)
