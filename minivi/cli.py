@@ -1,4 +1,4 @@
-"""The command line: ``minivi list | run | check | gradcheck | data | bench``.
+"""The command line: ``minivi list | run | check | gradcheck | predict | data | bench``.
 
 Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the
 mend; ``--debug`` shows the traceback.
@@ -113,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck.add_argument("--gradient", metavar="module:function", help="a hand-written gradient to check instead")
     gradcheck.add_argument("--positive", action="store_true", help="draw the inputs from (0.2, 2)")
     gradcheck.add_argument("--seed", type=_seed, default=0)
+    predict = add("predict", _predict, "the labels that a saved classifier gives to data")
+    predict.add_argument("model", help="a file of minivi.semi_supervised.SemiSupervisedClassifier.save")
+    predict.add_argument("data", help="a .npy file with data (N, D), such as images of 784 pixels")
+    predict.add_argument("--probabilities", action="store_true", help="print q(y | x) of each class as well")
     data = add("data", _data, "the data sets: list them, or fetch one")
     data.add_argument("action", choices=("list", "fetch"))
     data.add_argument("names", nargs="*", help="data sets to fetch")
@@ -361,6 +365,30 @@ def _import(target: str) -> Callable:
     if not callable(thing):
         raise UsageError(f"{target} is a {type(thing).__name__}, not a function")
     return thing
+
+
+def _predict(args: Any) -> int:
+    from minivi import semi_supervised
+
+    classifier = semi_supervised.load(args.model)
+    try:
+        x = np.load(args.data, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{args.data}: {reason}; pass a .npy file of numbers, (N, D)") from None
+    if (
+        not isinstance(x, np.ndarray)
+        or x.ndim != 2
+        or x.shape[1] != classifier.n_features_in_
+        or x.dtype.kind not in "fiu"
+    ):
+        shape = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else "an archive"
+        raise UsageError(f"{args.data}: {shape}; the classifier takes numbers (N, {classifier.n_features_in_})")
+    probabilities = classifier.predict_proba(x)
+    for row in probabilities:
+        more = " ".join(f"{p:.4f}" for p in row) if args.probabilities else ""
+        print(f"{classifier.classes_[np.argmax(row)]} {more}".strip())
+    return 0
 
 
 def _data(args: Any) -> int:

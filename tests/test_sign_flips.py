@@ -7,7 +7,7 @@ import pytest
 from helpers import empty_registry
 
 from minivi import bounds, estimators, experiments, flows, nn, optim, refinement
-from minivi.models import VAE, BeliefNetwork, Classifier, FullVB, HamiltonianVAE
+from minivi.models import VAE, BeliefNetwork, Classifier, FullVB, HamiltonianVAE, SemiSupervisedVAE
 from minivi.models.directed import DirectedTerms
 
 ELBO = VAE, "elbo", "reconstruction - q.kl()", "reconstruction + q.kl()"
@@ -20,6 +20,11 @@ FLIPS = {
     "ch02_gradients": [ELBO],
     "ch02_marginal_likelihood": [ELBO],
     "ch02_posterior": [ELBO],
+    "ch03_semi_supervised": [
+        (SemiSupervisedVAE, "_bounds", "self.log_prior - q.kl()", "self.log_prior + q.kl()"),
+        (SemiSupervisedVAE, "_sum_classes", "(bounds) - log_q", "(bounds) + log_q"),
+        (SemiSupervisedVAE, "objective", "value + alpha", "value - alpha"),
+    ],
     "ch04_autoregressive": [(nn.MADE, "log_prob", "return ops.bernoulli", "return -ops.bernoulli")],
     "ch04_invertible": [(flows.FlowDensity, "log_prob", "+ log_det", "- log_det")],
     "ch04_layers": [(DirectedTerms, "kl", "name] - self.log_p", "name] + self.log_p")],

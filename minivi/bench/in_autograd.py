@@ -13,7 +13,7 @@ from autograd import value_and_grad
 from autograd.extend import defvjp, primitive
 
 from minivi.bench.in_numpy import InPlaceAdam
-from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
+from minivi.bench.workloads import ALPHA, C1, C2, C3, DATA_SIZE, GATE_BIAS, LABELLED, Workload
 
 array = numpy.asarray
 
@@ -119,7 +119,31 @@ def vdropout(p: list, noise: list, x: numpy.ndarray, labels: numpy.ndarray) -> n
     return kl / DATA_SIZE + np.mean(_log_sum_exp(x, 1) - x[numpy.arange(len(x)), labels])
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout}
+def m2(p: list, noise: list, x: numpy.ndarray, y: numpy.ndarray, unlabelled: numpy.ndarray) -> numpy.ndarray:
+    """Minus J^alpha of M2 for each datum."""
+    (cw1, cb1), (cw2, cb2), (ew, eb), (ey,), (hw, hb), (dw, db), (ow, ob) = p
+    (eps,), count, classes = noise, len(x), len(ey)
+    both, one_hot = numpy.concatenate([x, unlabelled]), numpy.eye(len(ey), dtype=x.dtype)
+    logits = np.dot(_softplus(np.dot(both, cw1) + cb1), cw2) + cb2
+    log_q = logits - _log_sum_exp(logits, 1)[:, None]
+    shared = np.dot(both, ew) + eb
+    rows = numpy.concatenate([one_hot[y], numpy.repeat(one_hot, count, 0)])
+    a = np.concatenate([shared[:count], np.concatenate([shared[count:]] * classes)]) + np.dot(rows, ey)
+    heads = np.dot(_softplus(a), hw) + hb
+    latents = heads.shape[1] // 2
+    mu, log_variance = heads[:, :latents], heads[:, latents:]
+    z = mu + np.exp(0.5 * log_variance) * eps
+    logits = np.dot(_softplus(np.dot(np.concatenate([z, rows], 1), dw) + db), ow) + ob
+    target = numpy.concatenate([x, numpy.tile(unlabelled, (classes, 1))])
+    kl = 0.5 * np.sum(mu * mu + np.exp(log_variance) - log_variance - 1, 1) + math.log(classes)
+    minus = kl - _log_prob(target, logits)
+    other = np.transpose(np.reshape(minus[count:], (classes, count)))
+    marginal = np.sum(np.exp(log_q[count:]) * (other + log_q[count:]))
+    wrong = -np.mean(np.sum(log_q[:count] * one_hot[y], 1))
+    return (LABELLED * np.sum(minus[:count]) + (1 - LABELLED) * marginal) / count + ALPHA * wrong
+
+
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
 
 
 def about() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jaxlib
 from jax import nn
 
-from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
+from minivi.bench.workloads import ADAM, ALPHA, C1, C2, C3, DATA_SIZE, GATE_BIAS, LABELLED, Workload
 
 array = jnp.asarray
 
@@ -86,6 +86,31 @@ def vdropout(p: list, noise: list, x: jax.Array, labels: jax.Array) -> jax.Array
     return kl / DATA_SIZE - jnp.take_along_axis(nn.log_softmax(x), labels[:, None], 1).mean()
 
 
+def m2(p: list, noise: list, x: jax.Array, y: jax.Array, unlabelled: jax.Array) -> jax.Array:
+    """Minus J^alpha of M2 for each datum."""
+    (cw1, cb1), (cw2, cb2), (ew, eb), (ey,), (hw, hb), (dw, db), (ow, ob) = p
+    (eps,), count, classes = noise, len(x), len(ey)
+    both = jnp.concatenate([x, unlabelled])
+    log_q = nn.log_softmax(nn.softplus(both @ cw1 + cb1) @ cw2 + cb2)
+    shared = both @ ew + eb
+    every = lambda given, other, rows: jnp.concatenate(
+        [given + rows[y], (other + rows[:, None]).reshape(-1, rows.shape[1])]
+    )
+    a = every(shared[:count], shared[count:], ey)
+    mu, log_variance = jnp.split(nn.softplus(a) @ hw + hb, 2, 1)
+    z = mu + jnp.exp(0.5 * log_variance) * eps
+    latents = z.shape[1]
+    a = z @ dw[:latents] + db
+    a = every(a[:count], a[count:].reshape(classes, count, -1), dw[latents:])
+    logits = nn.softplus(a) @ ow + ob
+    kl = 0.5 * (mu * mu + jnp.exp(log_variance) - log_variance - 1).sum(1) + math.log(classes)
+    given = kl[:count] - _log_prob(x, logits[:count])
+    other = kl[count:].reshape(classes, count) - _log_prob(unlabelled, logits[count:].reshape(classes, count, -1))
+    marginal = (jnp.exp(log_q[count:]) * (other.T + log_q[count:])).sum()
+    wrong = -jnp.take_along_axis(log_q[:count], y[:, None], 1).mean()
+    return (LABELLED * given.sum() + (1 - LABELLED) * marginal) / count + ALPHA * wrong
+
+
 def _adam(p, gradients, m, v, steps):
     beta1, beta2 = ADAM["beta1"], ADAM["beta2"]
     unbias1, unbias2 = 1 - beta1**steps, 1 - beta2**steps
@@ -95,7 +120,7 @@ def _adam(p, gradients, m, v, steps):
     return jax.tree.map(change, p, m, v), m, v
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout}
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
 
 
 def about() -> dict[str, Any]:

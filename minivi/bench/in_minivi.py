@@ -10,9 +10,9 @@ import numpy as np
 
 import minivi
 from minivi import bounds, flows, kernels, nn, ops
-from minivi.bench.workloads import C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
+from minivi.bench.workloads import ALPHA, C1, C2, C3, DATA_SIZE, GATE_BIAS, LABELLED, Workload
 from minivi.distributions import Bernoulli, Categorical
-from minivi.models import VAE
+from minivi.models import VAE, SemiSupervisedVAE
 from minivi.optim import Adam
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad
@@ -112,7 +112,20 @@ def vdropout(w: Workload) -> tuple:
     return model, model.loss
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout}
+def m2(w: Workload) -> tuple:
+    """Minus J^alpha of M2 for each datum (thesis eq. 3.10)."""
+    (pixels, hidden), (_, latents) = w.layers[0], w.layers[3]
+    model = SemiSupervisedVAE(pixels, w.classes, (hidden,), latents // 2, rng=Generator(0))
+    counts = LABELLED, 1.0 - LABELLED
+
+    def loss(x, y, unlabelled, noise, rng):
+        eps = noise and noise[0]
+        return -model.objective(x, y, unlabelled, rng, counts=counts, alpha=ALPHA, eps=eps)
+
+    return model, loss
+
+
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
 
 
 def about() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
+from minivi.bench.workloads import ADAM, ALPHA, C1, C2, C3, DATA_SIZE, GATE_BIAS, LABELLED, Workload
 
 array = np.asarray
 
@@ -215,7 +215,48 @@ def vdropout(w: Workload, p: list, noise: list, x: np.ndarray, labels: np.ndarra
     return loss, gradients
 
 
-MODELS = {"vae": vae, "iwae50": vae, "made": made, "iaf": iaf, "vdropout": vdropout}
+def m2(w: Workload, p: list, noise: list, x: np.ndarray, y: np.ndarray, unlabelled: np.ndarray) -> tuple:
+    """Loss and gradients of M2."""
+    (cw1, cb1), (cw2, cb2), (ew, eb), (ey,), (hw, hb), (dw, db), (ow, ob) = p
+    (eps,), count, classes = noise, len(x), len(ey)
+    both, one_hot = np.concatenate([x, unlabelled]), np.eye(len(ey), dtype=x.dtype)
+    c, c_slope = _softplus(both @ cw1 + cb1)
+    logits = c @ cw2 + cb2
+    log_q = logits - logits.max(1, keepdims=True)
+    log_q -= np.log(np.exp(log_q).sum(1, keepdims=True))
+    shared = both @ ew + eb
+    rows = np.concatenate([one_hot[y], np.repeat(one_hot, count, 0)])
+    h, h_slope = _softplus(np.concatenate([shared[:count], np.tile(shared[count:], (classes, 1))]) + rows @ ey)
+    mu, log_variance = np.split(h @ hw + hb, 2, axis=1)
+    sigma = np.exp(0.5 * log_variance)
+    inputs = np.concatenate([mu + sigma * eps, rows], 1)
+    d, d_slope = _softplus(inputs @ dw + db)
+    log_px, g = _bernoulli(np.concatenate([x, np.tile(unlabelled, (classes, 1))]), d @ ow + ob)
+    minus = 0.5 * (mu * mu + sigma * sigma - log_variance - 1).sum(1) + math.log(classes) - log_px
+    q, other = np.exp(log_q), minus[count:].reshape(classes, count).T
+    marginal = (q[count:] * (other + log_q[count:])).sum(1)
+    loss = (LABELLED * minus[:count].sum() + (1 - LABELLED) * marginal.sum()) / count
+    loss -= ALPHA * (log_q[:count] * one_hot[y]).sum() / count
+    weights = np.concatenate([np.full(count, LABELLED), (1 - LABELLED) * q[count:].T.ravel()]).astype(x.dtype) / count
+    g *= -weights[:, None]
+    g_d = g @ ow.T * d_slope
+    g_z = (g_d @ dw.T)[:, : mu.shape[1]]
+    heads = np.concatenate([
+        g_z + weights[:, None] * mu, 0.5 * (g_z * sigma * eps + weights[:, None] * (sigma * sigma - 1))
+    ], 1)  # fmt: skip
+    g_h = heads @ hw.T * h_slope
+    g_shared = np.concatenate([g_h[:count], g_h[count:].reshape(classes, count, -1).sum(0)])
+    g_logits = np.concatenate([
+        ALPHA * (q[:count] - one_hot[y]), (1 - LABELLED) * q[count:] * (other + log_q[count:] - marginal[:, None])
+    ]).astype(x.dtype) / count  # fmt: skip
+    g_c = g_logits @ cw2.T * c_slope
+    return loss, [
+        both.T @ g_c, g_c.sum(0), c.T @ g_logits, g_logits.sum(0), both.T @ g_shared, g_shared.sum(0), rows.T @ g_h,
+        h.T @ heads, heads.sum(0), inputs.T @ g_d, g_d.sum(0), d.T @ g, g.sum(0),
+    ]  # fmt: skip
+
+
+MODELS = {"vae": vae, "iwae50": vae, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
 
 
 def about() -> dict[str, Any]:

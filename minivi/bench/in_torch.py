@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from minivi.bench.workloads import ADAM, C1, C2, C3, DATA_SIZE, GATE_BIAS, Workload
+from minivi.bench.workloads import ADAM, ALPHA, C1, C2, C3, DATA_SIZE, GATE_BIAS, LABELLED, Workload
 
 array = torch.tensor
 
@@ -87,7 +87,31 @@ def vdropout(p: list, noise: list, x: torch.Tensor, labels: torch.Tensor) -> tor
     return F.cross_entropy(x, labels) + kl / DATA_SIZE
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout}
+def m2(p: list, noise: list, x: torch.Tensor, y: torch.Tensor, unlabelled: torch.Tensor) -> torch.Tensor:
+    """Minus J^alpha of M2 for each datum."""
+    (cw1, cb1), (cw2, cb2), (ew, eb), (ey,), (hw, hb), (dw, db), (ow, ob) = p
+    (eps,), count, classes = noise, len(x), len(ey)
+    both = torch.cat([x, unlabelled])
+    log_q = F.log_softmax(torch.addmm(cb2, F.softplus(torch.addmm(cb1, both, cw1)), cw2), 1)
+    shared = torch.addmm(eb, both, ew)
+    every = lambda given, other, rows: torch.cat([given + rows[y], (other + rows[:, None]).flatten(0, 1)])
+    a = every(shared[:count], shared[count:], ey)
+    mu, log_variance = torch.addmm(hb, F.softplus(a), hw).chunk(2, 1)
+    z = mu + torch.exp(0.5 * log_variance) * eps
+    latents = z.shape[1]
+    a = torch.addmm(db, z, dw[:latents])
+    a = every(a[:count], a[count:].view(classes, count, -1), dw[latents:])
+    logits = torch.addmm(ob, F.softplus(a), ow)
+    kl = 0.5 * (mu * mu + log_variance.exp() - log_variance - 1).sum(1) + math.log(classes)
+    nll = F.binary_cross_entropy_with_logits
+    given = nll(logits[:count], x, reduction="sum") + kl[:count].sum()
+    other = logits[count:].view(classes, count, -1)
+    other = nll(other, unlabelled.expand_as(other), reduction="none").sum(2) + kl[count:].view(classes, count)
+    marginal = (log_q[count:].exp() * (other.T + log_q[count:])).sum()
+    return (LABELLED * given + (1 - LABELLED) * marginal) / count + ALPHA * F.nll_loss(log_q[:count], y)
+
+
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
 
 
 def about(compiled: bool = False) -> dict[str, Any]:

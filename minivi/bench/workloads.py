@@ -25,6 +25,7 @@ LOG_ALPHA = math.log(0.25)
 # Kingma, Salimans and Welling (2015), equation 14: -KL = n (log(alpha) / 2 + c1 alpha + c2 alpha^2 + c3 alpha^3).
 C1, C2, C3 = 1.16145124, -1.50204118, 0.58629921
 DATA_SIZE = 60_000
+LABELLED, ALPHA = 0.002, 0.1  # of m2: the share of data with labels, and the weight of the classifier's term
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Network(Workload):
-    """A network trained by Adam on binary images: vae, iwae50, made, and more in its subclasses.
+    """A network trained by Adam on binary images: vae, iwae50, made, m2, and more in its subclasses.
 
     Attributes:
         layers: inputs and outputs of each layer, encoder before decoder.
@@ -152,6 +153,31 @@ class Flow(Network):
             (between >= between[:, None]).astype(np.float32),
             (np.repeat(inputs, 2) > between[:, None]).astype(np.float32),
         )
+
+
+class SemiSupervised(Network):
+    """M2: half of the data have labels, for the others every class is gone through (thesis eq. 3.10)."""
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.layers[1][1]
+
+    def parameters(self) -> list[Arrays]:
+        """As of any network, in the order classifier, encoder, decoder; after the encoder's first layer that of y."""
+        rng, arrays = np.random.default_rng(3), []
+        for n, (i, o) in enumerate(self.layers):
+            arrays.append((_weight(rng, i, o), np.zeros(o, np.float32)))
+            if n == 2:
+                arrays.append((_weight(rng, self.classes, o),))
+        return arrays
+
+    def batches(self) -> list[Arrays]:
+        """Minibatches of labelled x (B / 2, D), labels (B / 2,), and unlabelled x (B / 2, D)."""
+        rng, x = self._images()
+        half = self.batch // 2
+        labels = rng.integers(0, self.classes, (len(x), half))
+        return [(a[:half], y, a[half:]) for a, y in zip(x, labels, strict=True)]
 
 
 class Dropout(Network):
@@ -234,6 +260,21 @@ def _iaf(text, pixels, hidden, latents, context, steps, width, batch) -> Flow:
     return Flow("iaf", text, flops, batch, ((1, batch, latents),), layers=layers, steps=steps, context=context)
 
 
+def _m2(text, pixels, wide, latents, classes, batch) -> SemiSupervised:
+    layers = (
+        (pixels, wide),
+        (wide, classes),
+        (pixels, wide),
+        (wide, 2 * latents),
+        (latents + classes, wide),
+        (wide, pixels),
+    )
+    half = batch // 2
+    rows = half * (1 + classes)
+    flops = _products([batch] * 2, layers[:2]) + _products([batch, rows, rows, rows], layers[2:])
+    return SemiSupervised("m2", text, flops, batch, ((rows, latents),), layers=layers)
+
+
 def _gemm(m, k, n, layout="nn") -> Product:
     return Product(f"gemm {m}x{k}x{n} {layout}", "C = A B, float32", 2 * m * k * n, shape=(m, k, n), layout=layout)
 
@@ -253,6 +294,8 @@ def workloads(small: bool = False) -> dict[str, Workload]:
     made = f"{pixels}-{wide}-{pixels} ReLU, masked, batch {batch}, Adam"
     chain = (30, 16, 4, 3, 2, 9, 10) if small else (784, 450, 32, 64, 4, 320, 100)
     iaf = "{}-{}(softplus)-{} Gaussian and mirror, context {}, {} gated steps of two ELU layers of {}, batch {}, Adam"
+    m2 = (30, 16, 2, 3, 10) if small else (784, 500, 50, 10, 200)
+    m2_text = "M2: {}-{}(softplus)-{} Gaussian and mirror, {} classes, batch {}, half of it labelled, Adam"
     sizes, many = (pixels, *([24] if small else [800]) * 3, 10), 10 * batch
     dropout_layers = tuple(zip(sizes[:-1], sizes[1:], strict=True))
     dropout = f"{'-'.join(map(str, sizes))} ReLU, local reparameterisation in each layer, batch {many}, Adam"
@@ -270,6 +313,7 @@ def workloads(small: bool = False) -> dict[str, Workload]:
             tuple((many, outputs) for _, outputs in dropout_layers),
             layers=dropout_layers,
         ),
+        _m2(m2_text.format(*m2), *m2),
         Update("adam", f"a bare update of {count:,} parameters", shape=(count,)),
         *(_gemm(*([7, 5, 3, *shape[3:]] if small else shape)) for shape in (shapes[:3] if small else shapes)),
         _gemm(*[64 if small else 2048] * 3),

@@ -12,9 +12,10 @@ from minivi.tables import duration
 # The chapters in the order of reading
 READING = (
     "ch01_models", "ch02_aevb", "ch02_gradients", "ch02_posterior", "ch02_marginal_likelihood", "ch02_pca",
-    "ch02_autoencoder", "ch02_latent_space", "ch02_challenges", "report_review", "report_refinement", "ch02_full_vb",
-    "report_tighter_bounds", "report_tighter_bounds_gradients", "ch07_adam", "ch07_experiments",
-    "ch04_autoregressive", "ch04_invertible", "ch04_layers", "ch05_auxiliary", "ch05_flows", "ch05_iaf",
+    "ch02_autoencoder", "ch02_latent_space", "ch02_challenges", "report_review", "report_refinement",
+    "ch03_semi_supervised", "ch02_full_vb", "report_tighter_bounds", "report_tighter_bounds_gradients", "ch07_adam",
+    "ch07_experiments", "ch04_autoregressive", "ch04_invertible", "ch04_layers", "ch05_auxiliary", "ch05_flows",
+    "ch05_iaf",
 )  # fmt: skip
 
 

@@ -6,6 +6,17 @@ from minivi.models.directed import DirectedVAE
 from minivi.models.full_vb import FullVB
 from minivi.models.hamiltonian import HamiltonianVAE
 from minivi.models.layered import LayeredVAE
+from minivi.models.semi_supervised import SemiSupervisedVAE
 from minivi.models.vae import VAE, Terms
 
-__all__ = ["VAE", "BeliefNetwork", "Classifier", "DirectedVAE", "FullVB", "HamiltonianVAE", "LayeredVAE", "Terms"]
+__all__ = [
+    "VAE",
+    "BeliefNetwork",
+    "Classifier",
+    "DirectedVAE",
+    "FullVB",
+    "HamiltonianVAE",
+    "LayeredVAE",
+    "SemiSupervisedVAE",
+    "Terms",
+]

@@ -55,6 +55,7 @@ class VAE(Module):
         posterior: "diagonal" (eq. 2.37) or "full" (eq. 2.45-2.55), whose encoder gives J (J - 1) / 2 numbers more.
         flow: what the Gaussian goes through, over J dimensions (Algorithm 5); None for nothing.
         context: H, the length of the encoder's extra output h, which every step of the flow may use (eq. 5.24).
+        squash: whether the Gaussian's means are squashed to (0, 1); without it data may be any real numbers.
         rng: generator of the initial weights.
         init: their initialiser, see :mod:`minivi.nn`.
         output_bias: initial bias of the decoder's logits, a number or shape (D,).
@@ -85,6 +86,7 @@ class VAE(Module):
         *,
         flow: Flow | None = None,
         context: int = 0,
+        squash: bool = True,
         rng: Rng,
         init: Callable = glorot,
         output_bias: Any = 0.0,
@@ -104,6 +106,7 @@ class VAE(Module):
         if context and flow is None:
             raise ValueError(f"VAE: context {context} without a flow; pass flow=, or leave the context out")
         self.pixels, self.latents, self.likelihood, self.posterior = pixels, latents, likelihood, posterior
+        self.squash = squash
         # One matrix holds W4 and W5 of eq. 2.75: the last layer gives mu and log sigma^2 side by side, and for a full
         # covariance L' of eq. 2.53 below its diagonal, the only part that the mask of eq. 2.54 lets through. Then h.
         heads = 2 * latents + (latents * (latents - 1) // 2 if posterior == "full" else 0)
@@ -155,7 +158,8 @@ class VAE(Module):
         heads = self.decoder(z)
         if self.likelihood == "bernoulli":
             return Bernoulli(heads)  # eq. 2.74
-        return Normal(ops.sigmoid(heads[..., : self.pixels]), 0.5 * heads[..., self.pixels :])  # eq. 2.75
+        mu = ops.sigmoid(heads[..., : self.pixels]) if self.squash else heads[..., : self.pixels]
+        return Normal(mu, 0.5 * heads[..., self.pixels :])  # eq. 2.75
 
     def encode_with_noise(self, x: Any, rng: Rng | None, samples: int, eps: Any) -> tuple[Any, Any]:
         """q(z | x), and the noise to sample it with, (K, B, J): ``eps`` if it is given."""
