@@ -163,7 +163,7 @@ def _(n, table):
 
 @table_3_1.figure()
 def _(n):
-    fig = plots.figure(11.0, 4.0)
+    fig = plots.figure(11.0, 4.6)
     left, middle, right = fig.subplots(1, 3)
     counts = n.settings.counts
     for axes, on_features in ((left, False), (middle, True)):
@@ -171,7 +171,7 @@ def _(n):
         for i, label in enumerate(shown):
             means = [np.mean(n.errors[label][str(count)]) for count in counts]
             axes.plot(counts, means, label=label, **plots.style(i, len(counts)))
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     plots.panel(left, "on pixels", "labels", "test error, %", log="xy")
     plots.panel(middle, "on M1's features", "labels", "", log="xy")
     ends = [(label, str(count)) for label in n.curves for count in (counts[0], counts[-1])]
@@ -179,6 +179,6 @@ def _(n):
         mean = np.mean(n.curves[label][count], axis=0)
         right.plot(np.arange(1, len(mean) + 1), mean, label=f"{label}, {count} labels", **plots.style(i, len(mean)))
     plots.panel(right, "in training", "epochs", "", log="y")
-    right.legend(fontsize=7)
+    right.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=1)
     fig.suptitle(f"Semi-supervised classification, {n.settings.data}: means over choices of labels", fontsize=10)
     return fig

@@ -239,13 +239,13 @@ def _(n, table):
 
 @gap.figure()
 def _(n):
-    fig = plots.figure(9.5, 4.2)
+    fig = plots.figure(9.5, 4.6)
     panels = fig.subplots(1, 2, sharey=True)
     for axes, several in zip(panels, (n.gaps, {"NVIL, as trained": n.gaps["NVIL"]} | n.after), strict=True):
         for i, (name, values) in enumerate(several.items()):
             share = (np.arange(len(values)) + 0.5) / len(values)
             axes.plot(np.maximum(np.sort(values), 1e-3), share, label=name, **plots.style(i, len(values)))
-        axes.legend(fontsize=8, loc="lower right")
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
     plots.panel(panels[0], "ways of training", "gap log p(x) - bound, nats", "share of test images", log="x")
     plots.panel(panels[1], "refined: 20 steps", "gap log p(x) - bound, nats", "", log="x")
     fig.suptitle(f"{n.settings.latents} binary latents, {n.settings.data}: exact gaps of single images", fontsize=10)
