@@ -49,6 +49,21 @@ def _start(name, model, x, steps, rate, samples, rng, binary):
     return np.asarray(q.mu), np.asarray(q.log_sigma)
 
 
+def _check_noise(name, rng, noise, word, steps, shape):
+    """A generator, or else numbers (T, N, B, J) for what is drawn; ``shape`` is (B, J)."""
+    if noise is None:
+        validate.generator(rng, f"{name}: rng")
+        return
+    given = np.shape(noise)
+    if len(given) != 4 or given[0] != steps or given[1] == 0 or given[2:] != shape:
+        raise ValueError(f"{name}: {word} of shape {given}; pass ({steps}, N, {shape[0]}, {shape[1]}) for N samples")
+
+
+def _finite(name, *parameters):
+    if not all(np.isfinite(a).all() for a in parameters):
+        raise ValueError(f"{name}: the ascent has run off to numbers that are not finite; pass a smaller rate")
+
+
 def refine_gaussian(
     model: Any, x: np.ndarray, rng: Rng, steps: int = 20, rate: float = 0.1, samples: int = 20, *, eps: Any = None
 ) -> Normal:
@@ -72,9 +87,11 @@ def refine_gaussian(
         q~, a Normal of plain arrays (B, J).
 
     Raises:
-        ValueError: x that is not (B, D), negative steps or rate, no samples; several layers or other latents.
+        ValueError: x that is not (B, D), negative steps or rate, no samples; several layers or other latents; neither
+            ``rng`` nor noise of that shape; a rate so large that the ascent leaves the finite numbers.
     """
     mu, log_sigma = _start("refine_gaussian", model, x, steps, rate, samples, rng, False)
+    _check_noise("refine_gaussian", rng, eps, "eps", steps, mu.shape)
     fixed = model.detached()
     for t in range(steps):
         noise = rng.standard_normal((samples, *mu.shape), dtype=mu.dtype) if eps is None else eps[t]
@@ -83,6 +100,7 @@ def refine_gaussian(
             bound = fixed.decode(q.rsample(noise)).log_prob(x).mean(axis=0) - q.kl()  # refinement report eq. 3, 5
             moves = grad(bound.sum(), [q.mu, q.log_sigma])
         mu, log_sigma = mu + rate * moves[0], log_sigma + rate * moves[1]  # refinement report eq. 4
+    _finite("refine_gaussian", mu, log_sigma)
     return Normal(mu, log_sigma)
 
 
@@ -121,6 +139,7 @@ def refine_bernoulli(
     """
     validate.number(damping, "refine_bernoulli: damping", 0, 1, "(]")
     logits = _start("refine_bernoulli", model, x, steps, 0, samples, rng, True)
+    _check_noise("refine_bernoulli", rng, uniform, "uniform", steps, logits.shape)
     for t in range(steps):
         q = Bernoulli(logits)
         mean = np.asarray(q.mean)
@@ -139,7 +158,7 @@ def _logits(mean):
     return (np.log(mean) - np.log1p(-mean)).astype(mean.dtype)
 
 
-def _ascend(model, x, logits, steps, rate, log_p_of):
+def _ascend(name, model, x, logits, steps, rate, log_p_of):
     """T steps of gradient ascent on the logits: of ``log_p_of(t, mean)``, <log p(h)> and the entropy, both exact."""
     fixed = model.detached()
     prior = fixed.prior()
@@ -148,6 +167,7 @@ def _ascend(model, x, logits, steps, rate, log_p_of):
             q = Bernoulli(Tensor(logits))
             bound = log_p_of(fixed, t, q.mean) - q.kl(prior)
             logits = logits + rate * grad(bound.sum(), q.logits)  # refinement report eq. 4
+    _finite(name, logits)
     return Bernoulli(logits)
 
 
@@ -172,7 +192,8 @@ def refine_mean_field(model: Any, x: np.ndarray, steps: int = 20, rate: float = 
     """
     logits = _start("refine_mean_field", model, x, steps, rate, 1, None, True)
     # refinement report eq. 7
-    return _ascend(model, x, logits, steps, rate, lambda fixed, t, mean: fixed.decode(mean).log_prob(x))
+    log_p_of = lambda fixed, t, mean: fixed.decode(mean).log_prob(x)
+    return _ascend("refine_mean_field", model, x, logits, steps, rate, log_p_of)
 
 
 def refine_straight_through(
@@ -194,6 +215,7 @@ def refine_straight_through(
         ValueError: as :func:`refine_bernoulli`.
     """
     logits = _start("refine_straight_through", model, x, steps, rate, samples, rng, True)
+    _check_noise("refine_straight_through", rng, uniform, "uniform", steps, logits.shape)
 
     def log_p_of(fixed, t, mean):
         value = np.asarray(mean)
@@ -201,7 +223,7 @@ def refine_straight_through(
         ones = (drawn < value).astype(value.dtype)
         return fixed.decode(ones + (mean - value)).log_prob(x).mean(axis=0)  # refinement report eq. 8
 
-    return _ascend(model, x, logits, steps, rate, log_p_of)
+    return _ascend("refine_straight_through", model, x, logits, steps, rate, log_p_of)
 
 
 class Refined:
@@ -236,8 +258,19 @@ class Refined:
         return self.model.pixels
 
     def refine(self, x: np.ndarray, rng: Rng) -> Any:
-        """q~(h | x) of each datum, a distribution of constants (B, J): the E step."""
-        return self.method(self.model, x, rng)
+        """q~(h | x) of each datum, a distribution of constants (B, J): the E step.
+
+        Raises:
+            ValueError: x that is not (B, D); ``refine`` has returned anything else.
+        """
+        validate.rows(x, "Refined: x", self.pixels)
+        q = self.method(self.model, x, rng)
+        if getattr(q, "shape", None) != (len(x), *self.model.sizes) or not hasattr(q, "sample"):
+            raise ValueError(
+                f"Refined: refine returned {validate.brief(q)}; let it return a distribution of shape "
+                f"{(len(x), *self.model.sizes)}"
+            )
+        return q
 
     def log_weights(self, x: np.ndarray, rng: Rng, samples: int = 1) -> Any:
         """log p(x, h_k) - log q~(h_k | x) in nats, (K, B), h_k from the refined posterior: a tighter proposal."""

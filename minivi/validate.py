@@ -70,7 +70,7 @@ def function(value: Any, name: str, what: str) -> None:
 
 def generator(value: Any, name: str) -> None:
     """A generator of random numbers, minivi's or NumPy's."""
-    if not hasattr(value, "standard_normal"):
+    if not hasattr(value, "standard_normal") or hasattr(value, "randn"):  # NumPy's old ones draw no float32
         raise ValueError(f"{name} must be a generator, such as minivi.Generator(0); got {brief(value)}")
 
 

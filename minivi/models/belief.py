@@ -9,7 +9,7 @@ A layer's units are independent given the layer that feeds them, or each depends
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from operator import add
 from typing import Any
@@ -153,7 +153,8 @@ class BeliefNetwork(Module):
             )
         for group in hidden:
             validate.sizes(group, "BeliefNetwork: hidden, each group,")
-        if isinstance(autoregressive, str) or not set(autoregressive) <= set(WORDS):
+        words = autoregressive if isinstance(autoregressive, Iterable) else [autoregressive]
+        if isinstance(words, str) or not all(word in WORDS for word in words):
             raise ValueError(f"BeliefNetwork: autoregressive {autoregressive!r}; pass words among {WORDS}")
         self.pixels, self.sizes, self.latents = pixels, tuple(latents), int(sum(latents))
         below = (pixels, *latents[:-1])
@@ -162,11 +163,10 @@ class BeliefNetwork(Module):
         self.encoder = [
             BinaryLayer(b, j, h, posterior, **options) for b, j, h in zip(below, latents, hidden, strict=True)
         ]
+        generative = [tuple(group)[::-1] if mirrored else () for group in hidden]
         self.decoder = [
-            BinaryLayer(
-                j, b, h[::-1] * mirrored, prior if level else grid, bias=0.0 if level else output_bias, **options
-            )
-            for level, (b, j, h) in enumerate(zip(below, latents, map(tuple, hidden), strict=True))
+            BinaryLayer(j, b, h, prior if level else grid, bias=0.0 if level else output_bias, **options)
+            for level, (b, j, h) in enumerate(zip(below, latents, generative, strict=True))
         ]
         self.decoder.append(BinaryLayer(0, latents[-1], (), prior, **options))
 
@@ -196,7 +196,8 @@ class BeliefNetwork(Module):
         return self._independent("prior", self.decoder[-1:], np.zeros(0), 0, (0,))
 
     def _independent(self, method, layers, context, level, columns):
-        if level not in range(len(layers)):
+        validate.count(level, f"BeliefNetwork.{method}: level", 0)
+        if level >= len(layers):
             raise ValueError(f"BeliefNetwork.{method}: no level {level!r}; there are {len(layers)}, counted from 0")
         if np.shape(context)[-1:] != (columns[level],):
             raise ValueError(
@@ -263,11 +264,9 @@ class BeliefNetwork(Module):
         validate.bits(x, "BeliefNetwork: x")
 
     def _check_layers(self, h):
-        if len(h) != len(self.sizes) or any(np.shape(a)[-1:] != (j,) for a, j in zip(h, self.sizes, strict=True)):
-            raise ValueError(
-                f"BeliefNetwork: h of shapes {[np.shape(a) for a in h]}; pass an array (K, B, J) for each J of "
-                f"{self.sizes}"
-            )
+        shapes = [np.shape(a) for a in h] if isinstance(h, Sequence | np.ndarray) else validate.brief(h)
+        if [shape[-1:] for shape in shapes] != [(j,) for j in self.sizes]:
+            raise ValueError(f"BeliefNetwork: h of shapes {shapes}; pass an array (K, B, J) for each J of {self.sizes}")
 
     def log_weights(self, x: np.ndarray, rng: Rng, samples: int = 1) -> Tensor:
         """log p(x, h_k) - log q(h_k | x) in nats, (K, B); arguments as for :meth:`draw_and_score`."""
