@@ -334,6 +334,7 @@ CASES = {
     "gaussian(samples)": (lambda: refinement.refine_gaussian(VAE4, X, G(0), samples=0), "samples must be an integer"),
     "gaussian(x)": (lambda: refinement.refine_gaussian(VAE4, X[0], G(0)), "refine_gaussian: x has shape"),
     "gaussian(rng)": (lambda: refinement.refine_gaussian(VAE4, X, 0), "refine_gaussian: rng must be a generator"),
+    "gaussian(no rng)": (lambda: refinement.refine_gaussian(VAE4, X, None), "refine_gaussian: rng must be a generator"),
     "gaussian(belief)": (lambda: refinement.refine_gaussian(ONE, X, G(0)), "posterior is a Bernoulli; this refines"),
     "gaussian(full)": (lambda: refinement.refine_gaussian(WIDE, X, G(0)), "the posterior is a MultivariateNormal"),
     "gaussian(deep)": (lambda: refinement.refine_gaussian(BELIEF, X, G(0)), "model of 2 layers of latents; pass one"),

@@ -11,7 +11,7 @@ from minivi import ops, validate
 def drawn(name, model, x, rng, samples, h):
     """The parts of log p(x, h) and of log q(h | x), each (K, B), of K draws or of the samples ``h``."""
     validate.rows(x, f"{name}: x")
-    validate.offers(model, f"{name}: model", "draw_and_score", "log_p_parts", "log_q_parts", "dream")
+    validate.offers(model, f"{name}: model", "draw_and_score", "log_p_parts", "log_q_parts")
     if h is None:
         validate.generator(rng, f"{name}: rng")
         validate.count(samples, f"{name}: samples")
