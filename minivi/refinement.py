@@ -27,14 +27,12 @@ from minivi.tensor import Tensor, enable_grad, grad, no_grad
 SURE = 1e-4  # how near a refined mean may come to 0 or 1: beyond, no sample is ever different
 
 
-def _start(name, model, x, steps, rate, samples, rng, binary):
+def _start(name, model, x, steps, rate, samples, binary):
     """The recognition network's output, as arrays; arguments checked."""
     validate.rows(x, f"{name}: x")
     validate.count(steps, f"{name}: steps", 0)
     validate.count(samples, f"{name}: samples")
     validate.number(rate, f"{name}: rate", 0)
-    if rng is not None:  # noise may be given instead
-        validate.generator(rng, f"{name}: rng")
     validate.offers(model, f"{name}: model", "encode", "decode", "log_p_parts", "sizes")
     if len(model.sizes) != 1:
         raise ValueError(f"{name}: a model of {len(model.sizes)} layers of latents; pass one of one layer")
@@ -75,7 +73,7 @@ def refine_gaussian(
     standard deviation.
 
     Args:
-        model: offers ``encode`` (a Normal), ``decode``, ``sizes`` and ``dtype``, such as a VAE without a flow.
+        model: of one layer of latents, whose ``encode`` gives a Normal, such as a VAE without a flow.
         x: data (B, D).
         rng: generator of the noise.
         steps: T; 0 returns the recognition network's posterior.
@@ -90,7 +88,7 @@ def refine_gaussian(
         ValueError: x that is not (B, D), negative steps or rate, no samples; several layers or other latents; neither
             ``rng`` nor noise of that shape; a rate so large that the ascent leaves the finite numbers.
     """
-    mu, log_sigma = _start("refine_gaussian", model, x, steps, rate, samples, rng, False)
+    mu, log_sigma = _start("refine_gaussian", model, x, steps, rate, samples, False)
     _check_noise("refine_gaussian", rng, eps, "eps", steps, mu.shape)
     fixed = model.detached()
     for t in range(steps):
@@ -123,7 +121,7 @@ def refine_bernoulli(
     sample would ever differ again.
 
     Args:
-        model: offers ``encode`` (a Bernoulli), ``log_p_parts``, ``sizes`` and ``dtype``; a belief network of one layer.
+        model: a belief network of one layer, whose ``encode`` gives a Bernoulli.
         x: data (B, D) of zeros and ones.
         rng: generator of the samples.
         steps: T; 0 returns the recognition network's posterior.
@@ -138,7 +136,7 @@ def refine_bernoulli(
         ValueError: as :func:`refine_gaussian`; a damping outside (0, 1]; pixels that are no bits.
     """
     validate.number(damping, "refine_bernoulli: damping", 0, 1, "(]")
-    logits = _start("refine_bernoulli", model, x, steps, 0, samples, rng, True)
+    logits = _start("refine_bernoulli", model, x, steps, 0, samples, True)
     _check_noise("refine_bernoulli", rng, uniform, "uniform", steps, logits.shape)
     for t in range(steps):
         q = Bernoulli(logits)
@@ -188,9 +186,9 @@ def refine_mean_field(model: Any, x: np.ndarray, steps: int = 20, rate: float = 
         q~, a Bernoulli of plain arrays (B, J).
 
     Raises:
-        ValueError: as :func:`refine_bernoulli`.
+        ValueError: as :func:`refine_bernoulli`; an autoregressive layer.
     """
-    logits = _start("refine_mean_field", model, x, steps, rate, 1, None, True)
+    logits = _start("refine_mean_field", model, x, steps, rate, 1, True)
     # refinement report eq. 7
     log_p_of = lambda fixed, t, mean: fixed.decode(mean).log_prob(x)
     return _ascend("refine_mean_field", model, x, logits, steps, rate, log_p_of)
@@ -205,16 +203,17 @@ def refine_straight_through(
     <log p(h)> + H(q~).
 
     Args:
-        model, x, rng, steps, samples, uniform: as for :func:`refine_bernoulli`.
+        model: as for :func:`refine_mean_field`.
+        x, rng, steps, samples, uniform: as for :func:`refine_bernoulli`.
         rate: gamma.
 
     Returns:
         q~, a Bernoulli of plain arrays (B, J).
 
     Raises:
-        ValueError: as :func:`refine_bernoulli`.
+        ValueError: as :func:`refine_bernoulli`; an autoregressive layer.
     """
-    logits = _start("refine_straight_through", model, x, steps, rate, samples, rng, True)
+    logits = _start("refine_straight_through", model, x, steps, rate, samples, True)
     _check_noise("refine_straight_through", rng, uniform, "uniform", steps, logits.shape)
 
     def log_p_of(fixed, t, mean):
@@ -290,7 +289,8 @@ class Refined:
             theta:   1/N sum_n grad log p(x, h_n),   h_n ~ q~
             phi:     - grad KL(q~ || q_phi)
 
-        q~ and the samples are constants, so each part reaches one network alone.
+        q~ and the samples are constants, so each part reaches one network alone. Section 4.2 prints the part of
+        log p(x | h) alone; log p(h) trains a prior that has parameters.
 
         Args:
             x: data (B, D).

@@ -68,7 +68,7 @@ def reweighted_wake_sleep(
     sleep_q=1`` with one sample is wake-sleep (eq. 12).
 
     Args:
-        model: offers ``draw_and_score``, ``log_p_parts``, ``log_q_parts`` and ``dream``.
+        model: offers ``draw_and_score``, ``log_p_parts``, ``log_q_parts`` and, for the sleep phase, ``dream``.
         x: data (B, D).
         rng: generator of the samples and dreams.
         samples: K, a datum.
@@ -92,5 +92,6 @@ def reweighted_wake_sleep(
     surrogate = ops.sum(weight * (wake_p * log_p + wake_q * log_q), axis=0)  # review report eq. 14, 15
     if sleep_q:
         validate.generator(rng, "reweighted_wake_sleep: rng")
+        validate.offers(model, "reweighted_wake_sleep: model", "dream")
         surrogate = surrogate + sleep_q * _of_dreams(model, len(x), rng)
     return surrogate

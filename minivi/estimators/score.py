@@ -129,8 +129,9 @@ class NVIL(Module):
         C:       minimises (l - C(x) - c)^2
 
     C is a network of the data, c and s the running mean and standard deviation of what it leaves; all three are
-    constants for phi. c and s are those of the minibatches before, so that they do not depend on the samples (Mnih and
-    Gregor's take in the present one); the first minibatch has nothing before it and takes its own.
+    constants for phi. Eq. 8 has c alone; C is in the text below it, the division in Mnih and Gregor's paper. c and s
+    are those of the minibatches before, so that they do not depend on the samples (Mnih and Gregor's take in the
+    present one); the first minibatch has nothing before it and takes its own.
 
     With ``per_layer`` each layer has a signal of its own: the parts of l that depend on its units, less a baseline
     network of the layer below it (Mnih & Gregor, section 2.3.4).

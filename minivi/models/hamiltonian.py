@@ -73,8 +73,8 @@ class HamiltonianVAE(Module):
         self.step_size = Parameter(np.full(latents, step_size), dtype=dtype)
         self.reverse_x = Linear(pixels, reverse, rng, dtype=dtype)
         self.reverse_z = Linear(latents, reverse, rng, dtype=dtype)
-        still = lambda rng, shape: np.zeros(shape)
-        self.reverse_heads = Linear(reverse, 2 * latents, rng, init=still, dtype=dtype)
+        zeros = lambda rng, shape: np.zeros(shape)
+        self.reverse_heads = Linear(reverse, 2 * latents, rng, init=zeros, dtype=dtype)
 
     @property
     def dtype(self) -> np.dtype:
@@ -82,17 +82,17 @@ class HamiltonianVAE(Module):
         return self.vae.dtype
 
     def encode(self, x: Any) -> Normal:
-        """q(z_0 | x), where the dynamics start."""
+        """q(z_0 | x), where the dynamics start: (B, D) -> draws (B, J)."""
         return self.vae.encode(x)
 
     def decode(self, z: Any) -> Any:
-        """p(x | z)."""
+        """p(x | z): (..., J) -> draws (..., D)."""
         return self.vae.decode(z)
 
     def log_joint(self, x: Any, z: Any) -> Any:
-        """log p(x, z) in nats, (K, B), of z (K, B, J)."""
-        zero = np.zeros(self.latents, self.dtype)
-        return self.decode(z).log_prob(x) + Normal(zero, zero).log_prob(z)
+        """log p(x, z) in nats, (K, B), of x (B, D) and z (K, B, J)."""
+        log_px_z, log_pz = self.vae.log_p_parts(x, [z])
+        return log_px_z + log_pz
 
     def _force(self, x, z):
         """The gradient of log p(x, z) with respect to z; a Tensor with a graph where primitives record."""
@@ -104,7 +104,7 @@ class HamiltonianVAE(Module):
             return grad(self.log_joint(x, z).sum(), z)
 
     def leapfrog(self, x: np.ndarray, z: Any, v: Any) -> tuple[Any, Any]:
-        """(z_0, v_0) -> (z_T, v_T), each (K, B, J): a map that preserves volume."""
+        """(z_0, v_0) -> (z_T, v_T), each (K, B, J), for data x (B, D): a map that preserves volume."""
         half = 0.5 * self.step_size
         v = v + half * self._force(x, z)
         for step in range(self.steps):
@@ -113,7 +113,7 @@ class HamiltonianVAE(Module):
         return z, v
 
     def reverse(self, x: Any, z: Any) -> Normal:
-        """r(v_T | x, z_T), draws (K, B, J)."""
+        """r(v_T | x, z_T): x (B, D), z (K, B, J) -> draws (K, B, J)."""
         heads = self.reverse_heads(ACTIVATIONS[self.activation](self.reverse_x(x) + self.reverse_z(z)))
         return Normal(heads[..., : self.latents], heads[..., self.latents :])
 
@@ -141,7 +141,7 @@ class HamiltonianVAE(Module):
         log_v = Normal(zero, zero).log_prob(v)
         z, v = self.leapfrog(x, z, v)
         log_q = log_q + (log_v - self.reverse(x, z).log_prob(v))
-        return Terms(q, z, self.decode(z).log_prob(x), Normal(zero, zero).log_prob(z), log_q)
+        return Terms(q, z, *self.vae.log_p_parts(x, [z]), log_q)
 
     def log_weights(
         self, x: np.ndarray, rng: Rng | None = None, samples: int = 1, eps: np.ndarray | None = None

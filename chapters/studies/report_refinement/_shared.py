@@ -7,7 +7,7 @@
 #     E step:  z_0 = q_phi(h | x),  z_t = z_{t-1} + gamma grad_z L(x, z_{t-1})                                (2-5)
 #     M step:  theta follows log p(x, h_n), h_n ~ q~;  phi follows -KL(q~ || q_phi)                    (4.2, eq. 6)
 #
-# The inference rate gamma is nowhere printed; here it is 0.1 for Gaussian latents, the larger of two tried on the first
+# The inference rate gamma is nowhere printed; here it is 0.1, for Gaussian latents the larger of two tried on the first
 # epoch. The subscript 20 of GBVI, AVI and MPVI is the number of steps. AVI and MPVI are never defined in the text: they
 # are eq. 9 and eq. 7. All train with early stopping: the weights of the best epoch on validation images are kept.
 

@@ -4,7 +4,8 @@
 # ## Table 2
 #
 # 200 binary latents, Adam with 3e-4, minibatches of 10, 20 steps of refinement with 20 samples. Beside wake-sleep there
-# are no deterministic units; beside NVIL, whose baseline network costs parameters, a layer of 240 softplus units. The
+# are no deterministic units; beside NVIL, whose baseline network costs parameters, AVI and MPVI have a layer of 240
+# softplus units. Here NVIL has that layer too, and a baseline network of 240 units; its published value is without. The
 # caption says "continuous"; the table is about binary latents. Its MPVI row without a deterministic layer is blank: it
 # is filled here, and straight-through, which the text explores and the table leaves out, is there too.
 #
@@ -13,9 +14,10 @@
 # 0.01, 0.03 and 0.1 the best bound for a network that another method had trained. Eq. 9 as printed is in the table as
 # "undamped".
 #
-# Claimed: with the deterministic layer AVI does better than without; AVI is better than MPVI by the bound; AVI (damped)
-# tightens the bound of its own model, on the same images and samples. At `laptop`, after 4 epochs of a fifth of the
-# images, MPVI is still ahead of AVI, by 1.2 and 0.6 nats; nothing has converged by then.
+# The table's order: with the deterministic layer AVI does better than without, and than MPVI by the bound. The text's
+# claim: AVI (damped) tightens the bound of its own model, on the same images and samples. It does at `laptop`, with the
+# deterministic layer by no more than the claim's tolerance, two standard errors. At `laptop`, after 4 epochs of a fifth
+# of the images, MPVI is still ahead of AVI, by 1.2 and 0.6 nats; nothing has converged by then.
 
 # %%
 import numpy as np
@@ -166,7 +168,9 @@ def _(n):
 #
 # With 10 binary latents all 1,024 states can be summed, so log p(x), the bound, and their distance KL(q || p(h | x))
 # are exact for every image. Which method of training leaves the smallest gap? And how much of it does refinement close?
-# Claimed: AVI (damped) and straight-through close part of the gap on average; no refined bound lies above log p(x).
+# Asked: AVI (damped) and straight-through close part of the gap on average; no refined bound lies above log p(x). Of
+# ten bits 20 samples miss little, so eq. 9 as printed closes most: 83 % at `laptop`. A damping of 0.03 leaves 0.97^20 =
+# 54 % of the start's means after 20 steps, and closes 38 %.
 
 # %%
 METHODS = ("NVIL", "VIMCO", "RWS", "wake-sleep", "straight-through")
