@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from minivi import ops, validate
 from minivi.distributions import Bernoulli, Categorical, Normal
@@ -101,46 +102,47 @@ class SemiSupervisedVAE(Module):
 
     def encode(self, x: Any, y: np.ndarray) -> Normal:
         """q(z | y, x), eq. 3.4: ``x`` (B, D) and labels (B,) -> (B, J)."""
-        return self._posterior(self.encoder_x(x), self._one_hot(y, len(x)))
+        return self._posterior(self.encoder_x(x), np.arange(len(x)), self._labels(y, len(x)))
 
     def decode(self, z: Any, y: np.ndarray) -> Bernoulli | Normal:
         """p(x | y, z), eq. 3.2: ``z`` (B, J) and labels (B,) -> (B, D)."""
-        return self._likelihood(z, self._one_hot(y, len(z)))
+        return self._likelihood(z, self._labels(y, len(z)))
 
-    def _posterior(self, shared, y):
-        heads = self.encoder(ACTIVATIONS[self.activation](shared + ops.matmul(y, self.encoder_y)))
+    def _posterior(self, shared, rows, y):
+        """q(z | y, x) of the data ``rows`` with classes ``y``, (R,) both, from the first layer's part of x (B, H)."""
+        both = ops.concatenate([shared, self.encoder_y], axis=0)
+        hidden = ops.sparse_matmul(both, x=_pairs(rows, len(shared) + y, len(both)))
+        heads = self.encoder(ACTIVATIONS[self.activation](hidden))
         return Normal(heads[..., : self.latents], 0.5 * heads[..., self.latents :])  # eq. 3.4
 
     def _likelihood(self, z, y):
-        heads = self.decoder(ops.concatenate([z, y], axis=-1))
+        one_hot = np.eye(self.classes, dtype=self.dtype)[y]
+        heads = self.decoder(ops.concatenate([z, one_hot], axis=-1))
         if self.likelihood == "bernoulli":
             return Bernoulli(heads)  # eq. 3.2
         return Normal(heads[..., : self.pixels], 0.5 * heads[..., self.pixels :])
 
-    def _one_hot(self, y, count):
+    def _labels(self, y, count):
         y = np.asarray(y)
         if y.dtype.kind not in "iu" or y.ndim != 1 or (y.size and not (0 <= y.min() and y.max() < self.classes)):
             raise ValueError(f"SemiSupervisedVAE: y; pass integers (B,) from 0 to {self.classes - 1}")
         if len(y) != count:
             raise ValueError(f"SemiSupervisedVAE: {count} data and {len(y)} labels; pass as many")
-        return np.eye(self.classes, dtype=self.dtype)[y]
+        return y.astype(np.int64)
 
-    def _every_class(self, shared, x):
-        """First layer, classes and data of each datum with each class, class after class, (C B, ...)."""
-        many = len(x)
-        shared = ops.broadcast_to(shared, shape=(self.classes, *shared.shape))
-        y = np.repeat(np.eye(self.classes, dtype=self.dtype), many, axis=0)
-        return ops.reshape(shared, shape=(self.classes * many, -1)), y, np.tile(x, (self.classes, 1))
+    def _every_class(self, count):
+        """Numbers of ``count`` data and classes, class after class, (C B,) each."""
+        return np.tile(np.arange(count), self.classes), np.repeat(np.arange(self.classes), count)
 
-    def _bounds(self, shared, y, x, rng, eps=None):
-        """L(x, y) of rows, (R,): the first layer of x, the class one-hot, and x."""
-        q = self._posterior(shared, y)
+    def _bounds(self, shared, x, rows, y, rng, eps=None):
+        """L(x, y) of the data ``rows`` with classes ``y``, (R,); ``shared`` is the first layer's part of x."""
+        q = self._posterior(shared, rows, y)
         if eps is None:
             validate.generator(rng, "SemiSupervisedVAE: rng")
             eps = rng.standard_normal(q.shape, dtype=self.dtype)
         elif np.shape(eps) != q.shape:
             raise ValueError(f"SemiSupervisedVAE: eps for {np.shape(eps)}; pass (B, J), or (C, B, J) for all classes")
-        return self._likelihood(q.rsample(eps), y).log_prob(x) + y @ self.log_prior - q.kl()  # eq. 3.7
+        return self._likelihood(q.rsample(eps), y).log_prob(x[rows]) + self.log_prior[y] - q.kl()  # eq. 3.7
 
     def labelled_bound(self, x: np.ndarray, y: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
         """L(x, y) <= log p(x, y), (B,), in nats, by one sample of z (eq. 3.7); the divergence from p(z) is exact.
@@ -155,13 +157,13 @@ class SemiSupervisedVAE(Module):
             ValueError: x or y of another shape or range; no generator.
         """
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
-        return self._bounds(self.encoder_x(x), self._one_hot(y, len(x)), x, rng, eps)
+        return self._bounds(self.encoder_x(x), x, np.arange(len(x)), self._labels(y, len(x)), rng, eps)
 
     def class_bounds(self, x: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
         """L(x, y) of each class y, (C, B), in nats; ``eps`` (C, B, J)."""
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
         eps = eps if eps is None else np.reshape(eps, (-1, self.latents))
-        bounds = self._bounds(*self._every_class(self.encoder_x(x), x), rng, eps)
+        bounds = self._bounds(self.encoder_x(x), x, *self._every_class(len(x)), rng, eps)
         return ops.reshape(bounds, shape=(self.classes, -1))
 
     def _sum_classes(self, bounds, log_q):
@@ -203,19 +205,18 @@ class SemiSupervisedVAE(Module):
         """
         validate.number(alpha, "SemiSupervisedVAE.objective: alpha", 0)
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
-        one_hot, many, (labelled, rest) = self._one_hot(y, len(x)), len(x), counts
+        y, many, (labelled, rest) = self._labels(y, len(x)), len(x), counts
         if unlabelled is None:
             log_q, value = self.classify(x).log_probs, ops.mean(self.labelled_bound(x, y, rng, eps=eps))
         else:  # one pass over labelled data and every class of the others
             both = np.concatenate([x, unlabelled])
-            shared, log_q = self.encoder_x(both), self.classify(both).log_probs
-            every = self._every_class(shared[many:], unlabelled)
-            rows = [ops.concatenate([shared[:many], every[0]], axis=0)]
-            rows += [np.concatenate(pair) for pair in zip((one_hot, x), every[1:], strict=True)]
-            bounds = self._bounds(*rows, rng, eps)
+            log_q = self.classify(both).log_probs
+            others, every = self._every_class(len(unlabelled))
+            rows, classes = np.concatenate([np.arange(many), many + others]), np.concatenate([y, every])
+            bounds = self._bounds(self.encoder_x(both), both, rows, classes, rng, eps)
             marginal = self._sum_classes(ops.reshape(bounds[many:], shape=(self.classes, -1)), log_q[many:])
             value = (labelled * ops.mean(bounds[:many]) + rest * ops.mean(marginal)) / (labelled + rest)  # eq. 3.9
-        return value + alpha / many * ops.sum(log_q[:many] * one_hot)  # eq. 3.10
+        return value + alpha / many * ops.sum(log_q[np.arange(many), y])  # eq. 3.10
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
         """q(y | x), (B, C): the classifier that eq. 3.10 trains."""
@@ -232,13 +233,13 @@ class SemiSupervisedVAE(Module):
         validate.rows(x, "SemiSupervisedVAE: x", self.pixels)
         total, zero = -np.inf, np.zeros(self.latents, self.dtype)
         with no_grad():
-            shared, y, rows = self._every_class(self.encoder_x(x), x)
-            q = self._posterior(shared, y)
+            rows, y = self._every_class(len(x))
+            q, tiled = self._posterior(self.encoder_x(x), rows, y), x[rows]
             for _ in range(samples):
                 z, log_q = q.rsample_with_log_prob(rng.standard_normal(q.shape, dtype=self.dtype))
-                log_w = self._likelihood(z, y).log_prob(rows) + Normal(zero, zero).log_prob(z) - log_q
+                log_w = self._likelihood(z, y).log_prob(tiled) + Normal(zero, zero).log_prob(z) - log_q
                 total = np.logaddexp(total, np.asarray(log_w, np.float64))
-        return (total - np.log(samples) + y @ self.log_prior).reshape(self.classes, len(x)).T
+        return (total - np.log(samples) + self.log_prior[y]).reshape(self.classes, len(x)).T
 
     def mean_image(self, z: Any, y: Any) -> np.ndarray:
         """The mean of p(x | y, z): (B, J) and (B,) -> (B, D)."""
@@ -250,3 +251,9 @@ class SemiSupervisedVAE(Module):
         """Mean images of z ~ N(0, I) for the classes ``y`` (B,): draws of the conditional p(x | y), (B, D)."""
         validate.generator(rng, "SemiSupervisedVAE.sample: rng")
         return self.mean_image(rng.standard_normal((len(y), self.latents), dtype=self.dtype), y)
+
+
+def _pairs(first, second, columns):
+    """The matrix (R, columns) whose row r has ones at ``first[r]`` and ``second[r]``: it adds two rows of another."""
+    indices, start = np.stack([first, second], axis=1).ravel(), np.arange(0, 2 * len(first) + 1, 2)
+    return csr_array((np.ones(len(indices)), indices, start), shape=(len(first), columns))
