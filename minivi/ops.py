@@ -23,11 +23,11 @@ from minivi.kernels.shapes import LOG_2PI
 from minivi.tensor import Tensor, primitive
 
 __all__ = [
-    "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "cumsum", "diagonal",
-    "divide", "elu", "exp", "gaussian_kl", "gaussian_log_prob", "gaussian_sample", "getitem", "log", "log1p",
+    "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "cumsum", "diagonal", "divide",
+    "elu", "exp", "gaussian_kl", "gaussian_log_prob", "gaussian_sample", "getitem", "local_sample", "log", "log1p",
     "log_softmax", "log_sum_exp", "masked_affine", "masked_matmul", "matmul", "max", "maximum", "mean", "minimum",
-    "multiply", "negative", "permute", "power", "relu", "reshape", "sigmoid", "softplus", "sparse_matmul", "sqrt",
-    "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
+    "multiply", "negative", "normal_cdf", "permute", "power", "relu", "reshape", "sigmoid", "softplus", "sparse_matmul",
+    "sqrt", "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
 ]  # fmt: skip
 
 # What every function here takes and returns: Tensors when an argument is one, else arrays; numbers are welcome too.
@@ -177,6 +177,17 @@ def sigmoid(x: Array) -> Array:
 def softplus_vjp(g: Array, x: Array) -> Array:
     """g sigmoid(x): the cotangent of softplus's argument."""
     return kernels.softplus_vjp(g, x)
+
+
+@primitive(
+    lambda g, y, x: g * (exp(-0.5 * square(x)) * (1.0 / math.sqrt(2.0 * math.pi))),
+    cases=_cases_of_one,
+)
+def normal_cdf(x: Array) -> Array:
+    """P(e < x) for e ~ N(0, 1)."""
+    from scipy.special import ndtr
+
+    return ndtr(x)
 
 
 @primitive(lambda g, y, x: softplus_vjp(g, x), cases=_cases_of_one)
@@ -734,6 +745,30 @@ def gaussian_kl(mu: Array, log_sigma: Array) -> Array:
 def gaussian_sample(mu: Array, log_sigma: Array, eps: Array) -> Array:
     """mu + sigma * eps, the reparameterised sample (thesis eq. 2.40); shapes (..., D), broadcast."""
     return kernels.gaussian_sample(mu, log_sigma, eps)
+
+
+def _positive(variance):
+    """The square root, whose slope is taken as 0 where it is infinite."""
+    here = _raw(variance) > 0
+    return where(here, sqrt(where(here, variance, 1.0)), 0.0)
+
+
+@primitive(
+    lambda g, y, mean, variance, eps: g,
+    lambda g, y, mean, variance, eps: kernels.local_sample_vjp(g, variance, eps),
+    lambda g, y, mean, variance, eps: g * np.sqrt(variance),
+    composed=lambda mean, variance, eps: mean + _positive(variance) * eps,
+    cases=lambda a: [
+        (a(3, 4), a(3, 4, low=0.2, high=3.0), a(3, 4)), (a(3, 4), a(3, 4, low=0.2), a(5, 3, 4)),
+        (a(4), a(4, low=0.2), a(0, 4)),
+    ],
+)  # fmt: skip
+def local_sample(mean: Array, variance: Array, eps: Array) -> Array:
+    """mean + sqrt(variance) * eps, a sample of a layer's outputs (thesis section 6.2.3); shapes (..., D), broadcast.
+
+    Where the variance is 0, so is its cotangent: there all that it is made of is 0 too.
+    """
+    return kernels.local_sample(mean, variance, eps)
 
 
 # ------------------------------------------------------------------------------------- the operators of Tensor

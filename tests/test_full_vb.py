@@ -125,14 +125,15 @@ def test_estimators_have_one_expectation(likelihood, rng):
     assert apart > 1.0
 
 
+@pytest.mark.parametrize("network", ["decoder", "encoder"])
 @pytest.mark.parametrize("estimator, local", [("A", False), ("B", False), ("B", True)])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_gradient_of_the_whole_bound(estimator, local, likelihood, rng):
-    """Every mean, log sigma and weight of the encoder, noise frozen, by finite differences."""
+def test_gradient_of_the_whole_bound(estimator, local, likelihood, network, rng):
+    """Every mean, log sigma and weight of the other network, noise frozen, by finite differences."""
     vae = VAE(3, (4,), 2, likelihood, rng=Generator(1), dtype="float64")
-    model = FullVB(vae, 50, scale=0.2, local=local)
-    outputs = 3 if likelihood == "bernoulli" else 6
-    zeta = [[rng.standard_normal((1, 5, n)) for n in (4, outputs)] if local else model.noise(rng) for _ in range(2)]
+    model = FullVB(vae, 50, scale=0.2, local=local, network=network)
+    outputs = 4 if network == "encoder" else 3 if likelihood == "bernoulli" else 6
+    zeta = [[rng.standard_normal((5, n)) for n in (4, outputs)] if local else model.noise(rng) for _ in range(2)]
     x, eps = rng.integers(0, 2, (5, 3)).astype(float), rng.standard_normal((2, 5, 2))
     f = lambda: model.bound(x, estimator=estimator, eps=eps, zeta=zeta)
     assert len(model.parameters()) == 12
@@ -168,8 +169,8 @@ def test_small_scale_is_the_point_estimate(rng):
     vae = VAE(3, (4,), 2, rng=Generator(0), dtype="float64")
     x = np.array([[0, 1, 1], [1.0, 0, 0]])
     plain = evaluation.elbo(vae, x, Generator(5)).values
-    for local in (False, True):
-        model = FullVB(vae, 10, scale=1e-9, local=local)
+    for local, network in ((False, "decoder"), (True, "decoder"), (False, "encoder"), (True, "encoder")):
+        model = FullVB(vae, 10, scale=1e-9, local=local, network=network)
         eps = Generator(5).standard_normal((1, 2, 2))
         np.testing.assert_allclose(model.elbo(x, Generator(6), eps=eps, kl_weight=0.0), plain, rtol=1e-6)
 
@@ -186,6 +187,8 @@ def test_bad_arguments():
     vae = VAE(3, (4,), 2, rng=Generator(0))
     with pytest.raises(ValueError, match="must be positive"):
         FullVB(vae, 10, scale=0.0)
+    with pytest.raises(ValueError, match="unknown network 'prior'"):
+        FullVB(vae, 10, network="prior")
     with pytest.raises(ValueError, match="unknown estimator 'C'"):
         FullVB(vae, 10).elbo(np.ones((2, 3), np.float32), Generator(0), estimator="C")
     with pytest.raises(ValueError, match="samples no weights"):

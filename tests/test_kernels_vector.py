@@ -138,16 +138,26 @@ CASES = {
         [(np.broadcast_shapes(*case), *case) for case in BROADCAST],
         pointwise(lambda g, s, eps: g * np.exp(s) * eps),
     ),
+    "local_sample": (
+        [*THREE, ((), (), ())],
+        pointwise(lambda m, v, eps: m + np.sqrt(v) * eps, lambda m, v, eps: np.abs(m) + np.sqrt(v) * np.abs(eps)),
+    ),
+    "local_sample_vjp": (
+        [(np.broadcast_shapes(*case), *case) for case in BROADCAST],
+        pointwise(lambda g, v, eps: 0.5 * g * eps / np.sqrt(v)),
+    ),
 }
 each_name = pytest.mark.parametrize("name", sorted(CASES))
 
 
 def arguments(name, shapes, dtype, seed=0):
-    """Random arguments of ``shapes``: positive for log, in (0, 1) for the pixels of Bernoulli, over -0.6 for log1p."""
+    """Random arguments of ``shapes``: positive for log and variances, in (0, 1) for pixels, over -0.6 for log1p."""
     rng = np.random.default_rng(seed)
     arrays = [np.asarray(2 * rng.standard_normal(shape), dtype) for shape in shapes]
     if name in ("log", "bernoulli_log_prob", "log1p"):
         arrays[0] = np.asarray(rng.uniform(0, 1, shapes[0]) - 0.6 * (name == "log1p"), dtype)
+    if name.startswith("local_sample"):
+        arrays[1] = np.asarray(rng.uniform(0.01, 4, shapes[1]), dtype)
     return arrays
 
 
@@ -320,6 +330,10 @@ VJPS = {
         lambda m: m.gaussian_sample,
         lambda m, g, y, mu, s, eps: [g, m.gaussian_sample_vjp(g, s, eps), None],
     ),
+    "local_sample_vjp": (
+        lambda m: lambda mu, v, eps: m.local_sample(mu, np.abs(v), eps),
+        lambda m, g, y, mu, v, eps: [g, np.sign(v) * m.local_sample_vjp(g, np.abs(v), eps), None],
+    ),
 }
 
 
@@ -345,7 +359,8 @@ def test_cotangents_against_finite_differences(module, name):
 
 
 def function_arity(name):
-    return {"scale_rows": 2, "gaussian_log_prob_vjp": 3, "gaussian_kl_vjp": 2, "gaussian_sample_vjp": 3}.get(name, 1)
+    three = ("gaussian_log_prob_vjp", "gaussian_sample_vjp", "local_sample_vjp")
+    return 3 if name in three else 2 if name in ("scale_rows", "gaussian_kl_vjp") else 1
 
 
 # ------------------------------------------------------------------------------------- layouts, threads, messages
@@ -497,3 +512,10 @@ def test_freed_memory_is_kept():
         [sys.executable, "-c", code], env=variables, cwd=root, capture_output=True, text=True, check=True
     )
     assert int(found.stdout) < 100  # of 15,600 pages
+
+
+@each_module
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_cotangent_of_a_variance_of_0_is_0(module, dtype):
+    g, variance, eps = np.array([[1, 1, 1], [0, 0.25, 4], [2, 2, -2]], dtype)
+    np.testing.assert_array_equal(module.local_sample_vjp(g, variance, eps), np.array([0, 2, -0.5], dtype))

@@ -197,6 +197,17 @@ def _log_sum_exp(x, axis=-1, keepdims=False):
 _sigmoid = lambda x: 1.0 / (1.0 + (-1.0 * x).exp())
 _softplus = lambda x: (1.0 + x.exp()).log()
 _log_normal = lambda x, mu, s: -0.5 * np.log(2 * np.pi) - s - 0.5 * ((x - mu) / s.exp()) * ((x - mu) / s.exp())
+
+
+def _normal_cdf(x):
+    """1/2 + density(x) (x + x^3 / 3 + x^5 / (3 5) + ...), enough terms for |x| <= 3."""
+    term = total = x
+    for k in range(3, 81, 2):
+        term = term * x * x * (1.0 / k)
+        total = total + term
+    return 0.5 + (-0.5 * x * x).exp() * total * (1.0 / np.sqrt(2.0 * np.pi))
+
+
 _mean = lambda x, axis=None, keepdims=False: (lambda s: s * (np.prod(s.shape) / np.prod(x.shape)))(
     x.sum(axis, keepdims)
 )
@@ -219,6 +230,7 @@ FORMULAS = {
     "sigmoid": _sigmoid,
     "sigmoid_vjp": lambda g, y: g * y * (1.0 - y),
     "softplus": _softplus,
+    "normal_cdf": _normal_cdf,
     "softplus_vjp": lambda g, x: g * _sigmoid(x),
     "relu": lambda x: x * (x.value > 0),
     "relu_vjp": lambda g, y: g * (y.value > 0),
@@ -252,6 +264,7 @@ FORMULAS = {
     "gaussian_log_prob": lambda x, mu, log_sigma: _log_normal(x, mu, log_sigma).sum(-1),
     "gaussian_kl": lambda mu, s: (0.5 * (mu * mu + (2.0 * s).exp() - 1.0) - s).sum(-1),
     "gaussian_sample": lambda mu, log_sigma, eps: mu + log_sigma.exp() * eps,
+    "local_sample": lambda mean, variance, eps: mean + (0.5 * variance.log()).exp() * eps,
 }
 
 
@@ -300,6 +313,8 @@ class Program:
             args = [node(0.2)]
         elif name == "log1p":
             args = [node(-0.7)]
+        elif name == "normal_cdf":
+            args = [node(-3.0, 3.0)]
         elif name in ("sum", "mean", "max", "log_sum_exp"):
             args = [node()]
             axes = [None, -1, np.int64(0), (0, 1), (-1,)]
@@ -358,6 +373,12 @@ class Program:
             args = [node(0.0 if name[0] == "b" else -3.0, 1.0, shape), node(-2.0, 2.0, shape=choice([(3,), shape]))]
         elif name in ("gaussian_log_prob", "gaussian_sample"):
             args = [node(-2.0, 2.0, shape) for shape in ((2, 3), choice([(3,), (2, 3)]), choice([(2, 1), (2, 3)]))]
+        elif name == "local_sample":
+            args = [
+                node(shape=choice([(3,), (2, 3)])),
+                node(0.2, 3.0, shape=(2, 3)),
+                node(shape=choice([(3,), (2, 3)])),
+            ]
         elif name.endswith("_vjp"):
             shape = choice([(), (3,), (2, 3)])
             args = [node(shape=shape), node(-0.9, 3.0, shape)]

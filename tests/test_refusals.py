@@ -297,7 +297,7 @@ CASES = {
     "HVI(old rng)": (lambda: HVI.elbo(X, np.random), "generator, such as minivi.Generator"),
     "belief(sample)": (lambda: BELIEF.sample(-1, G(0)), "count must be an integer, at least 0"),
     "belief(dream)": (lambda: BELIEF.dream(2, None), "rng must be a generator"),
-    "vimco(h)": (lambda: estimators.vimco(BELIEF, X, None, 2, h=[X]), r"vimco: h of shapes .* pass an array \(K, 6, J\)"),
+    "vimco(h)": (lambda: estimators.vimco(BELIEF, X, None, 2, h=[X]), r"vimco: h of shapes .* \(K, 6, J\)"),
     "vimco(1)": (lambda: estimators.vimco(BELIEF, X, G(0), 1), "one sample has no others .* pass samples=2 or more"),
     "vimco(0)": (lambda: estimators.vimco(BELIEF, X, G(0), 0), "vimco: samples must be an integer, at least 1"),
     "vimco(mean)": (lambda: estimators.vimco(BELIEF, X, G(0), 2, mean="median"), "unknown mean 'median'"),

@@ -32,9 +32,9 @@ from minivi.kernels.shapes import FLOATS, LOG_2PI
 
 __all__ = [
     "bernoulli_log_prob", "elu", "elu_vjp", "exp", "gaussian_kl", "gaussian_kl_vjp", "gaussian_log_prob",
-    "gaussian_log_prob_vjp", "gaussian_sample", "gaussian_sample_vjp", "log", "log1p", "log_softmax", "log_softmax_vjp",
-    "log_sum_exp", "relu", "relu_vjp", "scale_rows", "sigmoid", "sigmoid_vjp", "softplus", "softplus_vjp", "tanh",
-    "tanh_vjp",
+    "gaussian_log_prob_vjp", "gaussian_sample", "gaussian_sample_vjp", "local_sample", "local_sample_vjp", "log",
+    "log1p", "log_softmax", "log_softmax_vjp", "log_sum_exp", "relu", "relu_vjp", "scale_rows", "sigmoid",
+    "sigmoid_vjp", "softplus", "softplus_vjp", "tanh", "tanh_vjp",
 ]  # fmt: skip
 
 # A constant of type float32 keeps float32 arithmetic in float32 and gives way to float64: one source serves both.
@@ -364,6 +364,18 @@ def gaussian_sample(mu: Array, log_sigma: Array, eps: Array) -> Array:
 def gaussian_sample_vjp(g: Array, log_sigma: Array, eps: Array) -> Array:
     """g sigma eps: the cotangent of ``log_sigma``, in the shape of ``g``. (That of mu is ``g``.)"""
     return g * scalar_exp(log_sigma) * eps
+
+
+@pointwise
+def local_sample(mean: Array, variance: Array, eps: Array) -> Array:
+    """mean + sqrt(variance) eps, a sample of a layer's outputs (thesis section 6.2.3); the shapes broadcast."""
+    return mean + math.sqrt(variance) * eps
+
+
+@pointwise
+def local_sample_vjp(g: Array, variance: Array, eps: Array) -> Array:
+    """g eps / (2 sqrt(variance)): the cotangent of ``variance``, in the shape of ``g``; 0 where the variance is 0."""
+    return f(0.5) * g * eps / math.sqrt(variance) if variance > f(0) else f(0)
 
 
 # ------------------------------------------------------------------------------------------------------------ rows

@@ -2,7 +2,9 @@
 
     theta = mu_theta + sigma_theta * zeta          z = mu(x) + sigma(x) * eps          zeta, eps ~ N(0, I)
 
-with priors N(0, I) on both. The encoder's weights are no random variables of the model: they stay point estimates.
+with priors N(0, I) on both. The encoder's weights are no random variables of the model: they stay point estimates, or
+(review report 6.2) get a posterior too, ``network="encoder"``: then q(z | x) is a mixture over them, and what is
+maximised is still a bound, looser by what the posterior has learned about weights that the model does not know.
 """
 
 from __future__ import annotations
@@ -20,32 +22,42 @@ from minivi.tensor import Parameter, Tensor
 
 
 class FullVB(Module):
-    """A model whose decoder's weights and biases have the posterior N(mu_theta, diag(sigma_theta^2)) (eq. 2.88).
+    """A model one of whose networks has weights and biases with the posterior N(mu, diag(sigma^2)) (eq. 2.88).
 
     Args:
-        vae: offers ``elbo`` and a ``decoder`` that is an MLP; its weights become mu_theta, so ``vae`` itself goes on as
-            the model with mean weights.
+        vae: offers ``elbo`` and the network, an MLP; its weights become mu_theta, so ``vae`` itself goes on as the
+            model with mean weights.
         count: N, the size of the data set: the bound is on log p(X) of so many data.
         scale: initial sigma_theta of every weight and bias.
         local: sample each datum's pre-activations, h W + b ~ N(h mu_W + mu_b, h^2 sigma_W^2 + sigma_b^2), instead of
             one set of weights for a minibatch (Kingma et al. 2015; review report 4.1.1). The bound is the same, the
             noise of its gradient smaller.
+        network: "decoder", theta of the thesis; or "encoder".
 
     Raises:
-        ValueError: ``count`` is no positive integer, or ``scale`` not positive; a ``vae`` without decoder.
+        ValueError: ``count`` is no positive integer, or ``scale`` not positive; a ``vae`` without that network.
     """
 
-    def __init__(self, vae: LatentVariableModel, count: int, scale: float = 0.01, *, local: bool = False):
-        validate.offers(vae, "FullVB: vae", "elbo", "decoder", "dtype")
+    def __init__(
+        self,
+        vae: LatentVariableModel,
+        count: int,
+        scale: float = 0.01,
+        *,
+        local: bool = False,
+        network: str = "decoder",
+    ):
+        validate.one_of(network, "FullVB: network", ("decoder", "encoder"))
+        validate.offers(vae, "FullVB: vae", "elbo", network, "dtype")
         validate.count(count, "FullVB: count")
         validate.number(scale, "FullVB: scale", 0, ends="(]")
-        self.vae, self.count, self.local = vae, count, local
+        self.vae, self.count, self.local, self.network = vae, count, local, network
         self.log_sigma = [Parameter(np.full(mu.shape, np.log(scale)), dtype=mu.dtype) for mu in self.mu]
 
     @property
     def mu(self) -> list[Parameter]:
-        """mu_theta: weight and bias of each of the decoder's layers, in order; ``log_sigma`` has the same shapes."""
-        return [p for _, p in self.vae.decoder.named_parameters()]
+        """mu_theta: weight and bias of each of the network's layers, in order; ``log_sigma`` has the same shapes."""
+        return [p for _, p in getattr(self.vae, self.network).named_parameters()]
 
     @property
     def dtype(self) -> np.dtype:
@@ -61,7 +73,7 @@ class FullVB(Module):
         return [ops.gaussian_sample(*parts) for parts in zip(self.mu, self.log_sigma, zeta, strict=True)]  # eq. 2.84
 
     def draw(self, rng: Rng | None = None, zeta: list[np.ndarray] | None = None) -> Any:
-        """``vae`` with random weights in its decoder; gradients reach mu_theta and sigma_theta.
+        """``vae`` with random weights in that network; gradients reach mu_theta and sigma_theta.
 
         Args:
             rng: generator of the noise; or
@@ -69,18 +81,18 @@ class FullVB(Module):
                 against its outputs (K, B, outputs).
 
         Returns:
-            A model that shares the encoder: its ``elbo`` is the bound L(theta, phi; x) of eq. 2.81. With local noise,
-            each datum that it decodes meets weights of its own.
+            A model that shares the other network: its ``elbo`` is the bound L(theta, phi; x) of eq. 2.81. With local
+            noise, each datum that passes meets weights of its own.
         """
-        vae, decoder = copy.copy(self.vae), copy.copy(self.vae.decoder)
+        vae, network = copy.copy(self.vae), copy.copy(getattr(self.vae, self.network))
         if self.local:
             pairs = zip(*(iter(zip(self.mu, self.log_sigma, strict=True)),) * 2, strict=True)  # weight, bias
-            zeta = [None] * len(decoder.layers) if zeta is None else zeta
-            decoder.layers = [_local(w, b, z, rng) for (w, b), z in zip(pairs, zeta, strict=True)]
+            zeta = [None] * len(network.layers) if zeta is None else zeta
+            network.layers = [_local(w, b, z, rng) for (w, b), z in zip(pairs, zeta, strict=True)]
         else:
             theta = iter(self.theta(self.noise(rng) if zeta is None else zeta))
-            decoder.layers = [_affine(w, b) for w, b in zip(theta, theta, strict=True)]
-        vae.decoder = decoder
+            network.layers = [_affine(w, b) for w, b in zip(theta, theta, strict=True)]
+        setattr(vae, self.network, network)
         return vae
 
     def kl(self) -> Tensor:

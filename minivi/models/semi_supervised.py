@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from minivi import ops, validate
 from minivi.distributions import Bernoulli, Categorical, Normal
@@ -255,5 +254,7 @@ class SemiSupervisedVAE(Module):
 
 def _pairs(first, second, columns):
     """The matrix (R, columns) whose row r has ones at ``first[r]`` and ``second[r]``: it adds two rows of another."""
+    from scipy.sparse import csr_array
+
     indices, start = np.stack([first, second], axis=1).ravel(), np.arange(0, 2 * len(first) + 1, 2)
     return csr_array((np.ones(len(indices)), indices, start), shape=(len(first), columns))

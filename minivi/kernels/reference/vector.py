@@ -8,9 +8,9 @@ from minivi.kernels.shapes import LOG_2PI
 
 __all__ = [
     "bernoulli_log_prob", "elu", "elu_vjp", "exp", "gaussian_kl", "gaussian_kl_vjp", "gaussian_log_prob",
-    "gaussian_log_prob_vjp", "gaussian_sample", "gaussian_sample_vjp", "log", "log1p", "log_softmax", "log_softmax_vjp",
-    "log_sum_exp", "relu", "relu_vjp", "scale_rows", "sigmoid", "sigmoid_vjp", "softplus", "softplus_vjp", "tanh",
-    "tanh_vjp",
+    "gaussian_log_prob_vjp", "gaussian_sample", "gaussian_sample_vjp", "local_sample", "local_sample_vjp", "log",
+    "log1p", "log_softmax", "log_softmax_vjp", "log_sum_exp", "relu", "relu_vjp", "scale_rows", "sigmoid",
+    "sigmoid_vjp", "softplus", "softplus_vjp", "tanh", "tanh_vjp",
 ]  # fmt: skip
 
 
@@ -115,6 +115,18 @@ def gaussian_sample(mu, log_sigma, eps):
 def gaussian_sample_vjp(g, log_sigma, eps):
     """g sigma eps."""
     return g * np.exp(log_sigma) * eps
+
+
+@_twin
+def local_sample(mean, variance, eps):
+    """mean + sqrt(variance) eps."""
+    return mean + np.sqrt(variance) * eps
+
+
+@_twin
+def local_sample_vjp(g, variance, eps):
+    """g eps / (2 sqrt(variance)), 0 where the variance is 0."""
+    return np.where(variance > 0, 0.5 * g * eps / np.sqrt(np.where(variance > 0, variance, 1)), 0).astype(g.dtype)
 
 
 def _shift(x):
