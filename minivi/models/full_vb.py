@@ -172,7 +172,10 @@ def _total(rows):
 
 
 def _affine(w, b):
-    return lambda h: ops.affine(h, w, b)
+    """A layer of these weights, which are Tensors and no Parameters; models ask it for their dtype."""
+    layer = lambda h: ops.affine(h, w, b)
+    layer.weight = w
+    return layer
 
 
 def _local(weight, bias, zeta, rng):
@@ -184,4 +187,5 @@ def _local(weight, bias, zeta, rng):
         noise = rng.standard_normal(mean.shape, dtype=mean.dtype) if zeta is None else zeta
         return mean + ops.sqrt(variance) * noise
 
+    layer.weight = weight[0]
     return layer
