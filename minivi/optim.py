@@ -490,3 +490,34 @@ def burda(steps_per_epoch: int, step_size: float = 1e-3) -> Callable[[int], floa
     validate.number(step_size, "burda: step_size", 0, ends="(]")
     ends = [(3**i - 1) // 2 for i in range(1, 8)]
     return lambda step: step_size * 10 ** (-bisect_right(ends, step // steps_per_epoch) / 7)
+
+
+class AveragedAdam(Adam):
+    """:class:`Adam` that averages the parameters after each step (thesis section 7.6.2).
+
+    Args:
+        parameters, step_size: as for :class:`Adam`.
+        beta2: of the :class:`Average`.
+
+    Attributes:
+        average: the :class:`Average`, part of the optimizer's state.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], step_size: StepSize = 1e-3, beta2: float = 0.999):
+        super().__init__(parameters, step_size)
+        self.average = Average(self.parameters, beta2)
+
+    def step(self, gradients: Iterable[np.ndarray]) -> None:
+        """One step, and one of the average."""
+        super().step(gradients)
+        self.average.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adam's, and the average's as "average.<name>"."""
+        return super().state_dict() | {f"average.{k}": v for k, v in self.average.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        average = {k.removeprefix("average."): v for k, v in state.items() if k.startswith("average.")}
+        super().load_state_dict({k: v for k, v in state.items() if not k.startswith("average.")})
+        self.average.load_state_dict(average)

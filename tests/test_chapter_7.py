@@ -93,7 +93,7 @@ def test_the_limits_at_the_defaults(adam):
 def test_an_averaged_optimizer_resumes_to_the_same_bits(adam):
     def new():
         p = Parameter(np.ones(4), "weight")
-        return p, adam.AveragedAdam([p], 0.1)
+        return p, optim.AveragedAdam([p], 0.1)
 
     (p, whole), (q, first) = new(), new()
     gradients = np.random.default_rng(2).standard_normal((10, 4))

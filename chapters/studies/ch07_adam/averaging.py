@@ -5,8 +5,8 @@
 #
 # mean = beta2 mean + (1 - beta2) theta, over 1 - beta2^t, beside the last iterate: on a noisy quadratic, where the
 # excess loss can be averaged over many runs, and on held-out images. Polyak and Ruppert's plain mean forgets nothing,
-# neither noise nor the way from the start. `AveragedAdam` is the one line more that the text speaks of. (Digits are so
-# few that `quick` takes minibatches of 20, for more steps than the average's memory of 1,000.)
+# neither noise nor the way from the start. `optim.AveragedAdam` has the one line more that the text speaks of. (Digits
+# are so few that `quick` takes minibatches of 20, for more steps than the average's memory of 1,000.)
 
 # %%
 import numpy as np
@@ -16,30 +16,6 @@ from minivi.experiments import experiment
 from minivi.models import VAE, Classifier
 from minivi.random import Generator
 from minivi.tensor import Parameter
-
-
-class AveragedAdam(optim.Adam):
-    """Adam that averages the parameters after each step; ``average`` is part of its state."""
-
-    def __init__(self, parameters, step_size, beta2=0.999):
-        super().__init__(parameters, step_size)
-        self.average = optim.Average(self.parameters, beta2)
-
-    def step(self, gradients):
-        """One step, and one of the average."""
-        super().step(gradients)
-        self.average.update()
-
-    def state_dict(self):
-        """Adam's, and the average's as "average.<name>"."""
-        return super().state_dict() | {f"average.{k}": v for k, v in self.average.state_dict().items()}
-
-    def load_state_dict(self, state):
-        """Go on from :meth:`state_dict`."""
-        average = {k.removeprefix("average."): v for k, v in state.items() if k.startswith("average.")}
-        super().load_state_dict({k: v for k, v in state.items() if not k.startswith("average.")})
-        self.average.load_state_dict(average)
-
 
 ITERATES = ("last iterate", "average, corrected", "average, uncorrected", "Polyak-Ruppert mean")
 
@@ -64,7 +40,7 @@ def averaged_vae(run, seed):
     """A VAE trained by :class:`AveragedAdam`; its history has the test bound of both."""
     s, images = run.settings, run.images()
     vae = VAE(images.train.shape[1], (s.hidden,), s.latents, rng=Generator([seed, 78]))
-    optimizer, test = AveragedAdam(vae.parameters(), s.step_size), data.fresh(images.test, Generator(2))
+    optimizer, test = optim.AveragedAdam(vae.parameters(), s.step_size), data.fresh(images.test, Generator(2))
 
     def evaluate(epoch):
         bounds = {"last": evaluation.elbo(vae, test, Generator([3, epoch])).mean}
@@ -81,7 +57,7 @@ def averaged_classifier(run, seed):
     """The same with a classifier of one hidden layer; errors in per cent."""
     s, images = run.settings, run.images()
     model = Classifier(images.train.shape[1], (s.hidden,), 10, rng=Generator([seed, 80]))
-    optimizer = AveragedAdam(model.parameters(), s.step_size)
+    optimizer = optim.AveragedAdam(model.parameters(), s.step_size)
 
     def error():
         return 100 * float(np.mean(model.predict(images.test) != images.test_labels))
