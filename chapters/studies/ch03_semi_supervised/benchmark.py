@@ -94,7 +94,7 @@ PAIRS = (("M1+1-NN", "1-NN"), ("M1+SVM", "SVM"), ("M1+self-training SVM", "self-
                               "m2_step_size": 3e-3, "stack_width": 100, "stack_epochs": 100, "stack_step_size": 3e-3,
                               "batch": 50, "pool": 1500},
         "laptop": M1_MNIST | {"m1_epochs": 300, "counts": list(COUNTS), "draws": [5, 3, 3, 3], "m2_width": 500,
-                              "m2_epochs": 10, "m2_step_size": 3e-4, "stack_width": 300, "stack_epochs": 60,
+                              "m2_epochs": 10, "m2_step_size": 3e-4, "stack_width": 300, "stack_epochs": 120,
                               "stack_step_size": 3e-4, "batch": 25, "pool": 5000},
         "paper": M1_MNIST | {"m1_epochs": 3000, "counts": list(COUNTS), "draws": [10, 10, 10, 10], "m2_width": 500,
                              "m2_epochs": 3000, "m2_step_size": 3e-4, "stack_width": 300, "stack_epochs": 3000,
