@@ -21,7 +21,7 @@ from minivi.tensor import FLOATS, Tensor
 
 
 def _raw(x: Any) -> np.ndarray:
-    return x._data if isinstance(x, Tensor) else np.asarray(x)
+    return x._data if isinstance(x, Tensor) else np.asanyarray(x)
 
 
 def _parameters(name, *values):
@@ -37,7 +37,7 @@ def _parameters(name, *values):
     if len(dtypes) > 1:
         raise TypeError(f"{name}: parameters of {' and '.join(sorted(map(str, dtypes)))} do not mix; make both one")
     dtype = dtypes.pop() if dtypes else np.dtype("float64")
-    values = [x if isinstance(x, Tensor) else np.asarray(x, dtype) for x in values]
+    values = [x if isinstance(x, Tensor) else np.asanyarray(x, dtype) for x in values]
     values = [x if x.ndim else ops.reshape(x, shape=(1,)) for x in values]
     return *values, broadcast_shape(name, *[x.shape for x in values])
 
@@ -116,7 +116,7 @@ class Normal:
     def log_prob_of_noise(self, eps: Any) -> Any:
         """log-density of ``rsample(eps)`` = log N(eps; 0, I) - sum_d log sigma_d, shape (...) (eq. 2.43, 2.44)."""
         check_last_axis("log_prob_of_noise", eps, self.shape)
-        eps, add = (eps, ops.sum) if isinstance(eps, Tensor) else (np.asarray(eps), np.sum)
+        eps, add = (eps, ops.sum) if isinstance(eps, Tensor) else (np.asanyarray(eps), np.sum)
         log_sigma, size = self.log_sigma, eps.shape[-1] if eps.ndim else 1
         if log_sigma.shape[-1] != size:
             log_sigma = ops.broadcast_to(log_sigma, shape=(*log_sigma.shape[:-1], size))
@@ -362,7 +362,7 @@ class Categorical:
             TypeError: ``labels`` are not integers.
             ValueError: a label lies outside [0, C).
         """
-        labels = np.asarray(labels)
+        labels = np.asanyarray(labels)
         log_probs = self.log_probs
         if labels.dtype.kind not in "iu":
             raise TypeError(f"Categorical.log_prob: labels of dtype {labels.dtype}; pass integers, labels.astype(int)")

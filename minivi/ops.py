@@ -19,15 +19,15 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from minivi import kernels
-from minivi.kernels.shapes import LOG_2PI
+from minivi.kernels.shapes import LOG_2PI, empty, is_binary, take, zeros
 from minivi.tensor import Tensor, primitive
 
 __all__ = [
     "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "cumsum", "diagonal", "divide",
     "elu", "exp", "gaussian_kl", "gaussian_log_prob", "gaussian_sample", "getitem", "local_sample", "log", "log1p",
     "log_softmax", "log_sum_exp", "masked_affine", "masked_matmul", "matmul", "max", "maximum", "mean", "minimum",
-    "multiply", "negative", "normal_cdf", "permute", "power", "relu", "reshape", "sigmoid", "softplus", "sparse_matmul",
-    "sqrt", "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
+    "multiply", "negative", "normal_cdf", "permute", "power", "relu", "reshape", "row_pairs", "row_sums", "sigmoid",
+    "softplus", "sparse_matmul", "sqrt", "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
 ]  # fmt: skip
 
 # What every function here takes and returns: Tensors when an argument is one, else arrays; numbers are welcome too.
@@ -42,6 +42,12 @@ _cases_positive = lambda a: [(a(3, 4, low=0.2, high=3.0),), (a(low=0.2),)]
 
 def _raw(x):
     return x._data if isinstance(x, Tensor) else x
+
+
+def _truth(mask):
+    """``mask`` as booleans."""
+    mask = np.asanyarray(mask)
+    return mask if mask.dtype == bool else mask.astype(bool)
 
 
 # ---------------------------------------------------------------------------------------------------- arithmetic
@@ -250,7 +256,7 @@ def _spread(g, x, axis, keepdims):
     g = _expand(g, x, axis, keepdims)
     if isinstance(g, Tensor):
         return broadcast_to(g, shape=x.shape)
-    full = np.empty(x.shape, g.dtype)  # written out, since kernels would have to copy a broadcast view
+    full = empty(x.shape, g.dtype)  # written out, since kernels would have to copy a broadcast view
     full[...] = g
     return full
 
@@ -435,10 +441,10 @@ def _few_ones(x):
     Below 50 rows, or above a quarter of ones, the product is as fast (784 x 500 on AVX2). A look at the first number
     and the first rows spares most other inputs the search, such as what a ReLU gives.
     """
-    if x.ndim != 2 or len(x) < 50 or x.size == 0 or x.item(0) not in (0.0, 1.0):
+    if x.ndim != 2 or len(x) < 50 or x.size == 0:
         return None
-    head = x[:8]
-    if head.sum() >= 0.25 * head.size or not kernels.is_binary(head):
+    head = x[:8].view(np.ndarray)  # a look that no tracer need know of: the product is right either way
+    if head.item(0) not in (0.0, 1.0) or head.sum() >= 0.25 * head.size or not is_binary(head):
         return None
     try:
         return kernels.Ones(x)
@@ -503,6 +509,27 @@ def sparse_matmul(w: Array, x: Any) -> Array:
     if w.ndim != 2 or x.shape[1] != w.shape[0]:
         raise ValueError(f"sparse_matmul: x {x.shape} and W {w.shape} do not fit; they must be (M, I) and (I, O)")
     return kernels.sparse_matmul(x.data, x.indices, x.indptr, w)
+
+
+@primitive(
+    lambda g, y, x, index, count: getitem(g, index),
+    linear=True,
+    cases=lambda a: [(a(4, 3), np.array([0, 2, 2, 1]), 3), (a(0, 3), np.zeros(0, np.int64), 2)],
+)
+def row_sums(x: Array, index: np.ndarray, count: int) -> Array:
+    """Sums of the rows of ``x`` (R, N) with the same number in ``index`` (R,), int64: (count, N)."""
+    return kernels.row_sums(x, index, count)
+
+
+@primitive(
+    lambda g, y, a, b, i, j: row_sums(g, i, a.shape[0]),
+    lambda g, y, a, b, i, j: row_sums(g, j, b.shape[0]),
+    linear=True,
+    cases=lambda a: [(a(4, 3), a(2, 3), np.array([3, 0, 0]), np.array([1, 0, 1]))],
+)
+def row_pairs(a: Array, b: Array, i: np.ndarray, j: np.ndarray) -> Array:
+    """a[i] + b[j], fused: a (M, N), b (K, N), numbers of rows i and j (R,), int64 -> (R, N)."""
+    return kernels.row_pairs(a, b, i, j)
 
 
 # ------------------------------------------------------------------------------------------------ shapes and indices
@@ -582,7 +609,7 @@ def _is_basic(index) -> bool:
 )
 def _add_at(x, index, shape):
     """Zeros of ``shape`` to which ``x`` is added at ``index``, repeated indices each time: getitem's transpose."""
-    out = np.zeros(shape, x.dtype)
+    out = zeros(shape, x.dtype)
     if _is_basic(index):
         out[index] = x
     else:
@@ -601,7 +628,7 @@ def _add_at(x, index, shape):
 )  # fmt: skip
 def getitem(x: Array, index: Any) -> Array:
     """x[index] for slices, integers, integer and boolean arrays; repeated indices accumulate in the gradient."""
-    return x[index]
+    return take(x, index)
 
 
 def _inverse(order, n):
@@ -649,14 +676,14 @@ def tril(x: Array, k: int = 0) -> Array:
 # ------------------------------------------------------------------------------------------------------- choices
 @primitive(
     None,
-    lambda g, y, mask, a, b: g * np.asarray(_raw(mask), bool),
-    lambda g, y, mask, a, b: g * ~np.asarray(_raw(mask), bool),
+    lambda g, y, mask, a, b: g * _truth(_raw(mask)),
+    lambda g, y, mask, a, b: g * ~_truth(_raw(mask)),
     linear=True,
     cases=lambda a: [(a(3, 4) > 0, a(3, 4), a(4)), (a(4) > 0, a(3, 1), a(3, 4))],
 )
 def where(mask: Array, a: Array, b: Array) -> Array:
     """``a`` where ``mask`` holds (is true, or not 0), else ``b``; the cotangent of what was not chosen is 0."""
-    return np.where(np.asarray(mask, bool), a, b)
+    return np.where(_truth(mask), a, b)
 
 
 @primitive(

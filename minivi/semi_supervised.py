@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from minivi import data, validate
 from minivi.files import TrainingError, load_arrays, save_arrays
+from minivi.kernels.shapes import take
 from minivi.models import VAE, SemiSupervisedVAE
 from minivi.nn import glorot, logit_of_mean
 from minivi.optim import Adam
@@ -106,9 +107,9 @@ def minibatch_loss(
 
     def loss(unlabelled, rng):
         rows = rng.integers(0, len(y), size=batch)
-        here = tuple(part[rows] for part in x) if isinstance(x, tuple) else x[rows]
+        here = tuple(take(part, rows) for part in x) if isinstance(x, tuple) else take(x, rows)
         here = prepare(here, rng) if prepare else here
-        return -model.objective(here, y[rows], unlabelled, rng, counts=counts, alpha=alpha)
+        return -model.objective(here, take(y, rows), unlabelled, rng, counts=counts, alpha=alpha)
 
     return loss
 

@@ -31,6 +31,7 @@ _SINGLE, _DOUBLE = FLOATS
 PRIMITIVES: dict[str, Primitive] = {}
 
 _FIXED = {int, float, bool, str, slice, np.float32, np.float64, type(None), type(...)}  # what nobody can write into
+_ARRAYS = {np.ndarray}  # the types that primitives take as they are; a traced step has one more
 _SMALL = 16384  # bytes: copying so many takes as long as looking at a sample twice
 _births = itertools.count()
 _new = object.__new__
@@ -225,7 +226,7 @@ class Primitive:
             else:
                 plain = True
                 if takes:
-                    if type(a) is np.ndarray and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
+                    if type(a) in _ARRAYS and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
                         own = a.dtype
                     else:
                         convert = True
@@ -256,12 +257,12 @@ class Primitive:
             if _mode.checking:
                 _check_finite(self.name, (out,), arrays, parents)
             if recorded and not _mode.recording:
-                views = type(out) is np.ndarray and out.base is not None
+                views = type(out) in _ARRAYS and out.base is not None
                 return _constant(out.copy() if views and any(isinstance(a, Parameter) for a in parents) else out)
         if not recorded:
             return out
         result = _new(Tensor)
-        result._data = out if type(out) is np.ndarray else np.asarray(out)
+        result._data = out if type(out) in _ARRAYS else np.asarray(out)
         result._op = self
         result._arrays = arrays
         result._parents = parents
@@ -283,7 +284,7 @@ class Primitive:
         variables = [i for i, takes in zip(range(len(arrays)), self.takes, strict=False) if takes]
         for i in variables:
             if isinstance(arrays[i], np.ndarray) and arrays[i].dtype in FLOATS:  # also of a subclass, or unpickled
-                arrays[i] = _interned(np.asarray(arrays[i]))
+                arrays[i] = _interned(arrays[i] if type(arrays[i]) in _ARRAYS else np.asarray(arrays[i]))
                 if dtype is not None and dtype is not arrays[i].dtype:
                     raise self._mixed(args, dtype, arrays[i].dtype)
                 dtype = arrays[i].dtype
@@ -424,7 +425,7 @@ def _refuse_lists_of_tensors(data):
 def _constant(array) -> Tensor:
     """A leaf that shares ``array``."""
     leaf = _new(Tensor)
-    leaf._data = array if type(array) is np.ndarray else np.asarray(array)
+    leaf._data = array if type(array) in _ARRAYS else np.asarray(array)
     leaf._op = None
     leaf._parents = ()
     leaf._birth = next(_births)
@@ -538,7 +539,7 @@ def grad(
                     gi = before + gi
                     if not differentiable:
                         ours.add(key)
-                if not differentiable and type(gi) is not np.ndarray:
+                if not differentiable and type(gi) not in _ARRAYS:
                     gi = np.asarray(gi)  # NumPy makes scalars of 0-d arrays: += would change a local name only
                 cotangents[key] = gi
     gradients = _of_inputs(inputs, cotangents, cotangent, differentiable, unused)

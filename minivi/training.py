@@ -33,6 +33,7 @@ from minivi.files import (
     write_atomically,
 )
 from minivi.identity import digest, facts, rounding
+from minivi.program import Step
 from minivi.progress import Compiling
 from minivi.progress import bar as progress_bar
 from minivi.protocols import Rng, Stepper, Trainable
@@ -40,6 +41,7 @@ from minivi.tensor import Tensor, detect_nonfinite, grad
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
+WORTH = 100  # steps that repay tracing two of them
 FIELDS = set("format identity rounding optimizers position seconds spent rng epoch_rng records".split())
 
 
@@ -53,12 +55,16 @@ class History:
         stopped_early: whether ``patience`` ran out.
         folder: where its checkpoint is, or None.
         earlier: seconds, and CPU seconds, that had gone into it before it was resumed.
+        compiled: how many steps ran as a program, see :class:`minivi.program.Step`.
+        why: why the others did not, where it is not for being few.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     stopped_early: bool = False
     folder: Path | None = None
     earlier: tuple[float, float] = (0.0, 0.0)
+    compiled: int = 0
+    why: str = ""
 
     def __repr__(self) -> str:
         last = ", ".join(f"{k} {v:.5g}" for k, v in (self.records or [{}])[-1].items() if isinstance(v, (int, float)))
@@ -145,8 +151,10 @@ def fit(
     extent = {"total": run.steps * epochs, "initial": run.steps * run.epoch + run.step}
     bar = progress_bar(progress=progress, label="training", unit="step", mininterval=0.2, **extent)
     last_save = time.monotonic()
+    update = Step(loss, optimizers, compiled=run.steps * (epochs - run.epoch) >= WORTH, quiet=True)
     with bar, Compiling(bar) as compiling:
         while run.epoch < epochs and not run.stopped:
+            update.check_again()
             begun = time.monotonic()
             here, done = rng.state, run.step
             rng.state = run.epoch_state  # what this epoch's shuffling was, or is, drawn from
@@ -155,7 +163,7 @@ def fit(
                     continue
                 if step == done > 0:
                     rng.state = here
-                value = _step(loss, prepare, optimizers, x, rng)
+                value = _step(update, prepare, x, rng)
                 run.total += value * min(batch_size, count - step * batch_size)
                 run.step += 1
                 compiling.step_done()
@@ -173,6 +181,7 @@ def fit(
                 last_save = time.monotonic()
     run.restore_best()
     run.history.stopped_early = run.stopped
+    run.history.compiled, run.history.why = update.compiled, update.why
     return run.history
 
 
@@ -214,34 +223,15 @@ def _checked(
     return parts, optimizers
 
 
-def _step(loss, prepare, optimizers, x, rng):
+def _step(step, prepare, x, rng):
     """One update of every optimizer from one forward pass; the last loss's value."""
     before = rng.state
-
-    def objective():
-        losses = loss(prepare(x, rng) if prepare else x, rng)
-        losses = losses if isinstance(losses, (list, tuple)) else [losses]
-        if len(losses) != len(optimizers):
-            raise ValueError(f"fit: {len(losses)} losses for {len(optimizers)} optimizers; give one for each")
-        for value in losses:
-            if not isinstance(value, Tensor) or value.size != 1:
-                got = f"of shape {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-                raise ValueError(f"fit: the loss is {got}; return a scalar Tensor, such as (...).mean()")
-        return losses
-
     try:
-        losses = objective()
-        for value in losses:
-            if not math.isfinite(value.item()):
-                raise FloatingPointError(f"the loss became {value.item()}")
-        gradients = [grad(value, o.parameters) for value, o in zip(losses, optimizers, strict=True)]
-        for o, g in zip(optimizers, gradients, strict=True):
-            o.step(g)
+        return step(prepare(x, rng) if prepare else x, rng)
     except FloatingPointError as error:
         rng.state = before
-        cause = _cause(objective, optimizers)
+        cause = _cause(lambda: step.objective(prepare(x, rng) if prepare else x, rng), step.optimizers)
         raise TrainingError(f"{error}: {cause}; the last checkpoint is kept") from None
-    return losses[-1].item()
 
 
 def _cause(objective, optimizers):

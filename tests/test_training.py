@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minivi import bounds, ops, training
+from minivi import bounds, ops, program, training
 from minivi.models import VAE
 from minivi.optim import SGD, Adam, AdaMax, constant
 from minivi.random import Generator
@@ -54,7 +54,7 @@ def interrupt_after(steps, monkeypatch):
             raise KeyboardInterrupt
         return grad(*args)
 
-    monkeypatch.setattr(training, "grad", interrupted)
+    monkeypatch.setattr(program, "grad", interrupted)
 
 
 def same(a, b):

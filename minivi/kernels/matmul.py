@@ -53,7 +53,7 @@ from numba.extending import intrinsic
 from minivi.kernels.jit import CPU, FEATURES, chunk, get_threads, launch, replace_file, rows, set_threads
 from minivi.kernels.reference.matmul import masked_weight_gradient as blas_weight_gradient
 from minivi.kernels.reference.matmul import matmul as blas_matmul
-from minivi.kernels.shapes import Ranges, check_binary, checked_shape
+from minivi.kernels.shapes import Ranges, check_binary, checked_shape, empty, zeros
 
 __all__ = [
     "Ones",
@@ -594,7 +594,7 @@ def _stored(x, batch):
     if x.flags.c_contiguous:
         return x, False
     turned = x.swapaxes(-1, -2)
-    return (turned, True) if turned.flags.c_contiguous else (np.ascontiguousarray(x), False)
+    return (turned, True) if turned.flags.c_contiguous else (x.copy(), False)
 
 
 def _matrix(x):
@@ -660,7 +660,7 @@ def matmul(a, b, out=None, bias=None, accumulate=False):
     shape = checked_shape(a, b, out, bias, accumulate)
     if (_backends.get(a.dtype) or matmul_backend(a.dtype)) == "blas":
         return blas_matmul(a, b, out, bias, accumulate)
-    out = np.empty(shape, a.dtype) if out is None else out
+    out = empty(shape, a.dtype) if out is None else out
     if bias is not None and accumulate:
         out += bias
     if out.size:
@@ -698,7 +698,7 @@ def masked_matmul(a, b, ranges: Ranges, out=None, bias=None):
     ranges.check("masked_matmul", b.shape)
     if matmul_backend(a.dtype) == "blas":
         return blas_matmul(a, b, out, bias)
-    out = np.empty(shape, a.dtype) if out is None else out
+    out = empty(shape, a.dtype) if out is None else out
     if out.size:
         _multiply(_matrix(a), b, out, bias, False, MASKED_K, ranges)
     return out
@@ -724,7 +724,7 @@ def masked_weight_gradient(a, grad, ranges: Ranges, out=None):
     ranges.check("masked_weight_gradient", shape)
     if matmul_backend(a.dtype) == "blas":
         return blas_weight_gradient(a.T, grad, ranges, out)
-    out = np.empty(shape, a.dtype) if out is None else out
+    out = empty(shape, a.dtype) if out is None else out
     if out.size:
         _multiply(a, grad, out, None, False, MASKED_ROWS, ranges)
         if not ranges.contiguous:
@@ -818,7 +818,7 @@ def _find_others(p, s, lo, hi):
 
 def is_binary(x) -> bool:
     """Whether every number of the array ``x``, float32 or float64, is 0 or 1."""
-    others = np.zeros(1, x.dtype)
+    others = zeros(1, x.dtype)
     launch(_find_others, x.size, (x, others))
     return not others[0]
 
@@ -837,7 +837,7 @@ class Ones:
         """List the ones of each row."""
         check_binary(x, is_binary)
         self.shape, self.dtype = x.shape, x.dtype
-        self._places, self._counts = np.empty(x.shape, np.int64), np.empty(len(x), np.int64)
+        self._places, self._counts = empty(x.shape, np.int64), empty(len(x), np.int64)
         launch(_find_ones, len(x), (x, self._places, self._counts), x.shape[1:], work=x.size)
 
     @functools.cached_property
@@ -845,7 +845,7 @@ class Ones:
         """The ones of the transpose: ``binary_matmul(ones.T, grad)`` is the gradient of the weights."""
         turned = object.__new__(Ones)
         turned.shape, turned.dtype = self.shape[::-1], self.dtype
-        turned._places, turned._counts = np.empty(turned.shape, np.int64), np.empty(turned.shape[0], np.int64)
+        turned._places, turned._counts = empty(turned.shape, np.int64), empty(turned.shape[0], np.int64)
         arrays = (np.empty(0, self.dtype), self._places, self._counts, turned._places, turned._counts)
         launch(_turn_ones, 1, arrays, self.shape)
         return turned
@@ -870,9 +870,9 @@ def binary_matmul(x, b, out=None, bias=None):
     """
     ones = x if isinstance(x, Ones) else Ones(x)
     shape = checked_shape(ones, b, out, bias)
-    out = np.empty(shape, b.dtype) if out is None else out
+    out = empty(shape, b.dtype) if out is None else out
     (m, k), n = ones.shape, b.shape[1]
-    arrays = (np.ascontiguousarray(b), out if bias is None else bias, out, ones._places, ones._counts)
+    arrays = (b if b.flags.c_contiguous else b.copy(), out if bias is None else bias, out, ones._places, ones._counts)
     work = m * n * (1 + k // 8)
     launch(
         _binary, -(-n * b.itemsize // matmul_tile()), arrays, (m, n, k, bias is not None), work=work * b.itemsize // 32

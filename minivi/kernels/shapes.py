@@ -9,7 +9,23 @@ import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 LOG_2PI = math.log(2 * math.pi)
+tracer = None  # of minivi/trace.py, while a step is traced: it is told of every new array and every launch
 ACTIVATION_CODES = {"tanh": 0, "softplus": 1, "relu": 2, "elu": 3, "sigmoid": 4}
+
+
+def empty(shape, dtype):
+    """``np.empty``, of which a tracer knows."""
+    return np.empty(shape, dtype) if tracer is None else tracer.empty(shape, dtype)
+
+
+def zeros(shape, dtype):
+    """``np.zeros``, of which a tracer knows."""
+    return np.zeros(shape, dtype) if tracer is None else tracer.zeros(shape, dtype)
+
+
+def take(a, index):
+    """``a[index]``, of which a tracer knows, also where only the index is the step's."""
+    return a[index] if tracer is None else tracer.take(a, index)
 
 
 @functools.lru_cache(1024)  # a training step meets the same shapes again and again
@@ -146,3 +162,11 @@ def checked_rows(data, indices, start, b):
             f"sparse_matmul: columns from {indices.min()} to {indices.max()} for a factor of {len(b)} rows"
         )
     return np.ascontiguousarray(data), np.ascontiguousarray(indices), np.ascontiguousarray(start)
+
+
+def checked_index(name, index, count):
+    """Raise unless ``index`` holds numbers of rows, from 0 to ``count``."""
+    if index.ndim != 1 or index.dtype != np.int64 or not index.flags.c_contiguous:
+        raise TypeError(f"{name}: an index of {index.dtype}, {index.shape}; pass int64 (R,)")
+    if len(index) and not (index.min() >= 0 and index.max() < count):
+        raise ValueError(f"{name}: rows from {index.min()} to {index.max()} of {count}")

@@ -28,7 +28,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from minivi.kernels.jit import MATH, SUMS, chunk, launch
-from minivi.kernels.shapes import FLOATS, LOG_2PI
+from minivi.kernels.shapes import FLOATS, LOG_2PI, empty
 
 __all__ = [
     "bernoulli_log_prob", "elu", "elu_vjp", "exp", "gaussian_kl", "gaussian_kl_vjp", "gaussian_log_prob",
@@ -183,7 +183,7 @@ def as_operands(name, arrays):
                 f"{name}: the arrays are {', '.join(str(a.dtype) for a in arrays)}; "
                 "all must be float32, or all float64: convert with astype"
             )
-        plain.append(a if a.flags.num & 0x101 == 0x101 else np.array(a, order="C"))  # both flags in one quick look
+        plain.append(a if a.flags.num & 0x101 == 0x101 else a.copy())  # both flags in one quick look
     return plain
 
 
@@ -266,7 +266,7 @@ def pointwise(function):
             shape = arrays[0].shape
             _same_shape(name, arrays[0], arrays[-1])
         arrays = as_operands(name, arrays)
-        out = np.empty(shape, arrays[0].dtype)
+        out = empty(shape, arrays[0].dtype)
         launch(kernel, out.size, (*arrays, out), [a.size for a in arrays] if arity == 3 else ())
         return out
 
@@ -537,7 +537,7 @@ def _by_rows(kernel, results, operands, g=None):
     if g is not None and g.shape != per_row:
         raise ValueError(f"{name}: g has shape {g.shape}, but the rows have {per_row}; g is one number a row")
     inputs = as_operands(name, operands if g is None else (g, *operands))
-    out = tuple([np.empty(per_row if kind == "r" else shape, inputs[0].dtype) for kind in results])
+    out = tuple([empty(per_row if kind == "r" else shape, inputs[0].dtype) for kind in results])
     n = math.prod(per_row)
     launch(kernel, n, (*inputs, *out), (D, *[a.size // D if D else 1 for a in operands]), n * D)
     return out[0] if len(out) == 1 else out

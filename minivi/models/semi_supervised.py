@@ -15,6 +15,7 @@ import numpy as np
 
 from minivi import ops, validate
 from minivi.distributions import Bernoulli, Categorical, Normal
+from minivi.kernels.shapes import take
 from minivi.nn import ACTIVATIONS, MLP, Linear, Module, normal
 from minivi.protocols import Rng
 from minivi.tensor import Parameter, Tensor, no_grad
@@ -109,20 +110,19 @@ class SemiSupervisedVAE(Module):
 
     def _posterior(self, shared, rows, y):
         """q(z | y, x) of the data ``rows`` with classes ``y``, (R,) both, from the first layer's part of x (B, H)."""
-        both = ops.concatenate([shared, self.encoder_y], axis=0)
-        hidden = ops.sparse_matmul(both, x=_pairs(rows, len(shared) + y, len(both)))
+        hidden = ops.row_pairs(shared, self.encoder_y, rows, y)
         heads = self.encoder(ACTIVATIONS[self.activation](hidden))
         return Normal(heads[..., : self.latents], 0.5 * heads[..., self.latents :])  # eq. 3.4
 
     def _likelihood(self, z, y):
-        one_hot = np.eye(self.classes, dtype=self.dtype)[y]
+        one_hot = take(np.eye(self.classes, dtype=self.dtype), y)
         heads = self.decoder(ops.concatenate([z, one_hot], axis=-1))
         if self.likelihood == "bernoulli":
             return Bernoulli(heads)  # eq. 3.2
         return Normal(heads[..., : self.pixels], 0.5 * heads[..., self.pixels :])
 
     def _labels(self, y, count):
-        y = np.asarray(y)
+        y = np.asanyarray(y)
         if y.dtype.kind not in "iu" or y.ndim != 1 or (y.size and not (0 <= y.min() and y.max() < self.classes)):
             raise ValueError(f"SemiSupervisedVAE: y; pass integers (B,) from 0 to {self.classes - 1}")
         if len(y) != count:
@@ -141,7 +141,8 @@ class SemiSupervisedVAE(Module):
             eps = rng.standard_normal(q.shape, dtype=self.dtype)
         elif np.shape(eps) != q.shape:
             raise ValueError(f"SemiSupervisedVAE: eps for {np.shape(eps)}; pass (B, J), or (C, B, J) for all classes")
-        return self._likelihood(q.rsample(eps), y).log_prob(x[rows]) + self.log_prior[y] - q.kl()  # eq. 3.7
+        log_px_yz = self._likelihood(q.rsample(eps), y).log_prob(x[rows])
+        return log_px_yz + take(self.log_prior, y) - q.kl()  # eq. 3.7
 
     def labelled_bound(self, x: np.ndarray, y: np.ndarray, rng: Rng | None = None, *, eps: Any = None) -> Tensor:
         """L(x, y) <= log p(x, y), (B,), in nats, by one sample of z (eq. 3.7); the divergence from p(z) is exact.
@@ -250,11 +251,3 @@ class SemiSupervisedVAE(Module):
         """Mean images of z ~ N(0, I) for the classes ``y`` (B,): draws of the conditional p(x | y), (B, D)."""
         validate.generator(rng, "SemiSupervisedVAE.sample: rng")
         return self.mean_image(rng.standard_normal((len(y), self.latents), dtype=self.dtype), y)
-
-
-def _pairs(first, second, columns):
-    """The matrix (R, columns) whose row r has ones at ``first[r]`` and ``second[r]``: it adds two rows of another."""
-    from scipy.sparse import csr_array
-
-    indices, start = np.stack([first, second], axis=1).ravel(), np.arange(0, 2 * len(first) + 1, 2)
-    return csr_array((np.ones(len(indices)), indices, start), shape=(len(first), columns))

@@ -1,0 +1,342 @@
+"""A training step, noted while it runs: every launch of a kernel, every NumPy operation, every look at a value.
+
+    with Trace() as trace:                      operations, in order:
+        x = trace.input(batch)
+        loss = -vae.elbo(x, rng).mean()          draw    eps = rng.standard_normal((100, 50))
+                                                 launch  affine(x, W, b) -> h
+                                                 call    np.add(h, eps) -> z
+        gradients = grad(loss, parameters)       guard   x is binary
+
+A traced step is a real eager step. Its arrays are of the class :class:`Recorded`, so that NumPy tells what is done with
+them; kernels say which arrays they make and what they launch (``kernels/shapes.py``). What comes out of NumPy without
+being noted (``np.asarray`` of a Tensor, an array of the caller's) is a *constant* here. If it is none, the next traced
+step has another one: :func:`difference` tells, and the step stays eager. Where Python looks at a number (``if``,
+``float``), the answer becomes a *guard*: when it is another one, later, the step runs eagerly.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minivi.kernels import shapes
+from minivi.random import Generator
+from minivi.tensor import _ARRAYS
+
+DRAWS = (
+    "bernoulli", "choice", "exponential", "gumbel", "integers", "logistic", "normal", "permutation", "random",
+    "standard_exponential", "standard_normal", "uniform",
+)  # fmt: skip
+UNSEEN = {np.shape, np.ndim, np.size, np.may_share_memory, np.shares_memory, np.result_type, np.iscomplexobj}
+
+
+class Untraceable(Exception):
+    """Something in the step that no program can do again."""
+
+
+def plain(a: Any) -> Any:
+    """``a`` with plain arrays in place of recorded ones, also within lists, tuples and dicts."""
+    if isinstance(a, Recorded):
+        return a.view(np.ndarray)
+    if type(a) in (list, tuple):
+        return type(a)(map(plain, a))
+    return {key: plain(value) for key, value in a.items()} if type(a) is dict else a
+
+
+def root(a: np.ndarray) -> np.ndarray:
+    """The array whose memory ``a`` looks at."""
+    while isinstance(a.base, np.ndarray):
+        a = a.base
+    return a
+
+
+class Recorded(np.ndarray):
+    """An array of a traced step. Outside of one it is an array like others."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        function, inputs = ufunc if method == "__call__" else getattr(ufunc, method), plain(inputs)
+        trace = shapes.tracer
+        if out is not None:
+            results = plain(out)
+            function(*inputs, out=results, **options)
+            if trace:
+                trace.note(function, inputs, {**options, "out": results})
+            return out[0]
+        result = function(*inputs, **options)
+        if trace is None:
+            return result
+        if method == "at":
+            return trace.note(function, inputs, options)
+        if not isinstance(result, (np.ndarray, np.generic)):
+            raise Untraceable(f"np.{ufunc.__name__} with several results")
+        result = np.asarray(result)
+        trace.note(function, inputs, {**options, "out": (result,)})
+        return trace.own(result)
+
+    def __array_function__(self, function, types, args, kwargs):
+        args, kwargs = plain(args), plain(kwargs)
+        result, trace = function(*args, **kwargs), shapes.tracer
+        if trace is None or function in UNSEEN:
+            return result
+        if function is np.copyto:
+            return trace.note(function, args, kwargs)
+        if type(result) in (list, tuple) and all(isinstance(part, np.ndarray) for part in result):
+            return type(result)(trace.made(part, _Part(k, function), args, kwargs) for k, part in enumerate(result))
+        if not isinstance(result, (np.ndarray, np.generic)):
+            raise Untraceable(f"np.{function.__name__}, whose result is a {type(result).__name__}")
+        return trace.made(result, function, args, kwargs)
+
+    def _method(self, name, *args, **kwargs):
+        function, args, kwargs = getattr(np.ndarray, name), plain(args), plain(kwargs)
+        me, trace = self.view(np.ndarray), shapes.tracer
+        result = function(me, *args, **kwargs)
+        return result if trace is None else trace.made(result, function, (me, *args), kwargs)
+
+    def astype(self, dtype, **options):
+        """A copy of another dtype; itself, if it is of that."""
+        return self if np.dtype(dtype) == self.dtype else self._method("astype", dtype)
+
+    def __setitem__(self, index, value):
+        me, index, value = self.view(np.ndarray), plain(index), plain(value)
+        me[index] = value
+        if shapes.tracer:
+            shapes.tracer.note(np.ndarray.__setitem__, (me, index, value), {})
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def _look(self, how):
+        value = how(self.view(np.ndarray))
+        if shapes.tracer:
+            shapes.tracer.guard(how, self.view(np.ndarray), value)
+        return value
+
+    def item(self, *index):
+        """A number of it: a look at a value."""
+        return self._look(_Item(index))
+
+    def __bool__(self):
+        return self._look(bool)
+
+    def __float__(self):
+        return self._look(float)
+
+    def __int__(self):
+        return self._look(int)
+
+    def __index__(self):
+        return self._look(_Item(()))
+
+    def tolist(self):
+        """All its numbers: a look at values."""
+        return self._look(np.ndarray.tolist)
+
+
+def _forward(name):
+    return lambda self, *args, **kwargs: self._method(name, *args, **kwargs)
+
+
+for _name in ("__getitem__", "argmax", "argmin", "argsort", "clip", "copy", "cumsum", "dot", "flatten", "ravel",
+              "repeat", "reshape", "round", "squeeze", "swapaxes", "take", "transpose"):  # fmt: skip
+    setattr(Recorded, _name, _forward(_name))
+_ARRAYS.add(Recorded)
+
+
+class _Item:
+    """``a.item(*index)``, comparable."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def __call__(self, a):
+        return a.item(*self.index)
+
+    def __eq__(self, other):
+        return isinstance(other, _Item) and self.index == other.index
+
+    __hash__ = None
+
+
+class _Part:
+    """The k-th result of a function with several."""
+
+    def __init__(self, k, function):
+        self.k, self.function, self.__name__ = k, function, function.__name__
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*args, **kwargs)[self.k]
+
+    def __eq__(self, other):
+        return isinstance(other, _Part) and (self.k, self.function) == (other.k, other.function)
+
+    __hash__ = None
+
+
+class Operation:
+    """One thing that was done: ``kind`` "launch", "call", "draw" or "guard", and all that it takes to do it again."""
+
+    __slots__ = ("args", "function", "kind", "kwargs", "out")
+
+    def __init__(self, kind, function, args, kwargs=None, out=None):
+        self.kind, self.function, self.args, self.kwargs, self.out = kind, function, args, kwargs or {}, out
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+
+class Trace:
+    """Notes what is done within ``with``; one at a time, and of one thread.
+
+    Args:
+        rngs: generators whose draws are inputs.
+        parameters: Parameters, whose arrays stay in place from step to step.
+    """
+
+    def __init__(self, rng: Generator, parameters: list):
+        if not isinstance(rng, Generator):
+            raise Untraceable(f"a generator of the class {type(rng).__name__}")
+        self.rng, self.parameters = rng, parameters
+        self.operations: list[Operation] = []
+        self.owned: dict[int, np.ndarray] = {}
+        self.inputs: list[np.ndarray] = []
+
+    def __enter__(self) -> Trace:
+        if shapes.tracer is not None:
+            raise Untraceable("a step within a traced step")
+        self._held = [p._data for p in self.parameters]
+        for p, array in zip(self.parameters, self._held, strict=True):
+            self.owned[id(root(array))] = root(array)
+            p._data = array.view(Recorded)
+        for name in DRAWS:
+            setattr(self.rng, name, partial(self._draw, getattr(self.rng, name)))
+        shapes.tracer = self
+        return self
+
+    def __exit__(self, *_) -> None:
+        shapes.tracer = None
+        for name in DRAWS:
+            delattr(self.rng, name)
+        for p, array in zip(self.parameters, self._held, strict=True):
+            p._data = array
+
+    def input(self, array: np.ndarray) -> Recorded:
+        """A copy of a batch's array, for the values of later steps."""
+        copy = np.array(array)
+        self.inputs.append(copy)
+        return self.own(copy)
+
+    def own(self, array: np.ndarray) -> Recorded:
+        """``array``, whose memory is the step's, as it is passed on."""
+        base = root(array)
+        self.owned[id(base)] = base
+        return array.view(Recorded)
+
+    def empty(self, shape, dtype) -> Recorded:
+        """A new array, to be filled by a kernel."""
+        return self.own(np.empty(shape, dtype))
+
+    def zeros(self, shape, dtype) -> Recorded:
+        """A new array of zeros, each time."""
+        array = np.zeros(shape, dtype)
+        self.note(np.ndarray.fill, (array, 0), {})
+        return self.own(array)
+
+    def take(self, a, index):
+        """``a[index]``."""
+        a, index = plain(a), plain(index)
+        return self.made(a[index], np.ndarray.__getitem__, (a, index), {})
+
+    def made(self, result, function, args, kwargs):
+        """What ``function`` gave: a view of what is known, or something new, to be made again."""
+        if isinstance(result, np.ndarray) and id(root(result)) in self.owned:
+            return result.view(Recorded)
+        if isinstance(result, np.ndarray) and any(root(result) is root(a) for a in _arrays((args, kwargs))):
+            return result  # a view of a constant
+        result = np.asarray(result)
+        self.operations.append(Operation("call", function, args, kwargs, result))
+        return self.own(result)
+
+    def note(self, function, args, kwargs) -> None:
+        """Something that wrote into arrays that are there."""
+        self.operations.append(Operation("call", function, args, kwargs))
+
+    def guard(self, how, array, value) -> None:
+        """Python looked at a value."""
+        self.operations.append(Operation("guard", how, (array, value)))
+
+    def launched(self, kernel, function, arrays, flat, scalars, n, threads) -> tuple:
+        """A kernel is about to run; its arrays, as plain ones."""
+        flat = plain(flat)
+        held = tuple(map(plain, arrays))  # `flat` may hold addresses alone
+        self.operations.append(Operation("launch", kernel, held, {"call": (function, flat, scalars, n, threads)}))
+        return flat
+
+    def _draw(self, method, *args, **kwargs):
+        args, kwargs = plain(args), plain(kwargs)
+        shapes.tracer = None
+        try:
+            result = method(*args, **kwargs)
+        finally:
+            shapes.tracer = self
+        if not isinstance(result, np.ndarray):
+            raise Untraceable(f"rng.{method.__name__} of a single number")
+        self.operations.append(Operation("draw", method, args, kwargs, result))
+        return self.own(result)
+
+
+def _offset(a, base):
+    """Where ``a`` begins in the memory of ``base``, in bytes."""
+    return a.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+
+
+def _arrays(value):
+    """All arrays in nested lists, tuples and dicts."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif type(value) in (list, tuple):
+        for item in value:
+            yield from _arrays(item)
+    elif type(value) is dict:
+        yield from _arrays(list(value.values()))
+
+
+def difference(one: Trace, other: Trace) -> str | None:
+    """What differs between two traced steps that should be one program, in words; None if nothing does."""
+    if len(one.operations) != len(other.operations):
+        return f"{len(one.operations)} operations in one step, {len(other.operations)} in the next"
+    memory: dict[int, int] = {}  # of the first trace's arrays -> of the second's
+
+    def same(a, b):
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+            if (a.shape, a.strides, a.dtype) != (b.shape, b.strides, b.dtype):
+                return False
+            ra, rb = root(a), root(b)
+            if (id(ra) in one.owned) != (id(rb) in other.owned):
+                return False
+            if id(ra) not in one.owned:
+                return a.tobytes() == b.tobytes()
+            return memory.setdefault(id(ra), id(rb)) == id(rb) and _offset(a, ra) == _offset(b, rb)
+        if type(a) is not type(b):
+            return False
+        if type(a) in (list, tuple):
+            return len(a) == len(b) and all(map(same, a, b))
+        if type(a) is dict:
+            return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        if isinstance(a, partial):
+            return a.func == b.func and same(a.args, b.args)
+        return a is b or a == b or (a != a and b != b)
+
+    for a, b in zip(one.operations, other.operations, strict=True):
+        if a.kind != b.kind or not same(a.function, b.function):
+            return f"{a.kind} {a.name} in one step, {b.kind} {b.name} in the next"
+        left, right = a.kwargs, b.kwargs
+        if a.kind == "launch":
+            left, right = ({"call": o.kwargs["call"][2:]} for o in (a, b))
+        if not (same(a.args, b.args) and same(left, right) and same(a.out, b.out)):
+            shapes_of = [x.shape for x in _arrays(a.args)]
+            return f"{a.kind} {a.name} of {shapes_of}: another constant, number or array than in the step before"
+    return None
