@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from minivi import kernels
+from minivi.kernels import shapes
 from minivi.kernels.shapes import LOG_2PI, empty, is_binary, take, zeros
 from minivi.tensor import Tensor, primitive
 
@@ -443,8 +444,9 @@ def _few_ones(x):
     """
     if x.ndim != 2 or len(x) < 50 or x.size == 0:
         return None
-    head = x[:8].view(np.ndarray)  # a look that no tracer need know of: the product is right either way
-    if head.item(0) not in (0.0, 1.0) or head.sum() >= 0.25 * head.size or not is_binary(head):
+    head = x[:8].view(np.ndarray)
+    few = head.item(0) in (0.0, 1.0) and head.sum() < 0.25 * head.size and is_binary(head)
+    if not (few if shapes.tracer is None else shapes.tracer.decide(few)):
         return None
     try:
         return kernels.Ones(x)

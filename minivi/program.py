@@ -22,8 +22,9 @@ import numba
 import numpy as np
 
 from minivi.kernels import get_threads
+from minivi.random import Generator
 from minivi.tensor import Tensor, _mode, grad
-from minivi.trace import Trace, Untraceable, difference, plain, root
+from minivi.trace import Trace, difference, plain, root
 
 WARM_UP = 3  # eager steps before the first traced one: kernels compile, optimizers make their arrays
 MOST = 8  # shapes of batches; with more, programs cost more memory than they are worth
@@ -147,6 +148,9 @@ class Step:
         batch = x if isinstance(x, tuple) else (x,)
         if not self._wanted or self.why or not _mode.usual or not all(isinstance(p, np.ndarray) for p in batch):
             return self._eager(x, rng)
+        if not isinstance(rng, Generator):
+            self._stay_eager(f"a generator of the class {type(rng).__name__}, which is not minivi's")
+            return self._eager(x, rng)
         key = (isinstance(x, tuple), id(rng), get_threads(), *((part.shape, part.dtype) for part in batch))
         candidate = self._programs.setdefault(key, _Candidate())
         candidate.steps += 1
@@ -154,16 +158,13 @@ class Step:
             return self._eager(x, rng)
         if candidate.program and not candidate.due:
             return self._replay(candidate.program, x, batch, rng)
-        before = rng.state
-        try:
-            return self._both(candidate, x, batch, rng)
-        except Untraceable as error:
-            rng.state = before
-            self.why = f"eager: {error}"
-            self._programs.clear()
-            if not self.quiet:
-                warnings.warn(f"minivi.Step: steps stay {self.why}", RuntimeWarning, stacklevel=2)
-        return self._eager(x, rng)
+        return self._both(candidate, x, batch, rng)
+
+    def _stay_eager(self, why):
+        self.why = f"eager: {why}"
+        self._programs.clear()
+        if not self.quiet:
+            warnings.warn(f"minivi.Step: steps stay {self.why}", RuntimeWarning, stacklevel=4)
 
     def objective(self, x: Any, rng: Any) -> list[Tensor]:
         """The losses of a batch, one for each optimizer."""
@@ -193,33 +194,35 @@ class Step:
     def _both(self, candidate, x, batch, rng):
         """A traced step; where it does what the traced step before did, the program has to give its bits."""
         before, parameters = rng.state, {id(p): p for o in self.optimizers for p in o.parameters}
-        with Trace(rng, list(parameters.values())) as trace:
+        follow = candidate.trace.decisions if candidate.trace else ()
+        with Trace(rng, list(parameters.values()), follow) as trace:
             inputs = [trace.input(part) for part in batch]
             losses = self.objective(tuple(inputs) if isinstance(x, tuple) else inputs[0], rng)
             gradients = self._gradients(losses)
         after, losses = rng.state, [plain(value._data) for value in losses]
         values, gradients = _finite([value.item() for value in losses]), [[*map(plain, g)] for g in gradients]
         kept = [[g.copy() for g in several] for several in gradients]
-        if candidate.trace is None:
-            candidate.trace = trace
-            return self._update(values, kept)
-        told = difference(candidate.trace, trace)
+        told = trace.why or (candidate.trace and difference(candidate.trace, trace))
+        if not told and candidate.trace:
+            candidate.program = candidate.program or Program(trace, losses, gradients)
+            rng.state = before
+            told = self._compare(candidate.program, batch, values, kept) or (rng.state != after and "other draws")
+            rng.state = after
         if told:
-            raise Untraceable(told)
-        if candidate.program is None:
-            candidate.program, candidate.trace = Program(trace, losses, gradients), trace
-        rng.state = before
-        try:
-            candidate.program.run(batch)
-        except GuardFailed:
-            raise Untraceable("Python looked at a value that another run of the same step does not have") from None
-        same = rng.state == after and all(a.item() == b for a, b in zip(candidate.program.losses, values, strict=True))
-        for ours, theirs in zip(candidate.program.gradients, kept, strict=True):
-            same = same and all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
-        if not same:
-            raise Untraceable("the program gave other bits than the eager step")
-        candidate.due = False
+            self._stay_eager(told)
+        candidate.trace, candidate.due = candidate.program.trace if candidate.program else trace, False
         return self._update(values, kept)
+
+    def _compare(self, program, batch, values, gradients):
+        """What differs when the program does the step that was just done, if anything."""
+        try:
+            program.run(batch)
+        except GuardFailed:
+            return "Python looked at a value that another run of the same step does not have"
+        same = all(loss.item() == value for loss, value in zip(program.losses, values, strict=True))
+        for ours, theirs in zip(program.gradients, gradients, strict=True):
+            same = same and all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
+        return "" if same else "the program gave other bits than the eager step"
 
     def _replay(self, program, x, batch, rng):
         before = rng.state

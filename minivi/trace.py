@@ -16,6 +16,7 @@ step has another one: :func:`difference` tells, and the step stays eager. Where 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,17 +24,13 @@ import numpy as np
 
 from minivi.kernels import shapes
 from minivi.random import Generator
-from minivi.tensor import _ARRAYS
+from minivi.tensor import _ARRAYS, Tensor
 
 DRAWS = (
     "bernoulli", "choice", "exponential", "gumbel", "integers", "logistic", "normal", "permutation", "random",
     "standard_exponential", "standard_normal", "uniform",
 )  # fmt: skip
 UNSEEN = {np.shape, np.ndim, np.size, np.may_share_memory, np.shares_memory, np.result_type, np.iscomplexobj}
-
-
-class Untraceable(Exception):
-    """Something in the step that no program can do again."""
 
 
 def plain(a: Any) -> Any:
@@ -56,6 +53,8 @@ class Recorded(np.ndarray):
     """An array of a traced step. Outside of one it is an array like others."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        if any(isinstance(x, Tensor) for x in inputs):
+            return NotImplemented
         function, inputs = ufunc if method == "__call__" else getattr(ufunc, method), plain(inputs)
         trace = shapes.tracer
         if out is not None:
@@ -70,7 +69,7 @@ class Recorded(np.ndarray):
         if method == "at":
             return trace.note(function, inputs, options)
         if not isinstance(result, (np.ndarray, np.generic)):
-            raise Untraceable(f"np.{ufunc.__name__} with several results")
+            return trace.give_up(f"np.{ufunc.__name__} with several results", result)
         result = np.asarray(result)
         trace.note(function, inputs, {**options, "out": (result,)})
         return trace.own(result)
@@ -85,7 +84,7 @@ class Recorded(np.ndarray):
         if type(result) in (list, tuple) and all(isinstance(part, np.ndarray) for part in result):
             return type(result)(trace.made(part, _Part(k, function), args, kwargs) for k, part in enumerate(result))
         if not isinstance(result, (np.ndarray, np.generic)):
-            raise Untraceable(f"np.{function.__name__}, whose result is a {type(result).__name__}")
+            return trace.give_up(f"np.{function.__name__}, whose result is a {type(result).__name__}", result)
         return trace.made(result, function, args, kwargs)
 
     def _method(self, name, *args, **kwargs):
@@ -189,16 +188,20 @@ class Operation:
 
 
 class Trace:
-    """Notes what is done within ``with``; one at a time, and of one thread.
+    """Notes what is done within ``with``; one at a time.
 
     Args:
-        rngs: generators whose draws are inputs.
+        rng: the generator whose draws are inputs.
         parameters: Parameters, whose arrays stay in place from step to step.
+        follow: the ``decisions`` of a trace before.
+
+    Attributes:
+        decisions: those that make one kernel or another do the same.
+        why: what no program could do again; "" where there is nothing such.
     """
 
-    def __init__(self, rng: Generator, parameters: list):
-        if not isinstance(rng, Generator):
-            raise Untraceable(f"a generator of the class {type(rng).__name__}")
+    def __init__(self, rng: Generator, parameters: list, follow: Sequence[bool] = ()):
+        self.why, self.decisions, self._follow = "", [], list(follow)
         self.rng, self.parameters = rng, parameters
         self.operations: list[Operation] = []
         self.owned: dict[int, np.ndarray] = {}
@@ -206,7 +209,7 @@ class Trace:
 
     def __enter__(self) -> Trace:
         if shapes.tracer is not None:
-            raise Untraceable("a step within a traced step")
+            raise RuntimeError("Trace: another one is open; leave it first")
         self._held = [p._data for p in self.parameters]
         for p, array in zip(self.parameters, self._held, strict=True):
             self.owned[id(root(array))] = root(array)
@@ -222,6 +225,18 @@ class Trace:
             delattr(self.rng, name)
         for p, array in zip(self.parameters, self._held, strict=True):
             p._data = array
+
+    def decide(self, value: bool) -> bool:
+        """``value``, or what was decided here before: steps differ in their data, and programs must not."""
+        if len(self.decisions) < len(self._follow):
+            value = self._follow[len(self.decisions)]
+        self.decisions.append(value)
+        return value
+
+    def give_up(self, why, result):
+        """``result``, which is of no kind to be noted; the step goes on."""
+        self.why = self.why or why
+        return result
 
     def input(self, array: np.ndarray) -> Recorded:
         """A copy of a batch's array, for the values of later steps."""
@@ -283,7 +298,7 @@ class Trace:
         finally:
             shapes.tracer = self
         if not isinstance(result, np.ndarray):
-            raise Untraceable(f"rng.{method.__name__} of a single number")
+            return self.give_up(f"rng.{method.__name__} of a single number", result)
         self.operations.append(Operation("draw", method, args, kwargs, result))
         return self.own(result)
 

@@ -38,5 +38,5 @@ def total(parts):
 
 def normalised(log_p, log_q):
     """The importance weights of the K samples of each datum, which sum to 1: constants (K, B)."""
-    log_w = np.asarray(log_p) - np.asarray(log_q)
-    return np.exp(log_w - np.asarray(ops.log_sum_exp(log_w, axis=0)))
+    log_w = np.asanyarray(log_p) - np.asanyarray(log_q)
+    return np.exp(log_w - np.asanyarray(ops.log_sum_exp(log_w, axis=0)))

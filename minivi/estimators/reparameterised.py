@@ -64,8 +64,8 @@ def doubly_reparameterised(
     log_w = terms.log_px_z + terms.log_pz - model.held_log_q(x, terms)
     decoder = bounds.miwae(log_w, groups)
     in_groups = ops.reshape(log_w, (groups, log_w.shape[0] // groups, len(x)))
-    fixed = np.asarray(in_groups)
-    weights = np.exp(fixed - np.asarray(ops.log_sum_exp(fixed, axis=1))[:, None])
+    fixed = np.asanyarray(in_groups)
+    weights = np.exp(fixed - np.asanyarray(ops.log_sum_exp(fixed, axis=1))[:, None])
     return ops.mean(ops.sum(weights**2 * in_groups, axis=1), axis=0), decoder
 
 
@@ -99,8 +99,8 @@ def straight_through(
     for level, units in enumerate(model.sizes):
         mean = (q := model.encode(below, level)).mean
         drawn = rng.random((samples, len(x), units), dtype=model.dtype) if uniform is None else uniform[level]
-        ones = (drawn < np.asarray(mean)).astype(model.dtype)
-        below = ones + (mean - np.asarray(mean))  # exactly 0 or 1, with the gradient of the mean
+        ones = (drawn < np.asanyarray(mean)).astype(model.dtype)
+        below = ones + (mean - np.asanyarray(mean))  # exactly 0 or 1, with the gradient of the mean
         h.append(below)
         entropy = entropy + q.entropy()
     return ops.mean(sum(model.log_p_parts(x, h)) + entropy, axis=0)

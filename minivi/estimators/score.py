@@ -57,7 +57,7 @@ def score_function(
         z = q.sample(rng, (samples,))
     log_px_z, log_qz_x = model.decode(z).log_prob(x), q.log_prob(z)
     prior = Normal(np.zeros(model.latents, model.dtype), np.zeros(model.latents, model.dtype))
-    signal = np.asarray(log_px_z) + np.asarray(prior.log_prob(z)) - np.asarray(log_qz_x)  # review report eq. 4
+    signal = np.asanyarray(log_px_z) + np.asanyarray(prior.log_prob(z)) - np.asanyarray(log_qz_x)  # review report eq. 4
     if isinstance(baseline, str):
         if baseline != "leave-one-out":
             raise ValueError(f"score_function: unknown baseline {baseline!r}; 'leave-one-out', a number or an array")
@@ -108,15 +108,15 @@ def vimco(
     p, q = drawn("vimco", model, x, rng, samples, h)
     log_q = total(q)
     log_w = total(p) - log_q
-    fixed = np.asarray(log_w, np.float64)
+    fixed = np.asanyarray(log_w, np.float64)
     others = np.repeat(fixed[None], count, axis=0)  # row k: all samples, the k-th replaced
     index = np.arange(count)
     if mean == "geometric":
         others[index, index] = (fixed.sum(axis=0) - fixed) / (count - 1)
     else:
         others[index, index] = -np.inf
-        others[index, index] = np.asarray(ops.log_sum_exp(others, axis=1)) - np.log(count - 1)
-    signal = np.asarray(ops.log_sum_exp(fixed, axis=0)) - np.asarray(ops.log_sum_exp(others, axis=1))
+        others[index, index] = np.asanyarray(ops.log_sum_exp(others, axis=1)) - np.log(count - 1)
+    signal = np.asanyarray(ops.log_sum_exp(fixed, axis=0)) - np.asanyarray(ops.log_sum_exp(others, axis=1))
     return bounds.iwae(log_w) + ops.sum(signal.astype(log_w.dtype) * log_q, axis=0)
 
 
@@ -217,17 +217,17 @@ class NVIL(Module):
         else:
             q = self.model.log_q_parts(x, h)
         p = self.model.log_p_parts(x, h)
-        p_fixed, q_fixed = ([np.asarray(part, np.float64) for part in parts] for parts in (p, q))
+        p_fixed, q_fixed = ([np.asanyarray(part, np.float64) for part in parts] for parts in (p, q))
         error, surrogate = 0.0, total(p)  # review report eq. 3
         for i, running in enumerate(self.running.data):
             # Of layer i's units depend p from the layer below on, and q from their own on.
             signal = sum(p_fixed[i:]) - sum(q_fixed[i:])  # review report eq. 7
             guess = self.baselines[i](h[i - 1] if i else x)[..., 0] if self.baselines else 0.0
-            centre, spread = self._moved(i, running, signal - np.asarray(guess))
+            centre, spread = self._moved(i, running, signal - np.asanyarray(guess))
             signal = (signal - centre).astype(self.model.dtype)
             if self.baselines:
                 error = error + ops.mean(ops.square(guess - signal), axis=0)
-            signal = (signal - np.asarray(guess)) / max(1.0, spread)  # review report eq. 8
+            signal = (signal - np.asanyarray(guess)) / max(1.0, spread)  # review report eq. 8
             own = q[i] if self.per_layer else total(q)
             surrogate = surrogate + signal.astype(self.model.dtype) * own  # eq. 2.73; review report eq. 4
         return error, ops.mean(surrogate, axis=0)

@@ -87,7 +87,7 @@ class BinaryLayer(Module):
         """Units of shape (*shape, ..., J), from :meth:`logits`."""
         if not self.autoregressive:
             return Bernoulli(logits).sample(rng, shape)
-        start = np.broadcast_to(np.asarray(logits), (*shape, *np.shape(logits))).reshape(-1, self.units)
+        start = np.broadcast_to(np.asanyarray(logits), (*shape, *np.shape(logits))).reshape(-1, self.units)
         uniform = rng.random(start.shape, dtype=start.dtype)
         none = np.zeros((0, self.units + 1), np.int64)
         h, _ = kernels.autoregressive_sample(uniform, start, [self.lateral.data], none, "tanh")
@@ -291,7 +291,7 @@ class BeliefNetwork(Module):
         Both are (count, D).
         """
         logits, x, *_ = self._ancestral(count, rng)
-        return x if self.decoder[0].autoregressive else kernels.sigmoid(np.asarray(logits)), x
+        return x if self.decoder[0].autoregressive else kernels.sigmoid(np.asanyarray(logits)), x
 
     def _ancestral(self, count, rng):
         """The pixels' logits, then x, h_1, ..., h_L."""

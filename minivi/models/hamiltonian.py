@@ -100,7 +100,7 @@ class HamiltonianVAE(Module):
             z = z if isinstance(z, Tensor) else Tensor(z)
             return grad(self.log_joint(x, z).sum(), z, differentiable=True)
         with enable_grad():
-            z = Tensor(np.asarray(z))
+            z = Tensor(np.asanyarray(z))
             return grad(self.log_joint(x, z).sum(), z)
 
     def leapfrog(self, x: np.ndarray, z: Any, v: Any) -> tuple[Any, Any]:

@@ -1,0 +1,428 @@
+"""A step that runs as a program gives the bits of the eager step, or runs eagerly and says why."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from minivi import Generator, bounds, estimators, flows, nn, ops, optim, training
+from minivi.kernels import set_threads
+from minivi.models import (
+    VAE,
+    BeliefNetwork,
+    Classifier,
+    FullVB,
+    HamiltonianVAE,
+    SemiSupervisedVAE,
+    dropout_network,
+    gaussian_network,
+)
+from minivi.nn import priors
+from minivi.program import WARM_UP, Step
+from minivi.semi_supervised import minibatch_loss, sample_features
+from minivi.tensor import Tensor, detect_nonfinite
+from minivi.trace import Recorded, Trace
+
+JIT = not os.environ.get("NUMBA_DISABLE_JIT", "0") == "1"
+pytestmark = pytest.mark.skipif(not JIT, reason="without JIT every step is eager")
+D, B = 12, 60  # enough data for the kernels of binary rows
+
+
+def binary(rng, share=0.15):
+    return (rng.random((B, D)) < share).astype("float32")
+
+
+def grey(rng):
+    return rng.random((B, D), dtype="float32")
+
+
+def labelled(rng):
+    return grey(rng), rng.integers(0, 3, B)
+
+
+def vae(**options):
+    return VAE(D, (8,), 3, rng=Generator(0), **options)
+
+
+def of(model, loss, batch=binary, optimizers=None):
+    return model, loss, optimizers or optim.Adam(model.parameters(), 1e-2), batch
+
+
+def elbo(**options):
+    model = options.pop("model", None) or vae()
+    return of(model, lambda x, rng: -model.elbo(x, rng, **options).mean())
+
+
+def weights(bound, **options):
+    model = vae(**options)
+    return of(model, lambda x, rng: -bound(model.log_weights(x, rng, 6)).mean())
+
+
+def surrogate(make, **options):
+    model = BeliefNetwork(D, (4, 3), rng=Generator(0), **options)
+    return of(model, make(model))
+
+
+def scheduled():
+    model = vae()
+    return of(model, lambda x, rng: -model.elbo(x, rng).mean(), optimizers=optim.Adam(
+        model.parameters(), optim.linear(1e-2, 1e-3, 20), weight_decay=1e-3))  # fmt: skip
+
+
+def several():
+    model = vae()
+    parts = optim.Adam(model.encoder.parameters(), 1e-2), optim.RMSProp(model.decoder.parameters(), 1e-3)
+
+    def losses(x, rng):
+        terms = model.terms(x, rng)
+        return -(terms.log_px_z + terms.log_pz - terms.log_qz_x).mean(), -terms.log_px_z.mean()
+
+    return of(model, losses, optimizers=list(parts))
+
+
+def classifier(**options):
+    model = Classifier(D, (7, 5), 3, rng=Generator(0), **options)
+    return of(model, lambda part, rng: -model.log_prob(*part, rng).mean(), labelled)
+
+
+def dropout(method):
+    model = dropout_network((D, 7, 5, 3), method, Generator(0))
+    return of(model, lambda part, rng: -model.bound(*part, rng, count=500).mean(), labelled)
+
+
+def bayes(**options):
+    model = gaussian_network((D, 7, 3), Generator(0), **options)
+    return of(model, lambda part, rng: -model.bound(*part, rng, count=500).mean(), labelled)
+
+
+def semi(features=False):
+    model = SemiSupervisedVAE(D, 3, (7,), 2, "gaussian" if features else "bernoulli", rng=Generator(0))
+    rng = np.random.default_rng(1)
+    x, y = binary(rng)[:6], np.arange(6) % 3
+    if features:
+        x = x, np.full_like(x, -1)
+    loss = minibatch_loss(model, x, y, counts=(6, 500), batch=5, prepare=sample_features if features else None)
+    return of(model, loss)
+
+
+CASES = {
+    "A": lambda: elbo(estimator="A"), "B": elbo, "full": lambda: elbo(model=vae(posterior="full")),
+    "gaussian": lambda: elbo(model=vae(likelihood="gaussian")), "samples": lambda: elbo(samples=3),
+    "iaf": lambda: elbo(model=vae(flow=flows.iaf(3, 2, [6], Generator(3), context=2), context=2)),
+    "iwae": lambda: weights(bounds.iwae), "miwae": lambda: weights(lambda w: bounds.miwae(w, 2)),
+    "float64": lambda: elbo(model=vae(dtype="float64")),
+    "scheduled": scheduled, "several": several, "classifier": classifier,
+    "classifier, dropout": lambda: classifier(input_dropout=0.2, hidden_dropout=0.5),
+    "binary dropout": lambda: dropout("binary"), "gaussian A": lambda: dropout("gaussian A"),
+    "variational A": lambda: dropout("variational A"), "variational B": lambda: dropout("variational B"),
+    "backprop": lambda: bayes(sampling="minibatch", prior=priors.ScaleMixture()),
+    "datum": lambda: bayes(sampling="datum"),
+    "M2": semi, "M1+M2": lambda: semi(True), "full VB": lambda: elbo(model=FullVB(vae(), 500)),
+    "full VB, local": lambda: elbo(model=FullVB(vae(), 500, local=True, network="encoder")),
+    "vimco": lambda: surrogate(lambda m: lambda x, rng: -estimators.vimco(m, x, rng, 4).mean()),
+    "rws": lambda: surrogate(lambda m: lambda x, rng: -estimators.reweighted_wake_sleep(m, x, rng, 4).mean()),
+    "hamiltonian": lambda: elbo(model=HamiltonianVAE(D, (8,), 3, rng=Generator(0))),
+}  # fmt: skip
+MAY_STAY_EAGER = set()
+
+
+def trained(case, compiled, steps=25, batches=None):
+    """Losses, weights and the state of the generator after some steps, and the step."""
+    model, loss, optimizer, batch = case()
+    step, rng = Step(loss, optimizer, compiled=compiled, quiet=True), Generator(7)
+    stream = np.random.default_rng(8)
+    dtype = next(iter(model.parameters())).dtype
+    values = []
+    for k in range(steps):
+        x = batches[k] if batches else batch(stream)
+        x = tuple(p.astype(dtype) if p.dtype.kind == "f" else p for p in x) if isinstance(x, tuple) else x.astype(dtype)
+        values.append(step(x, rng))
+    return values, model.state_dict(), rng.state, step
+
+
+def equal(one, other):
+    (a, weights, state, _), (b, others, other_state, _) = one, other
+    assert a == b
+    assert state == other_state
+    assert all(weights[name].tobytes() == others[name].tobytes() for name in weights)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_gives_the_bits_of_the_eager_step(name, threads):
+    try:
+        set_threads(threads)
+    except ValueError:
+        pytest.skip("Numba was started with one thread")
+    eager, program = trained(CASES[name], False), trained(CASES[name], True)
+    set_threads(1)
+    equal(eager, program)
+    step = program[3]
+    assert step.compiled == 25 - WARM_UP - 2 or (name in MAY_STAY_EAGER and step.why), step.why
+
+
+# ------------------------------------------------------------------------------------- what must not be frozen
+def plant(change):
+    """A VAE whose loss has something that a program would freeze."""
+
+    def case():
+        model = vae()
+        return of(model, change(model))
+
+    return case
+
+
+def counter(model):
+    count = [0]
+
+    def loss(x, rng):
+        count[0] += 1
+        return -(model.elbo(x, rng) * min(1.0, count[0] / 10)).mean()
+
+    return loss
+
+
+def own_generator(model):
+    own = Generator(5)
+    return lambda x, rng: -model.elbo(x, own).mean()
+
+
+def numpys_generator(model):
+    own = np.random.default_rng(5)
+    return lambda x, rng: -model.elbo(x, eps=own.standard_normal((1, B, 3)).astype("float32")).mean()
+
+
+def left_graph(model):
+    return lambda x, rng: -(model.elbo(x, rng) * np.exp(np.asarray(model.decoder.layers[0].bias)).mean()).mean()
+
+
+def as_float(model):
+    return lambda x, rng: -model.elbo(x, rng).mean() * (1.0 + float(model.decoder.layers[0].bias.data[0]))
+
+
+def running_mean(model):
+    kept = [0.0]
+
+    def loss(x, rng):
+        value = model.elbo(x, rng)
+        kept[0] = 0.9 * kept[0] + 0.1 * float(np.asarray(value).mean())
+        return -((value - kept[0]) * value).mean()
+
+    return loss
+
+
+def own_index(model):
+    data = np.random.default_rng(3).random((200, D)).astype("float32")
+    return lambda x, rng: -model.elbo((data[rng.integers(0, 200, size=B)] > 0.5).astype("float32"), rng).mean()
+
+
+def by_size(model):
+    return lambda x, rng: -model.elbo(x, rng, samples=1 + int(x.sum()) % 2).mean()
+
+
+def single_number(model):
+    return lambda x, rng: -model.elbo(x, rng).mean() * rng.random()
+
+
+def written_in_place(model):
+    kept = np.zeros(B, "float32")
+
+    def loss(x, rng):
+        value = model.elbo(x, rng)
+        kept[:] = np.asarray(value)
+        return -(value * kept.mean()).mean()
+
+    return loss
+
+
+PLANTED = {f.__name__: f for f in (
+    counter, own_generator, numpys_generator, left_graph, as_float, running_mean, own_index, by_size, single_number,
+    written_in_place,
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_value_that_changes_is_never_frozen(name):
+    eager, program = trained(plant(PLANTED[name]), False), trained(plant(PLANTED[name]), True)
+    equal(eager, program)
+    assert program[3].why or program[3].compiled < 20, "it must have been refused, or guarded"
+
+
+def test_the_warning_names_what_differs():
+    _, loss, optimizer, batch = plant(counter)()
+    step, rng, stream = Step(loss, optimizer), Generator(7), np.random.default_rng(8)
+    with pytest.warns(RuntimeWarning, match="steps stay eager: .*multiply"):
+        for _ in range(10):
+            step(batch(stream), rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(batch(stream), rng)  # told once
+
+
+# ------------------------------------------------------------------------------------------------------- guards
+def test_a_batch_that_is_not_binary_runs_eagerly_and_right():
+    stream = np.random.default_rng(3)
+    batches = [grey(stream) if k in (12, 13, 20) else binary(stream) for k in range(25)]
+    eager, program = trained(elbo, False, batches=batches), trained(elbo, True, batches=batches)
+    equal(eager, program)
+    assert program[3].compiled == 25 - WARM_UP - 2 - 3
+
+
+def test_batches_of_other_shapes_have_programs_of_their_own():
+    stream = np.random.default_rng(3)
+    batches = [binary(stream)[: B - 5 * (k % 2)] for k in range(30)]
+    eager, program = trained(elbo, False, 30, batches), trained(elbo, True, 30, batches)
+    equal(eager, program)
+    assert program[3].compiled == 30 - 2 * (WARM_UP + 2)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_changes_nothing(bad):
+    model, loss, optimizer, _ = elbo(model=vae(likelihood="gaussian"))
+    step, rng, stream = Step(loss, optimizer, quiet=True), Generator(7), np.random.default_rng(8)
+    for _ in range(10):
+        step(grey(stream), rng)
+    assert step.compiled
+    before, x = model.state_dict(), grey(stream)
+    x[3, 4] = bad
+    with pytest.raises(FloatingPointError, match="the loss became"):
+        step(x, rng)
+    assert all(np.array_equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_an_error_of_the_eager_step_is_raised_in_a_program_too():
+    _, loss, optimizer, batch = classifier()
+    step, rng, stream = Step(loss, optimizer, quiet=True), Generator(7), np.random.default_rng(8)
+    for _ in range(10):
+        step(batch(stream), rng)
+    assert step.compiled
+    x, y = batch(stream)
+    y[0] = 3
+    with pytest.raises(ValueError, match="labels from 0 to 3 for 3 classes"):
+        step((x, y), rng)
+
+
+def test_sparse_batches_and_other_generators_stay_eager():
+    model = Classifier(D, (), 3, rng=Generator(0))
+    step = Step(lambda x, rng: -model.log_prob(x, np.arange(B) % 3).mean(), optim.Adam(model.parameters()))
+    for _ in range(10):
+        step(csr_array(binary(np.random.default_rng(0))), Generator(1))
+    assert not step.compiled
+    _, loss, optimizer, batch = elbo()
+    step, stream = Step(loss, optimizer, quiet=True), np.random.default_rng(8)
+    for _ in range(10):
+        step(batch(stream), np.random.default_rng(1))
+    assert not step.compiled and "which is not minivi's" in step.why
+
+
+def test_under_detect_nonfinite_every_step_is_eager():
+    _, loss, optimizer, batch = elbo()
+    step, rng, stream = Step(loss, optimizer), Generator(7), np.random.default_rng(8)
+    with detect_nonfinite():
+        for _ in range(10):
+            step(batch(stream), rng)
+    assert not step.compiled
+
+
+# ----------------------------------------------------------------------------------------------------------- fit
+def fitted(epochs, **options):
+    model = vae()
+    history = training.fit(
+        model, lambda x, rng: -model.elbo(x, rng).mean(), optim.Adam(model.parameters()),
+        np.concatenate([binary(np.random.default_rng(k)) for k in range(5)]), epochs=epochs, batch_size=50,
+        rng=Generator(3), progress=False, **options,
+    )  # fmt: skip
+    return model.state_dict(), history
+
+
+def test_fit_compiles_long_runs_and_resumes_them_to_the_bit(tmp_path, monkeypatch):
+    weights, history = fitted(40)
+    assert history.compiled > 150 and not history.why
+    monkeypatch.setenv("MINIVI_EAGER", "1")
+    eager, other = fitted(40)
+    assert not other.compiled
+    monkeypatch.delenv("MINIVI_EAGER")
+    fitted(13, folder=tmp_path)
+    resumed, again = fitted(40, folder=tmp_path, resume=True)
+    for name, value in weights.items():
+        assert value.tobytes() == eager[name].tobytes() == resumed[name].tobytes()
+    assert [r["loss"] for r in history.records] == [r["loss"] for r in other.records]
+    assert [r["loss"] for r in history.records] == [r["loss"] for r in again.records]
+
+
+def test_something_that_changes_between_epochs_is_found_at_the_next():
+    factor, seen = [1.0], {}
+    for compiled in (False, True):
+        model, _, optimizer, batch = elbo()
+        step = Step(
+            lambda x, rng, m=model: -m.elbo(x, rng).mean() * factor[0], optimizer, compiled=compiled, quiet=True
+        )
+        rng, stream, seen[compiled] = Generator(7), np.random.default_rng(8), []
+        for epoch in range(3):
+            factor[0] = 1.0 if epoch < 2 else 2.0
+            step.check_again()
+            seen[compiled] += [step(batch(stream), rng) for _ in range(10)]
+    assert seen[False] == seen[True]
+    assert step.compiled and "multiply" in step.why
+
+
+# --------------------------------------------------------------------------------------------------------- trace
+def test_a_recorded_array_is_an_ordinary_one_outside():
+    a = np.arange(6.0).reshape(2, 3).view(Recorded)
+    assert isinstance(a.sum(), np.generic) or a.sum() == 15.0
+    assert a[1, 2] == 5.0 and float(a[0, 1]) == 1.0 and a.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert [row.sum() for row in a] == [3.0, 12.0]
+
+
+def test_one_trace_at_a_time_and_no_traces_left_behind():
+    p = Tensor(np.ones(3))
+    rng = Generator(0)
+    with Trace(rng, []) as trace, pytest.raises(RuntimeError, match="another one is open"), Trace(rng, []):
+        pass
+    assert not trace.operations and type(p._data) is np.ndarray
+    assert "standard_normal" not in vars(rng)
+    with pytest.raises(RuntimeError, match="on purpose"), Trace(rng, []):
+        raise RuntimeError("on purpose")
+    assert "standard_normal" not in vars(rng) and type(rng.random(3)) is np.ndarray
+
+
+def test_operations_that_numpy_does_in_many_ways_are_done_again():
+    """One loss that uses NumPy's functions and methods directly, on values that change."""
+
+    def case():
+        model = vae()
+
+        def loss(x, rng):
+            eps = rng.standard_normal((1, B, 3), dtype="float32")
+            eps = np.where(eps > 2, np.float32(2), eps)
+            eps = np.concatenate([eps[:, :30], eps[:, 30:].copy()], axis=1)
+            eps = np.clip(eps, -2, 2) * np.ones_like(eps) + (np.flip(eps, -1) - np.flip(eps, -1))
+            eps -= eps.mean(axis=1, keepdims=True)
+            order = np.argsort(eps[0, :, 0])
+            eps[0] = eps[0][order]
+            moved = eps.swapaxes(0, 1).reshape(1, -1, 3).astype("float64").astype("float32")
+            return -model.elbo(x, eps=moved).mean()
+
+        return of(model, loss)
+
+    eager, program = trained(case, False), trained(case, True)
+    equal(eager, program)
+    assert program[3].compiled == 25 - WARM_UP - 2, program[3].why
+
+
+def test_the_environment_can_keep_everything_eager():
+    code = (
+        "from minivi import Generator, optim; from minivi.models import VAE; from minivi.program import Step;"
+        "import numpy as np; v = VAE(4, (5,), 2, rng=Generator(0));"
+        "s = Step(lambda x, r: -v.elbo(x, r).mean(), optim.Adam(v.parameters())); r = Generator(1);"
+        "[s(np.ones((6, 4), 'float32'), r) for _ in range(9)]; print(s.compiled)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"MINIVI_EAGER": "1"}
+    )
+    assert done.stdout.strip() == "0", done.stderr
+    assert nn and ops
