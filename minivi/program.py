@@ -24,9 +24,10 @@ import numpy as np
 from minivi.kernels import get_threads
 from minivi.random import Generator
 from minivi.tensor import Tensor, _mode, grad
-from minivi.trace import Trace, difference, plain, root
+from minivi.trace import Trace, arrays_in, difference, offset, plain, root
 
 WARM_UP = 3  # eager steps before the first traced one: kernels compile, optimizers make their arrays
+LINE = 64  # bytes of a cache line, at which arrays begin
 MOST = 8  # shapes of batches; with more, programs cost more memory than they are worth
 
 
@@ -35,7 +36,12 @@ class GuardFailed(Exception):
 
 
 class Program:
-    """Operations of a trace, bound to their memory.
+    """Operations of a trace, bound to memory that is used again as soon as nobody needs what is in it.
+
+        step      1    2    3    4    5          arena   0 ............... size
+        h         [=========]                            |  h  |    z    |
+        z              [=========]                       |  g  |    z    |      g takes the place of h
+        g                   [=========]
 
     Args:
         trace: of the step.
@@ -43,16 +49,40 @@ class Program:
     """
 
     def __init__(self, trace: Trace, losses: Sequence[np.ndarray], gradients: Sequence[Sequence[np.ndarray]]):
-        self.trace, self.inputs, self.actions, launched = trace, trace.inputs, [], []
+        self.inputs = trace.inputs
+        kept = [*trace.inputs, *losses, *(g for several in gradients for g in several)]
+        kept += [p._data for p in trace.parameters]
+        self._places, self.arena = _plan(trace, {id(root(a)) for a in kept})
+        self.actions, launched, taken = [], [], set()
         for operation in trace.operations:
             if operation.kind == "launch":
-                launched.append(operation.kwargs["call"])
+                launched.append(self._launch(operation))
                 continue
             self._flush(launched)
-            self.actions.append(_action(operation))
+            self.actions.append(self._action(operation))
         self._flush(launched)
-        self.losses = [plain(loss) for loss in losses]
-        self.gradients = [[self._of_its_own(plain(g)) for g in several] for several in gradients]
+        self.losses = list(losses)
+        self.gradients = [[self._of_its_own(g, trace.owned, taken) for g in several] for several in gradients]
+
+    def _bound(self, value):
+        """``value`` with arrays in their places, also within lists, tuples and dicts."""
+        if isinstance(value, np.ndarray):
+            base = root(value)
+            place = self._places.get(id(base))
+            if place is None:
+                return value
+            return np.ndarray(value.shape, value.dtype, self.arena, place + offset(value, base), value.strides)
+        if type(value) in (list, tuple):
+            return type(value)(map(self._bound, value))
+        return {key: self._bound(item) for key, item in value.items()} if type(value) is dict else value
+
+    def _launch(self, operation):
+        function, flat, *rest = operation.kwargs["call"]
+        arrays = [
+            self._bound(a).reshape(-1) if id(root(a)) in self._places else f
+            for a, f in zip(operation.args, flat, strict=True)
+        ]
+        return (function, arrays, *rest)
 
     def _flush(self, launched):
         if launched:
@@ -61,12 +91,17 @@ class Program:
             self.actions.append(launches.Table(launched).run)
             launched.clear()
 
-    def _of_its_own(self, gradient):
+    def _action(self, operation):
+        args, kwargs, out = map(self._bound, (operation.args, operation.kwargs, operation.out))
+        if operation.kind == "guard":
+            return partial(_check, operation.function, *args)
+        call = partial(operation.function, *args, **kwargs)
+        return call if out is None else partial(_copy, out, call)
+
+    def _of_its_own(self, gradient, owned, taken):
         """Optimizers may write into gradients: none may be a constant, or a part of another array."""
-        taken = getattr(self, "_taken", None) or set()
-        self._taken = taken
         base = root(gradient)
-        if gradient.base is None and id(base) in self.trace.owned and id(base) not in taken:
+        if gradient.base is None and id(base) in owned and id(base) not in taken:
             taken.add(id(base))
             return gradient
         copy = np.empty_like(gradient)
@@ -85,11 +120,53 @@ class Program:
             action()
 
 
-def _action(operation) -> Callable:
-    if operation.kind == "guard":
-        return partial(_check, operation.function, *operation.args)
-    call = partial(operation.function, *operation.args, **operation.kwargs)
-    return call if operation.out is None else partial(_copy, operation.out, call)
+def _plan(trace, kept):
+    """Where in an arena each array of a step begins, by the id of its memory, and the arena; without those ``kept``."""
+    last = {}
+    for i, operation in enumerate(trace.operations):
+        for a in arrays_in((operation.args, operation.kwargs, operation.out)):
+            base = root(a)
+            if id(base) in trace.owned and id(base) not in kept:
+                last[id(base)] = i
+    ends = {}
+    for key, i in last.items():
+        ends.setdefault(i, []).append(key)
+    free, places, size = [], {}, 0  # free: (begin, end), in order
+    for i, operation in enumerate(trace.operations):
+        for a in arrays_in((operation.args, operation.kwargs, operation.out)):
+            key = id(root(a))
+            if key in last and key not in places:
+                need = -(-max(root(a).nbytes, 1) // LINE) * LINE
+                k = next((k for k, (begin, end) in enumerate(free) if end - begin >= need), None)
+                if k is None:
+                    if free and free[-1][1] == size:
+                        begin = free.pop()[0]
+                    else:
+                        begin = size
+                    size = begin + need
+                else:
+                    begin, end = free.pop(k)
+                    if begin + need < end:
+                        free.insert(k, (begin + need, end))
+                places[key] = (begin, need)
+        for key in ends.get(i, ()):
+            begin, need = places[key]
+            free.append((begin, begin + need))
+        free = _joined(free)
+    memory = np.zeros(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return {key: begin for key, (begin, _) in places.items()}, memory[start : start + size]
+
+
+def _joined(free):
+    """Intervals in order, neighbours as one."""
+    joined = []
+    for begin, end in sorted(free):
+        if joined and joined[-1][1] == begin:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((begin, end))
+    return joined
 
 
 def _check(how, array, value):
@@ -194,23 +271,25 @@ class Step:
     def _both(self, candidate, x, batch, rng):
         """A traced step; where it does what the traced step before did, the program has to give its bits."""
         before, parameters = rng.state, {id(p): p for o in self.optimizers for p in o.parameters}
-        follow = candidate.trace.decisions if candidate.trace else ()
-        with Trace(rng, list(parameters.values()), follow) as trace:
+        with Trace(rng, list(parameters.values()), candidate.decisions) as trace:
             inputs = [trace.input(part) for part in batch]
             losses = self.objective(tuple(inputs) if isinstance(x, tuple) else inputs[0], rng)
             gradients = self._gradients(losses)
         after, losses = rng.state, [plain(value._data) for value in losses]
         values, gradients = _finite([value.item() for value in losses]), [[*map(plain, g)] for g in gradients]
         kept = [[g.copy() for g in several] for several in gradients]
-        told = trace.why or (candidate.trace and difference(candidate.trace, trace))
-        if not told and candidate.trace:
-            candidate.program = candidate.program or Program(trace, losses, gradients)
-            rng.state = before
-            told = self._compare(candidate.program, batch, values, kept) or (rng.state != after and "other draws")
-            rng.state = after
+        told, signature = trace.why, trace.signature()
+        if not told and candidate.signature:
+            told = difference(candidate.signature, signature)
+            if not told:
+                candidate.program = candidate.program or Program(trace, losses, gradients)
+                rng.state = before
+                told = self._compare(candidate.program, batch, values, kept)
+                told = told or ("" if rng.state == after else "the program drew other random numbers")
+                rng.state = after
         if told:
             self._stay_eager(told)
-        candidate.trace, candidate.due = candidate.program.trace if candidate.program else trace, False
+        candidate.signature, candidate.decisions, candidate.due = signature, trace.decisions, False
         return self._update(values, kept)
 
     def _compare(self, program, batch, values, gradients):
@@ -240,7 +319,8 @@ class _Candidate:
     """What is known of batches of one shape."""
 
     steps: int = 0
-    trace: Trace | None = None
+    signature: list | None = None
+    decisions: Sequence[bool] = ()
     program: Program | None = None
     due: bool = False
 

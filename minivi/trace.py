@@ -17,6 +17,7 @@ step has another one: :func:`difference` tells, and the step stays eager. Where 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -269,7 +270,7 @@ class Trace:
         """What ``function`` gave: a view of what is known, or something new, to be made again."""
         if isinstance(result, np.ndarray) and id(root(result)) in self.owned:
             return result.view(Recorded)
-        if isinstance(result, np.ndarray) and any(root(result) is root(a) for a in _arrays((args, kwargs))):
+        if isinstance(result, np.ndarray) and any(root(result) is root(a) for a in arrays_in((args, kwargs))):
             return result  # a view of a constant
         result = np.asarray(result)
         self.operations.append(Operation("call", function, args, kwargs, result))
@@ -282,6 +283,27 @@ class Trace:
     def guard(self, how, array, value) -> None:
         """Python looked at a value."""
         self.operations.append(Operation("guard", how, (array, value)))
+
+    def signature(self) -> list[tuple]:
+        """The operations without the step's own memory, to be compared with those of another step."""
+        numbers: dict[int, int] = {}
+
+        def sign(value):
+            if isinstance(value, np.ndarray):
+                base = root(value)
+                if id(base) not in self.owned:
+                    return value
+                number = numbers.setdefault(id(base), len(numbers))
+                return Own(number, offset(value, base), value.shape, value.strides, value.dtype)
+            if type(value) in (list, tuple):
+                return type(value)(map(sign, value))
+            return {key: sign(item) for key, item in value.items()} if type(value) is dict else value
+
+        return [
+            (o.kind, o.name, o.function, sign(o.args), sign(o.kwargs["call"][2:] if o.kind == "launch" else o.kwargs),
+             sign(o.out))
+            for o in self.operations
+        ]  # fmt: skip
 
     def launched(self, kernel, function, arrays, flat, scalars, n, threads) -> tuple:
         """A kernel is about to run; its arrays, as plain ones."""
@@ -303,55 +325,54 @@ class Trace:
         return self.own(result)
 
 
-def _offset(a, base):
+def offset(a, base):
     """Where ``a`` begins in the memory of ``base``, in bytes."""
     return a.__array_interface__["data"][0] - base.__array_interface__["data"][0]
 
 
-def _arrays(value):
+def arrays_in(value):
     """All arrays in nested lists, tuples and dicts."""
     if isinstance(value, np.ndarray):
         yield value
     elif type(value) in (list, tuple):
         for item in value:
-            yield from _arrays(item)
+            yield from arrays_in(item)
     elif type(value) is dict:
-        yield from _arrays(list(value.values()))
+        yield from arrays_in(list(value.values()))
 
 
-def difference(one: Trace, other: Trace) -> str | None:
-    """What differs between two traced steps that should be one program, in words; None if nothing does."""
-    if len(one.operations) != len(other.operations):
-        return f"{len(one.operations)} operations in one step, {len(other.operations)} in the next"
-    memory: dict[int, int] = {}  # of the first trace's arrays -> of the second's
+@dataclass(frozen=True)
+class Own:
+    """An array of the step: the how manieth memory of it, and where in that."""
 
-    def same(a, b):
-        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-            if (a.shape, a.strides, a.dtype) != (b.shape, b.strides, b.dtype):
-                return False
-            ra, rb = root(a), root(b)
-            if (id(ra) in one.owned) != (id(rb) in other.owned):
-                return False
-            if id(ra) not in one.owned:
-                return a.tobytes() == b.tobytes()
-            return memory.setdefault(id(ra), id(rb)) == id(rb) and _offset(a, ra) == _offset(b, rb)
-        if type(a) is not type(b):
-            return False
-        if type(a) in (list, tuple):
-            return len(a) == len(b) and all(map(same, a, b))
-        if type(a) is dict:
-            return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-        if isinstance(a, partial):
-            return a.func == b.func and same(a.args, b.args)
-        return a is b or a == b or (a != a and b != b)
+    number: int
+    offset: int
+    shape: tuple
+    strides: tuple
+    dtype: np.dtype
 
-    for a, b in zip(one.operations, other.operations, strict=True):
-        if a.kind != b.kind or not same(a.function, b.function):
-            return f"{a.kind} {a.name} in one step, {b.kind} {b.name} in the next"
-        left, right = a.kwargs, b.kwargs
-        if a.kind == "launch":
-            left, right = ({"call": o.kwargs["call"][2:]} for o in (a, b))
-        if not (same(a.args, b.args) and same(left, right) and same(a.out, b.out)):
-            shapes_of = [x.shape for x in _arrays(a.args)]
-            return f"{a.kind} {a.name} of {shapes_of}: another constant, number or array than in the step before"
-    return None
+
+def difference(one: list, other: list) -> str:
+    """What differs between the :meth:`signatures <Trace.signature>` of two traced steps, in words; "" if nothing."""
+    if len(one) != len(other):
+        return f"{len(one)} operations in one step, {len(other)} in the next"
+    for (kind, name, *a), (other_kind, other_name, *b) in zip(one, other, strict=True):
+        if (kind, name) != (other_kind, other_name):
+            return f"{kind} {name} in one step, {other_kind} {other_name} in the next"
+        if not _same(a, b):
+            shapes_of = [x.shape for x in a[1] if isinstance(x, (Own, np.ndarray))]
+            return f"{kind} {name} of {shapes_of}: another constant, number or array than in the step before"
+    return ""
+
+
+def _same(a, b):
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        alike = (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
+        return alike and (a.ctypes.data == b.ctypes.data or a.tobytes() == b.tobytes())
+    if type(a) in (list, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if type(a) is dict:
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return a is b or a == b or (a != a and b != b)

@@ -116,7 +116,7 @@ def test_the_whole_thing(tmp_path, capsys, monkeypatch):
         (["--only", "vae,mae"], f"bench: no workload 'mae'; there are {', '.join(bench.FAMILIES)}"),
         (
             ["--peers", "tensorflow"],
-            "bench: no peer 'tensorflow'; there are numpy, torch, torch-compile, jax, autograd",
+            "bench: no peer 'tensorflow'; there are minivi-eager, numpy, torch, torch-compile, jax, autograd",
         ),
         (["--peers", ""], "bench: no peer ''"),
         (["--rounds", "0"], "rounds must be at least 1"),

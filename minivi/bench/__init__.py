@@ -32,6 +32,7 @@ from minivi.bench.workloads import Workload, workloads
 # The module of each, and what its about() and build() are told more.
 CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "minivi": ("in_minivi", {}),
+    "minivi-eager": ("in_minivi", {"compiled": False}),
     "numpy": ("in_numpy", {}),
     "torch": ("in_torch", {}),
     "torch-compile": ("in_torch", {"compiled": True}),
@@ -141,7 +142,7 @@ class Worker:
     def __init__(self, name: str, threads: int, python: str, pins: bool):
         self.name, self.log = name, tempfile.TemporaryFile()
         command, variables = [sys.executable, "-m", "minivi.bench.worker", name], dict(os.environ)
-        if name != "minivi":
+        if not name.startswith("minivi"):
             command = [python, "-c", BARE, str(Path(__file__).parents[1]), name]
             variables = {key: v for key, v in variables.items() if pins or key not in PINS} | FOR_PEERS
         variables |= dict.fromkeys(THREAD_COUNTS, str(threads))

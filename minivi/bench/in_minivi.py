@@ -15,6 +15,7 @@ from minivi.distributions import Bernoulli, Categorical
 from minivi.models import VAE, BayesianNetwork, SemiSupervisedVAE
 from minivi.nn import DropoutLinear
 from minivi.optim import Adam
+from minivi.program import Step
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad
 
@@ -105,7 +106,7 @@ def m2(w: Workload) -> tuple:
 MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
 
 
-def about() -> dict[str, Any]:
+def about(compiled: bool = True) -> dict[str, Any]:
     """Versions, and the workloads that there are."""
     kernel = {"matmul": kernels.matmul_backend(), "tile": kernels.matmul_tile()}
     versions = {"minivi": minivi.__version__} | kernel
@@ -115,7 +116,7 @@ def about() -> dict[str, Any]:
     }
 
 
-def build(w: Workload) -> Callable:
+def build(w: Workload, compiled: bool = True) -> Callable:
     """``step(batch, noise)`` of a workload; returns its loss or, of adam, gemm and rng, (a part of) its result."""
     rng = Generator(0)
     if w.family == "gemm":
@@ -143,7 +144,11 @@ def build(w: Workload) -> Callable:
         for step in model.flow.flows[::2]:  # between them the reversals
             step.network.apply_masks()
 
+    update = Step(lambda batch, rng: loss(*batch, None, rng), optimizer, compiled=compiled)
+
     def step(batch, noise):
+        if noise is None:
+            return update(tuple(batch), rng)
         value = loss(*batch, noise, rng)
         optimizer.step(grad(value, optimizer.parameters))
         return value
