@@ -24,7 +24,7 @@ import numpy as np
 from minivi.kernels import get_threads
 from minivi.random import Generator
 from minivi.tensor import Tensor, _mode, grad
-from minivi.trace import Trace, arrays_in, difference, offset, plain, root
+from minivi.trace import Own, Trace, arrays_in, difference, plain
 
 WARM_UP = 3  # eager steps before the first traced one: kernels compile, optimizers make their arrays
 LINE = 64  # bytes of a cache line, at which arrays begin
@@ -48,64 +48,56 @@ class Program:
         losses, gradients: what it computed.
     """
 
-    def __init__(self, trace: Trace, losses: Sequence[np.ndarray], gradients: Sequence[Sequence[np.ndarray]]):
-        self.inputs = trace.inputs
-        kept = [*trace.inputs, *losses, *(g for several in gradients for g in several)]
-        kept += [p._data for p in trace.parameters]
-        self._places, self.arena = _plan(trace, {id(root(a)) for a in kept})
-        self.actions, launched, taken = [], [], set()
-        for operation in trace.operations:
-            if operation.kind == "launch":
-                launched.append(self._launch(operation))
+    def __init__(self, trace: Trace, losses: Sequence[Own], gradients: Sequence[Sequence[Own]]):
+        from minivi.kernels import launches  # which without JIT is not there
+
+        self.inputs, self._fixed = trace.inputs, dict(trace.fixed)
+        for own in (*losses, *(g for several in gradients for g in several)):
+            if isinstance(own, Own) and own.number not in self._fixed:
+                self._fixed[own.number] = np.empty(trace.memory[own.number], np.uint8)
+        self._places, self.arena = _plan(trace, self._fixed)
+        self.actions, self._table, launched, taken = [], launches.Table, [], set()
+        for o in trace.operations:
+            args, kwargs, out = map(self._bound, (o.args, o.kwargs, o.out))
+            if o.kind == "launch":
+                arrays = [a.reshape(-1) for a in args]
+                launched.append((kwargs["address"], arrays, kwargs["scalars"], kwargs["n"], kwargs["threads"]))
+                continue
+            call = launches.as_launch(o.function, args, kwargs, out) if o.kind == "call" else None
+            if call:
+                launched.append(call)
                 continue
             self._flush(launched)
-            self.actions.append(self._action(operation))
+            self.actions.append(_action(o, args, kwargs, out))
         self._flush(launched)
-        self.losses = list(losses)
-        self.gradients = [[self._of_its_own(g, trace.owned, taken) for g in several] for several in gradients]
+        self.losses = [self._bound(loss) for loss in losses]
+        self.gradients = [[self._of_its_own(g, trace.memory, taken) for g in several] for several in gradients]
 
     def _bound(self, value):
         """``value`` with arrays in their places, also within lists, tuples and dicts."""
-        if isinstance(value, np.ndarray):
-            base = root(value)
-            place = self._places.get(id(base))
-            if place is None:
-                return value
-            return np.ndarray(value.shape, value.dtype, self.arena, place + offset(value, base), value.strides)
+        if isinstance(value, Own):
+            memory, place = self._fixed.get(value.number), 0
+            if memory is None:
+                memory, place = self.arena, self._places[value.number]
+            return np.ndarray(value.shape, value.dtype, memory, place + value.offset, value.strides)
         if type(value) in (list, tuple):
             return type(value)(map(self._bound, value))
         return {key: self._bound(item) for key, item in value.items()} if type(value) is dict else value
 
-    def _launch(self, operation):
-        function, flat, *rest = operation.kwargs["call"]
-        arrays = [
-            self._bound(a).reshape(-1) if id(root(a)) in self._places else f
-            for a, f in zip(operation.args, flat, strict=True)
-        ]
-        return (function, arrays, *rest)
-
     def _flush(self, launched):
         if launched:
-            from minivi.kernels import launches  # which without JIT is not there
-
-            self.actions.append(launches.Table(launched).run)
+            self.actions.append(self._table(launched).run)
             launched.clear()
 
-    def _action(self, operation):
-        args, kwargs, out = map(self._bound, (operation.args, operation.kwargs, operation.out))
-        if operation.kind == "guard":
-            return partial(_check, operation.function, *args)
-        call = partial(operation.function, *args, **kwargs)
-        return call if out is None else partial(_copy, out, call)
-
-    def _of_its_own(self, gradient, owned, taken):
+    def _of_its_own(self, gradient, memory, taken):
         """Optimizers may write into gradients: none may be a constant, or a part of another array."""
-        base = root(gradient)
-        if gradient.base is None and id(base) in owned and id(base) not in taken:
-            taken.add(id(base))
-            return gradient
-        copy = np.empty_like(gradient)
-        self.actions.append(partial(np.copyto, copy, gradient))
+        array = self._bound(gradient)
+        if isinstance(gradient, Own) and array.nbytes == memory[gradient.number] and array.flags.c_contiguous:
+            if gradient.number not in taken:
+                taken.add(gradient.number)
+                return array
+        copy = np.empty_like(array)
+        self.actions.append(partial(np.copyto, copy, array))
         return copy
 
     def run(self, batch: Sequence[np.ndarray]) -> None:
@@ -120,42 +112,32 @@ class Program:
             action()
 
 
-def _plan(trace, kept):
-    """Where in an arena each array of a step begins, by the id of its memory, and the arena; without those ``kept``."""
-    last = {}
-    for i, operation in enumerate(trace.operations):
-        for a in arrays_in((operation.args, operation.kwargs, operation.out)):
-            base = root(a)
-            if id(base) in trace.owned and id(base) not in kept:
-                last[id(base)] = i
-    ends = {}
-    for key, i in last.items():
-        ends.setdefault(i, []).append(key)
+def _plan(trace, fixed):
+    """Where in an arena each piece of memory begins, by number, and the arena; without those that are ``fixed``."""
+    uses = [
+        [own.number for own in arrays_in((o.args, o.kwargs, o.out), Own) if own.number not in fixed]
+        for o in trace.operations
+    ]
+    last = {number: i for i, numbers in enumerate(uses) for number in numbers}
     free, places, size = [], {}, 0  # free: (begin, end), in order
-    for i, operation in enumerate(trace.operations):
-        for a in arrays_in((operation.args, operation.kwargs, operation.out)):
-            key = id(root(a))
-            if key in last and key not in places:
-                need = -(-max(root(a).nbytes, 1) // LINE) * LINE
-                k = next((k for k, (begin, end) in enumerate(free) if end - begin >= need), None)
-                if k is None:
-                    if free and free[-1][1] == size:
-                        begin = free.pop()[0]
-                    else:
-                        begin = size
-                    size = begin + need
-                else:
-                    begin, end = free.pop(k)
-                    if begin + need < end:
-                        free.insert(k, (begin + need, end))
-                places[key] = (begin, need)
-        for key in ends.get(i, ()):
-            begin, need = places[key]
-            free.append((begin, begin + need))
-        free = _joined(free)
+    for i, numbers in enumerate(uses):
+        for number in numbers:
+            if number in places:
+                continue
+            need = -(-max(trace.memory[number], 1) // LINE) * LINE
+            k = next((k for k, (begin, end) in enumerate(free) if end - begin >= need), None)
+            if k is not None:
+                begin, end = free.pop(k)
+                if begin + need < end:
+                    free.insert(k, (begin + need, end))
+            else:
+                begin = free.pop()[0] if free and free[-1][1] == size else size
+                size = begin + need
+            places[number] = (begin, begin + need)
+        free = _joined([*free, *(places[number] for number in {*numbers} if last[number] == i)])
     memory = np.zeros(size + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
-    return {key: begin for key, (begin, _) in places.items()}, memory[start : start + size]
+    return {number: begin for number, (begin, _) in places.items()}, memory[start : start + size]
 
 
 def _joined(free):
@@ -167,6 +149,14 @@ def _joined(free):
         else:
             joined.append((begin, end))
     return joined
+
+
+def _action(operation, args, kwargs, out):
+    """What does an operation again."""
+    if operation.kind == "guard":
+        return partial(_check, operation.function, *args)
+    call = partial(operation.function, *args, **kwargs)
+    return call if out is None else partial(_copy, out, call)
 
 
 def _check(how, array, value):
@@ -275,21 +265,23 @@ class Step:
             inputs = [trace.input(part) for part in batch]
             losses = self.objective(tuple(inputs) if isinstance(x, tuple) else inputs[0], rng)
             gradients = self._gradients(losses)
-        after, losses = rng.state, [plain(value._data) for value in losses]
-        values, gradients = _finite([value.item() for value in losses]), [[*map(plain, g)] for g in gradients]
-        kept = [[g.copy() for g in several] for several in gradients]
-        told, signature = trace.why, trace.signature()
-        if not told and candidate.signature:
-            told = difference(candidate.signature, signature)
+            ours = [trace.sign(plain(value._data)) for value in losses]
+            ours_gradients = [[trace.sign(plain(g)) for g in several] for several in gradients]
+        after, values = rng.state, _finite([plain(value._data).item() for value in losses])
+        kept = [[plain(g).copy() for g in several] for several in gradients]
+        told = trace.why
+        if not told and candidate.operations is not None:
+            told = difference(candidate.operations, trace.operations)
             if not told:
-                candidate.program = candidate.program or Program(trace, losses, gradients)
+                del losses, gradients  # their memory
+                candidate.program = candidate.program or Program(trace, ours, ours_gradients)
                 rng.state = before
                 told = self._compare(candidate.program, batch, values, kept)
                 told = told or ("" if rng.state == after else "the program drew other random numbers")
                 rng.state = after
         if told:
             self._stay_eager(told)
-        candidate.signature, candidate.decisions, candidate.due = signature, trace.decisions, False
+        candidate.operations, candidate.decisions, candidate.due = trace.operations, trace.decisions, False
         return self._update(values, kept)
 
     def _compare(self, program, batch, values, gradients):
@@ -319,7 +311,7 @@ class _Candidate:
     """What is known of batches of one shape."""
 
     steps: int = 0
-    signature: list | None = None
+    operations: list | None = None
     decisions: Sequence[bool] = ()
     program: Program | None = None
     due: bool = False

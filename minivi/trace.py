@@ -16,6 +16,7 @@ step has another one: :func:`difference` tells, and the step stays eager. Where 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,8 +73,9 @@ class Recorded(np.ndarray):
         if not isinstance(result, (np.ndarray, np.generic)):
             return trace.give_up(f"np.{ufunc.__name__} with several results", result)
         result = np.asarray(result)
+        recorded = trace.own(result)
         trace.note(function, inputs, {**options, "out": (result,)})
-        return trace.own(result)
+        return recorded
 
     def __array_function__(self, function, types, args, kwargs):
         args, kwargs = plain(args), plain(kwargs)
@@ -174,18 +176,35 @@ class _Part:
     __hash__ = None
 
 
+@dataclass(frozen=True)
+class Own:
+    """An array of the step: in the how manieth memory, where in it, and how it lies there."""
+
+    number: int
+    offset: int
+    shape: tuple
+    strides: tuple
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
 class Operation:
-    """One thing that was done: ``kind`` "launch", "call", "draw" or "guard", and all that it takes to do it again."""
+    """One thing that was done, with all that it takes to do it again; the step's arrays are :class:`Own` in it.
 
-    __slots__ = ("args", "function", "kind", "kwargs", "out")
+    Attributes:
+        kind: "launch", "call", "draw" or "guard".
+        name: of the function, for people.
+        function: kernel, function or method; of a guard, how Python looked.
+        args, kwargs: what it was given; of a launch, its arrays, and scalars, n and threads.
+        out: where its result goes, if it gives one.
+    """
 
-    def __init__(self, kind, function, args, kwargs=None, out=None):
-        self.kind, self.function, self.args, self.kwargs, self.out = kind, function, args, kwargs or {}, out
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return getattr(self.function, "__name__", type(self.function).__name__)
+    kind: str
+    name: str
+    function: Any
+    args: Any
+    kwargs: Any
+    out: Any = None
 
 
 class Trace:
@@ -197,6 +216,10 @@ class Trace:
         follow: the ``decisions`` of a trace before.
 
     Attributes:
+        operations: in order.
+        memory: bytes of each piece of memory that the step has had.
+        fixed: those that stay, parameters and the inputs' copies, by number.
+        inputs: of the last, in order.
         decisions: those that make one kernel or another do the same.
         why: what no program could do again; "" where there is nothing such.
     """
@@ -205,18 +228,19 @@ class Trace:
         self.why, self.decisions, self._follow = "", [], list(follow)
         self.rng, self.parameters = rng, parameters
         self.operations: list[Operation] = []
-        self.owned: dict[int, np.ndarray] = {}
+        self.memory: list[int] = []
+        self.fixed: dict[int, np.ndarray] = {}
         self.inputs: list[np.ndarray] = []
+        self._known: dict[int, tuple] = {}  # id of an array -> a weak reference to it, its number
 
     def __enter__(self) -> Trace:
         if shapes.tracer is not None:
             raise RuntimeError("Trace: another one is open; leave it first")
         self._held = [p._data for p in self.parameters]
         for p, array in zip(self.parameters, self._held, strict=True):
-            self.owned[id(root(array))] = root(array)
-            p._data = array.view(Recorded)
+            p._data = self._stays(array)
         for name in DRAWS:
-            setattr(self.rng, name, partial(self._draw, getattr(self.rng, name)))
+            setattr(self.rng, name, partial(self._draw, name, getattr(self.rng, name)))
         shapes.tracer = self
         return self
 
@@ -226,6 +250,91 @@ class Trace:
             delattr(self.rng, name)
         for p, array in zip(self.parameters, self._held, strict=True):
             p._data = array
+
+    # ------------------------------------------------------------------------------------------------- memory
+    def _number(self, base):
+        reference, number = self._known.get(id(base), (None, None))
+        return number if reference is not None and reference() is base else None
+
+    def _stays(self, array):
+        recorded = self.own(array)
+        self.fixed[self._number(root(array))] = root(array)
+        return recorded
+
+    def own(self, array: np.ndarray) -> Recorded:
+        """``array``, whose memory is the step's, as it is passed on. It lives no longer than in an eager step."""
+        base = root(array)
+        if self._number(base) is None:
+            self._known[id(base)] = weakref.ref(base), len(self.memory)
+            self.memory.append(base.nbytes)
+        return array.view(Recorded)
+
+    def sign(self, value: Any) -> Any:
+        """``value`` with :class:`Own` in place of the step's arrays; others are constants."""
+        if isinstance(value, np.ndarray):
+            base = root(value)
+            number = self._number(base)
+            if number is None:
+                return value
+            start = value.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+            return Own(number, start, value.shape, value.strides, value.dtype)
+        if type(value) in (list, tuple):
+            return type(value)(map(self.sign, value))
+        return {key: self.sign(item) for key, item in value.items()} if type(value) is dict else value
+
+    def input(self, array: np.ndarray) -> Recorded:
+        """A copy of a batch's array, for the values of later steps."""
+        copy = np.array(array)
+        self.inputs.append(copy)
+        return self._stays(copy)
+
+    def empty(self, shape, dtype) -> Recorded:
+        """A new array, to be filled by a kernel."""
+        return self.own(np.empty(shape, dtype))
+
+    def zeros(self, shape, dtype) -> Recorded:
+        """A new array of zeros, each time."""
+        array = np.zeros(shape, dtype)
+        recorded = self.own(array)
+        self.note(np.ndarray.fill, (array, 0), {})
+        return recorded
+
+    # --------------------------------------------------------------------------------------------- operations
+    def _add(self, kind, function, args, kwargs, out=None, name=None):
+        name = name or getattr(function, "__name__", type(function).__name__)
+        self.operations.append(Operation(kind, name, function, *map(self.sign, (args, kwargs, out))))
+
+    def note(self, function, args, kwargs) -> None:
+        """Something that wrote into arrays that are there."""
+        self._add("call", function, args, kwargs)
+
+    def made(self, result, function, args, kwargs):
+        """What ``function`` gave: a view of what is known, or something new, to be made again."""
+        if isinstance(result, np.ndarray):
+            base = root(result)
+            if self._number(base) is not None:
+                return result.view(Recorded)
+            if any(base is root(a) for a in arrays_in((args, kwargs))):
+                return result  # a view of a constant
+        result = np.asarray(result)
+        recorded = self.own(result)
+        self._add("call", function, args, kwargs, result)
+        return recorded
+
+    def take(self, a, index):
+        """``a[index]``."""
+        a, index = plain(a), plain(index)
+        return self.made(a[index], np.ndarray.__getitem__, (a, index), {})
+
+    def guard(self, how, array, value) -> None:
+        """Python looked at a value."""
+        self._add("guard", how, (array, value), {})
+
+    def launched(self, kernel, function, arrays, flat, scalars, n, threads) -> tuple:
+        """A kernel is about to run; its arrays, as plain ones."""
+        call = {"address": function, "scalars": scalars, "n": n, "threads": threads}
+        self._add("launch", kernel, tuple(map(plain, arrays)), call)
+        return plain(flat)
 
     def decide(self, value: bool) -> bool:
         """``value``, or what was decided here before: steps differ in their data, and programs must not."""
@@ -239,80 +348,7 @@ class Trace:
         self.why = self.why or why
         return result
 
-    def input(self, array: np.ndarray) -> Recorded:
-        """A copy of a batch's array, for the values of later steps."""
-        copy = np.array(array)
-        self.inputs.append(copy)
-        return self.own(copy)
-
-    def own(self, array: np.ndarray) -> Recorded:
-        """``array``, whose memory is the step's, as it is passed on."""
-        base = root(array)
-        self.owned[id(base)] = base
-        return array.view(Recorded)
-
-    def empty(self, shape, dtype) -> Recorded:
-        """A new array, to be filled by a kernel."""
-        return self.own(np.empty(shape, dtype))
-
-    def zeros(self, shape, dtype) -> Recorded:
-        """A new array of zeros, each time."""
-        array = np.zeros(shape, dtype)
-        self.note(np.ndarray.fill, (array, 0), {})
-        return self.own(array)
-
-    def take(self, a, index):
-        """``a[index]``."""
-        a, index = plain(a), plain(index)
-        return self.made(a[index], np.ndarray.__getitem__, (a, index), {})
-
-    def made(self, result, function, args, kwargs):
-        """What ``function`` gave: a view of what is known, or something new, to be made again."""
-        if isinstance(result, np.ndarray) and id(root(result)) in self.owned:
-            return result.view(Recorded)
-        if isinstance(result, np.ndarray) and any(root(result) is root(a) for a in arrays_in((args, kwargs))):
-            return result  # a view of a constant
-        result = np.asarray(result)
-        self.operations.append(Operation("call", function, args, kwargs, result))
-        return self.own(result)
-
-    def note(self, function, args, kwargs) -> None:
-        """Something that wrote into arrays that are there."""
-        self.operations.append(Operation("call", function, args, kwargs))
-
-    def guard(self, how, array, value) -> None:
-        """Python looked at a value."""
-        self.operations.append(Operation("guard", how, (array, value)))
-
-    def signature(self) -> list[tuple]:
-        """The operations without the step's own memory, to be compared with those of another step."""
-        numbers: dict[int, int] = {}
-
-        def sign(value):
-            if isinstance(value, np.ndarray):
-                base = root(value)
-                if id(base) not in self.owned:
-                    return value
-                number = numbers.setdefault(id(base), len(numbers))
-                return Own(number, offset(value, base), value.shape, value.strides, value.dtype)
-            if type(value) in (list, tuple):
-                return type(value)(map(sign, value))
-            return {key: sign(item) for key, item in value.items()} if type(value) is dict else value
-
-        return [
-            (o.kind, o.name, o.function, sign(o.args), sign(o.kwargs["call"][2:] if o.kind == "launch" else o.kwargs),
-             sign(o.out))
-            for o in self.operations
-        ]  # fmt: skip
-
-    def launched(self, kernel, function, arrays, flat, scalars, n, threads) -> tuple:
-        """A kernel is about to run; its arrays, as plain ones."""
-        flat = plain(flat)
-        held = tuple(map(plain, arrays))  # `flat` may hold addresses alone
-        self.operations.append(Operation("launch", kernel, held, {"call": (function, flat, scalars, n, threads)}))
-        return flat
-
-    def _draw(self, method, *args, **kwargs):
+    def _draw(self, name, method, *args, **kwargs):
         args, kwargs = plain(args), plain(kwargs)
         shapes.tracer = None
         try:
@@ -320,48 +356,33 @@ class Trace:
         finally:
             shapes.tracer = self
         if not isinstance(result, np.ndarray):
-            return self.give_up(f"rng.{method.__name__} of a single number", result)
-        self.operations.append(Operation("draw", method, args, kwargs, result))
-        return self.own(result)
+            return self.give_up(f"rng.{name} of a single number", result)
+        recorded = self.own(result)
+        self._add("draw", method, args, kwargs, result, name)
+        return recorded
 
 
-def offset(a, base):
-    """Where ``a`` begins in the memory of ``base``, in bytes."""
-    return a.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-
-
-def arrays_in(value):
-    """All arrays in nested lists, tuples and dicts."""
-    if isinstance(value, np.ndarray):
+def arrays_in(value: Any, kind: type = np.ndarray):
+    """All arrays, or objects of another ``kind``, in nested lists, tuples and dicts."""
+    if isinstance(value, kind):
         yield value
     elif type(value) in (list, tuple):
         for item in value:
-            yield from arrays_in(item)
+            yield from arrays_in(item, kind)
     elif type(value) is dict:
-        yield from arrays_in(list(value.values()))
+        yield from arrays_in(list(value.values()), kind)
 
 
-@dataclass(frozen=True)
-class Own:
-    """An array of the step: the how manieth memory of it, and where in that."""
-
-    number: int
-    offset: int
-    shape: tuple
-    strides: tuple
-    dtype: np.dtype
-
-
-def difference(one: list, other: list) -> str:
-    """What differs between the :meth:`signatures <Trace.signature>` of two traced steps, in words; "" if nothing."""
+def difference(one: list[Operation], other: list[Operation]) -> str:
+    """What differs between the operations of two traced steps, in words; "" if nothing does."""
     if len(one) != len(other):
         return f"{len(one)} operations in one step, {len(other)} in the next"
-    for (kind, name, *a), (other_kind, other_name, *b) in zip(one, other, strict=True):
-        if (kind, name) != (other_kind, other_name):
-            return f"{kind} {name} in one step, {other_kind} {other_name} in the next"
-        if not _same(a, b):
-            shapes_of = [x.shape for x in a[1] if isinstance(x, (Own, np.ndarray))]
-            return f"{kind} {name} of {shapes_of}: another constant, number or array than in the step before"
+    for a, b in zip(one, other, strict=True):
+        if (a.kind, a.name) != (b.kind, b.name):
+            return f"{a.kind} {a.name} in one step, {b.kind} {b.name} in the next"
+        if not _same([a.function, a.args, a.kwargs, a.out], [b.function, b.args, b.kwargs, b.out]):
+            shapes_of = [x.shape for x in arrays_in(a.args, (Own, np.ndarray))]
+            return f"{a.kind} {a.name} of {shapes_of}: another constant, number or array than in the step before"
     return ""
 
 
