@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from minivi.kernels import shapes
+from minivi.kernels.shapes import now
 from minivi.random import Generator
 from minivi.tensor import _ARRAYS, Tensor
 
@@ -58,7 +58,7 @@ class Recorded(np.ndarray):
         if any(isinstance(x, Tensor) for x in inputs):
             return NotImplemented
         function, inputs = ufunc if method == "__call__" else getattr(ufunc, method), plain(inputs)
-        trace = shapes.tracer
+        trace = now.tracer
         if out is not None:
             results = plain(out)
             function(*inputs, out=results, **options)
@@ -79,7 +79,7 @@ class Recorded(np.ndarray):
 
     def __array_function__(self, function, types, args, kwargs):
         args, kwargs = plain(args), plain(kwargs)
-        result, trace = function(*args, **kwargs), shapes.tracer
+        result, trace = function(*args, **kwargs), now.tracer
         if trace is None or function in UNSEEN:
             return result
         if function is np.copyto:
@@ -92,7 +92,7 @@ class Recorded(np.ndarray):
 
     def _method(self, name, *args, **kwargs):
         function, args, kwargs = getattr(np.ndarray, name), plain(args), plain(kwargs)
-        me, trace = self.view(np.ndarray), shapes.tracer
+        me, trace = self.view(np.ndarray), now.tracer
         result = function(me, *args, **kwargs)
         return result if trace is None else trace.made(result, function, (me, *args), kwargs)
 
@@ -103,16 +103,16 @@ class Recorded(np.ndarray):
     def __setitem__(self, index, value):
         me, index, value = self.view(np.ndarray), plain(index), plain(value)
         me[index] = value
-        if shapes.tracer:
-            shapes.tracer.note(np.ndarray.__setitem__, (me, index, value), {})
+        if now.tracer:
+            now.tracer.note(np.ndarray.__setitem__, (me, index, value), {})
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
     def _look(self, how):
         value = how(self.view(np.ndarray))
-        if shapes.tracer:
-            shapes.tracer.guard(how, self.view(np.ndarray), value)
+        if now.tracer:
+            now.tracer.guard(how, self.view(np.ndarray), value)
         return value
 
     def item(self, *index):
@@ -234,18 +234,18 @@ class Trace:
         self._known: dict[int, tuple] = {}  # id of an array -> a weak reference to it, its number
 
     def __enter__(self) -> Trace:
-        if shapes.tracer is not None:
+        if now.tracer is not None:
             raise RuntimeError("Trace: another one is open; leave it first")
         self._held = [p._data for p in self.parameters]
         for p, array in zip(self.parameters, self._held, strict=True):
             p._data = self._stays(array)
         for name in DRAWS:
             setattr(self.rng, name, partial(self._draw, name, getattr(self.rng, name)))
-        shapes.tracer = self
+        now.tracer = self
         return self
 
     def __exit__(self, *_) -> None:
-        shapes.tracer = None
+        now.tracer = None
         for name in DRAWS:
             delattr(self.rng, name)
         for p, array in zip(self.parameters, self._held, strict=True):
@@ -350,11 +350,11 @@ class Trace:
 
     def _draw(self, name, method, *args, **kwargs):
         args, kwargs = plain(args), plain(kwargs)
-        shapes.tracer = None
+        now.tracer = None
         try:
             result = method(*args, **kwargs)
         finally:
-            shapes.tracer = self
+            now.tracer = self
         if not isinstance(result, np.ndarray):
             return self.give_up(f"rng.{name} of a single number", result)
         recorded = self.own(result)

@@ -98,7 +98,8 @@ def fit(
     Args:
         model: the Module whose parameters are checkpointed.
         loss: ``loss(x, rng)``: mean loss of a minibatch in nats, a scalar Tensor; or several of them, which share one
-            forward pass, one for each optimizer (the last one is reported).
+            forward pass, one for each optimizer (the last one is reported). It is not called in every step of a long
+            run, see :class:`minivi.program.Step`: it should compute, and not count or print.
         optimizer: over some or all of the model's parameters; or several, over separate ones.
         train: data (N, D), possibly of ``scipy.sparse``; or a tuple of several, aligned, such as (x, labels), of which
             each minibatch is a tuple too.

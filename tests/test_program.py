@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -388,6 +389,14 @@ def test_one_trace_at_a_time_and_no_traces_left_behind():
     with pytest.raises(RuntimeError, match="on purpose"), Trace(rng, []):
         raise RuntimeError("on purpose")
     assert "standard_normal" not in vars(rng) and type(rng.random(3)) is np.ndarray
+
+
+def test_two_threads_train_at_once_and_get_their_own_bits():
+    alone = trained(elbo, True)
+    with ThreadPoolExecutor(2) as pool:
+        for other in pool.map(lambda _: trained(elbo, True), range(4)):
+            equal(alone, other)
+            assert other[3].compiled == 25 - WARM_UP - 2
 
 
 def test_operations_that_numpy_does_in_many_ways_are_done_again():

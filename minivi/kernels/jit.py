@@ -45,7 +45,7 @@ from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from minivi.kernels import shapes
+from minivi.kernels.shapes import now
 
 # Contraction (a * b + c in one instruction) and no signed zeros; never "no NaNs", since kernels propagate them, nor
 # reciprocals for divisions, which on x86 makes x / sqrt(y) an estimate that differs between makers.
@@ -390,6 +390,6 @@ def launch(kernel: Chunk, n: int, arrays: tuple, scalars: tuple = (), work: int 
     flat = tuple([a.ravel() if a.dtype is dtype and a.flags.writeable else _view(a, dtype) for a in arrays])
     scalars = (*map(float, scalars), *_ZEROS[len(scalars) :])
     function = kernel.addresses.get(dtype) or kernel.address(dtype)  # starts the threads, before _run is looked up
-    if shapes.tracer is not None:
-        flat = shapes.tracer.launched(kernel, function, arrays, flat, scalars, n, threads)
+    if now.tracer is not None:
+        flat = now.tracer.launched(kernel, function, arrays, flat, scalars, n, threads)
     _run(function, flat, scalars, n, threads)

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 LOG_2PI = math.log(2 * math.pi)
-tracer = None  # of minivi/trace.py, while a step is traced: it is told of every new array and every launch
 ACTIVATION_CODES = {"tanh": 0, "softplus": 1, "relu": 2, "elu": 3, "sigmoid": 4}
+
+
+class _Now(threading.local):
+    """Of this thread: the :class:`minivi.trace.Trace` that is told of every new array and launch, if one is open."""
+
+    tracer = None
+
+
+now = _Now()
 
 
 def empty(shape, dtype):
     """``np.empty``, of which a tracer knows."""
-    return np.empty(shape, dtype) if tracer is None else tracer.empty(shape, dtype)
+    return np.empty(shape, dtype) if now.tracer is None else now.tracer.empty(shape, dtype)
 
 
 def zeros(shape, dtype):
     """``np.zeros``, of which a tracer knows."""
-    return np.zeros(shape, dtype) if tracer is None else tracer.zeros(shape, dtype)
+    return np.zeros(shape, dtype) if now.tracer is None else now.tracer.zeros(shape, dtype)
 
 
 def take(a, index):
     """``a[index]``, of which a tracer knows, also where only the index is the step's."""
-    return a[index] if tracer is None else tracer.take(a, index)
+    return a[index] if now.tracer is None else now.tracer.take(a, index)
 
 
 @functools.lru_cache(1024)  # a training step meets the same shapes again and again
