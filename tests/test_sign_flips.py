@@ -7,8 +7,9 @@ import pytest
 from helpers import empty_registry
 
 from minivi import bounds, estimators, experiments, flows, nn, optim, refinement
-from minivi.models import VAE, BeliefNetwork, Classifier, FullVB, HamiltonianVAE, SemiSupervisedVAE
+from minivi.models import VAE, BayesianNetwork, BeliefNetwork, Classifier, FullVB, HamiltonianVAE, SemiSupervisedVAE
 from minivi.models.directed import DirectedTerms
+from minivi.nn import priors
 
 ELBO = VAE, "elbo", "reconstruction - q.kl()", "reconstruction + q.kl()"
 FLIPS = {
@@ -31,6 +32,23 @@ FLIPS = {
     "ch05_auxiliary": [(DirectedTerms, "log_w", ") - reduce", ") + reduce")],
     "ch05_flows": [(flows.FlowPosterior, "rsample_with_log_prob", "- log_det", "+ log_det")],
     "ch05_iaf": [(flows.FlowPosterior, "rsample_with_log_prob", "- log_det", "+ log_det")],
+    "ch06_divergence": [
+        (priors, "log_uniform_kl", "(c1 + c2 + c3) - 0.5", "(c1 + c2 + c3) + 0.5"),
+        (priors, "log_uniform_kl", "return -0.5 * log_alpha - mean", "return -0.5 * log_alpha + mean"),
+        (priors, "exact_log_uniform_kl", "(1.0) - 0.5", "(1.0) + 0.5"),
+        (nn.DropoutLinear, "draw", "1.0 + ops", "1.0 - ops"),
+    ],
+    "ch06_dropout": [
+        (BayesianNetwork, "bound", "log_prob(y) - total", "log_prob(y) + total"),
+        (nn.DropoutLinear, "variances", "ops.exp(self", "ops.exp(-self"),
+        (nn.InputDropoutLinear, "__call__", "ops.affine(x * (1.0 + ops", "ops.affine(x * (1.0 - ops"),
+    ],
+    "ch06_estimators": [
+        (BayesianNetwork, "bound", "log_prob(y) - total", "log_prob(y) + total"),
+        (nn.GaussianLinear, "variances", "ops.exp(2.0 * self.log_sigma)", "ops.exp(-2.0 * self.log_sigma)"),
+        (nn.GaussianLinear, "kl", "*parts[0]) + self", "*parts[0]) - self"),
+        (priors.Gaussian, "kl", "- math.log", "+ math.log"),
+    ],
     "ch07_adam": [(optim.Adam, "_update", "1 - self.beta1**", "1 + self.beta1**")],
     "ch07_experiments": [(Classifier, "log_prob", "return self", "return -self")],
     "report_refinement": [
