@@ -85,33 +85,33 @@ def fan_in(rng, shape):
 INITS = {"text": nn.normal(1e-3), "code": fan_in, "glorot": nn.glorot}
 
 
-def new_m1(s, train):
+def new_m1(s, train, init):
     """The VAE whose latents are the features."""
     options = {"activation": "softplus", "rng": Generator(71), "output_bias": nn.logit_of_mean(train)}
-    return VAE(train.shape[1], (s.m1_width, s.m1_width), s.latents, init=INITS[s.m1_init], **options)
+    return VAE(train.shape[1], (s.m1_width, s.m1_width), s.latents, init=INITS[init], **options)
 
 
-def trained_m1(run):
-    """M1, the file of its weights, and its features."""
+def trained_m1(run, init=None, epochs=None):
+    """M1 and its features; with other first weights or epochs than the settings', if given."""
     s, sets = run.settings, of(run)
 
     def start():
-        vae = new_m1(s, sets.train)
+        vae = new_m1(s, sets.train, init or s.m1_init)
         loss = lambda x, rng: -vae.elbo(x, rng).mean()
         return vae, loss, optim.Adam(vae.parameters(), s.m1_step_size, weight_decay=1.0 / len(sets.train))
 
     vae, _, _ = run.train(
-        f"m1_{s.data}{len(sets.train)}_{s.m1_width}", start, sets.train, epochs=s.m1_epochs, batch_size=100,
-        rng=Generator(72), prepare=data.fresh,
+        f"m1_{s.data}{len(sets.train)}_{s.m1_width}{f'_{init}' if init else ''}", start, sets.train,
+        epochs=epochs or s.m1_epochs, batch_size=100, rng=Generator(72), prepare=data.fresh,
     )  # fmt: skip
     return vae, Features(vae, sets.train[:1000])
 
 
-def stored_features(run):
+def stored_features(run, init=None, epochs=None):
     """A file with mu and log sigma of training images and mu of test images, for cells in other processes."""
-    sets, features = of(run), trained_m1(run)[1]
+    sets, features = of(run), trained_m1(run, init, epochs)[1]
     mu, log_sigma = features.posterior(sets.train)
-    path = run.folder / "m1_features.npz"
+    path = run.folder / f"m1_features{f'_{init}' if init else ''}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, mu=mu, log_sigma=log_sigma, test=features.posterior(sets.test)[0])
     return str(path.resolve())
