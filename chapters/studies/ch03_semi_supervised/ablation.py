@@ -5,9 +5,9 @@
 #
 # M2 and M1+M2 as in Table 3.1, with one part changed: the weight alpha, y drawn as Algorithm 4 is printed instead of
 # summed over, no prior on the weights, M1's features as means instead of samples, AdaGrad (3.3.2) or RMSProp for Adam,
-# and Glorot's initial weights for N(0, 0.001^2). And M1 itself, trained from the code's first weights, whose variance is
-# 1 / inputs, to about the same bound: it comes to use more of its latents. What M2 has to explain in those is not the
-# class; this is where other implementations lose their points.
+# and Glorot's initial weights for N(0, 0.001^2). And M1 itself, trained from the code's first weights, whose variance
+# is 1 / inputs, to about the same bound: it comes to use more of its latents. What M2 has to explain in those is not
+# the class; this is where other implementations lose their points.
 #
 # Claimed: samples beat means, the classifier's term is needed (alpha = 0 is worst), summing beats drawing, and M1 from
 # the text's first weights is the better one.
