@@ -260,8 +260,9 @@ class Step:
 
     def _both(self, candidate, x, batch, rng):
         """A traced step; where it does what the traced step before did, the program has to give its bits."""
-        before, parameters = rng.state, {id(p): p for o in self.optimizers for p in o.parameters}
-        with Trace(rng, list(parameters.values()), candidate.decisions) as trace:
+        before, parameters = rng.state, list({id(p): p for o in self.optimizers for p in o.parameters}.values())
+        values_before = [p._data.copy() for p in parameters]
+        with Trace(rng, parameters, candidate.decisions) as trace:
             inputs = [trace.input(part) for part in batch]
             losses = self.objective(tuple(inputs) if isinstance(x, tuple) else inputs[0], rng)
             gradients = self._gradients(losses)
@@ -275,10 +276,14 @@ class Step:
             if not told:
                 del losses, gradients  # their memory
                 candidate.program = candidate.program or Program(trace, ours, ours_gradients)
+                values_after = [p._data.copy() for p in parameters]  # a loss may bring them back to where they may be
                 rng.state = before
+                _put(parameters, values_before)
                 told = self._compare(candidate.program, batch, values, kept)
-                told = told or ("" if rng.state == after else "the program drew other random numbers")
+                if not told and (rng.state != after or not _alike([p._data for p in parameters], values_after)):
+                    told = "the program left other parameters or another generator behind"
                 rng.state = after
+                _put(parameters, values_after)
         if told:
             self._stay_eager(told)
         candidate.operations, candidate.decisions, candidate.due = trace.operations, trace.decisions, False
@@ -291,8 +296,7 @@ class Step:
         except GuardFailed:
             return "Python looked at a value that another run of the same step does not have"
         same = all(loss.item() == value for loss, value in zip(program.losses, values, strict=True))
-        for ours, theirs in zip(program.gradients, gradients, strict=True):
-            same = same and all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
+        same = same and all(map(_alike, program.gradients, gradients))
         return "" if same else "the program gave other bits than the eager step"
 
     def _replay(self, program, x, batch, rng):
@@ -315,6 +319,15 @@ class _Candidate:
     decisions: Sequence[bool] = ()
     program: Program | None = None
     due: bool = False
+
+
+def _alike(ours, theirs):
+    return all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
+
+
+def _put(parameters, values):
+    for p, value in zip(parameters, values, strict=True):
+        p._data[...] = value
 
 
 def _finite(values):

@@ -57,19 +57,19 @@ class Recorded(np.ndarray):
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         if any(isinstance(x, Tensor) for x in inputs):
             return NotImplemented
-        function, inputs = ufunc if method == "__call__" else getattr(ufunc, method), plain(inputs)
-        trace = now.tracer
+        function = ufunc if method == "__call__" else getattr(ufunc, method)
+        inputs, options, trace = plain(inputs), plain(options), now.tracer
         if out is not None:
             results = plain(out)
             function(*inputs, out=results, **options)
             if trace:
-                trace.note(function, inputs, {**options, "out": results})
+                trace.written(results, function, inputs, {**options, "out": results})
             return out[0]
         result = function(*inputs, **options)
         if trace is None:
             return result
         if method == "at":
-            return trace.note(function, inputs, options)
+            return trace.written(inputs[:1], function, inputs, options)
         if not isinstance(result, (np.ndarray, np.generic)):
             return trace.give_up(f"np.{ufunc.__name__} with several results", result)
         result = np.asarray(result)
@@ -83,7 +83,7 @@ class Recorded(np.ndarray):
         if trace is None or function in UNSEEN:
             return result
         if function is np.copyto:
-            return trace.note(function, args, kwargs)
+            return trace.written(args[:1], function, args, kwargs)
         if type(result) in (list, tuple) and all(isinstance(part, np.ndarray) for part in result):
             return type(result)(trace.made(part, _Part(k, function), args, kwargs) for k, part in enumerate(result))
         if not isinstance(result, (np.ndarray, np.generic)):
@@ -104,7 +104,7 @@ class Recorded(np.ndarray):
         me, index, value = self.view(np.ndarray), plain(index), plain(value)
         me[index] = value
         if now.tracer:
-            now.tracer.note(np.ndarray.__setitem__, (me, index, value), {})
+            now.tracer.written([me], np.ndarray.__setitem__, (me, index, value), {})
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
@@ -307,6 +307,12 @@ class Trace:
     def note(self, function, args, kwargs) -> None:
         """Something that wrote into arrays that are there."""
         self._add("call", function, args, kwargs)
+
+    def written(self, arrays, function, args, kwargs) -> None:
+        """Something that wrote into ``arrays``: the step's own, or it could not be done twice to compare."""
+        if any(self._number(root(a)) is None for a in arrays):
+            self.give_up(f"{getattr(function, '__name__', function)} writes into an array that is not the step's", None)
+        self.note(function, args, kwargs)
 
     def made(self, result, function, args, kwargs):
         """What ``function`` gave: a view of what is known, or something new, to be made again."""

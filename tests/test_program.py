@@ -240,9 +240,29 @@ def written_in_place(model):
     return loss
 
 
+def added_up(model):
+    kept = np.zeros(B, "float32")
+
+    def loss(x, rng):
+        value = model.elbo(x, rng)
+        np.add(kept, np.asanyarray(value), out=kept)
+        return -(value * kept.mean()).mean()
+
+    return loss
+
+
+def decayed(model):
+    def loss(x, rng):
+        bias = model.decoder.layers[0].bias
+        bias.assign(0.9 * bias.data)
+        return -model.elbo(x, rng).mean()
+
+    return loss
+
+
 PLANTED = {f.__name__: f for f in (
     counter, own_generator, numpys_generator, left_graph, as_float, running_mean, own_index, by_size, single_number,
-    written_in_place,
+    written_in_place, added_up,
 )}  # fmt: skip
 
 
@@ -251,6 +271,11 @@ def test_a_planted_value_that_changes_is_never_frozen(name):
     eager, program = trained(plant(PLANTED[name]), False), trained(plant(PLANTED[name]), True)
     equal(eager, program)
     assert program[3].why or program[3].compiled < 20, "it must have been refused, or guarded"
+
+
+def test_a_loss_that_writes_into_parameters_does_so_once_a_step():
+    eager, program = trained(plant(decayed), False), trained(plant(decayed), True)
+    equal(eager, program)
 
 
 def test_the_warning_names_what_differs():
