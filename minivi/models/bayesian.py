@@ -74,6 +74,9 @@ class BayesianNetwork(Module):
     def bound(self, x: Any, y: Any, rng: Rng, *, count: int, kl_weight: float = 1.0) -> Tensor:
         """Each datum's share of the bound on log p(D), (B,), in nats: log p(y | x, w) - KL / N (eq. 6.1 to 6.3, 6.10).
 
+        Layers with a learned alpha are brought back to alpha <= 1 first (section 6.3.4). Where alpha is fixed the
+        divergence is a constant, in which bounds of different methods differ.
+
         Args:
             x: data (B, D).
             y: labels (B,), or targets (B, O).

@@ -46,6 +46,7 @@ class _Uncertain(Linear):
         """
         if rng is None and eps is None:
             return super().__call__(x)
+        validate.one_of(self.sampling, f"{type(self).__name__}: sampling", SAMPLINGS)  # an attribute that may be set
         if self.sampling == "local":
             mean = ops.affine(x, self.weight, self.bias)
             variance = ops.affine(ops.square(x), *self.variances())
@@ -267,6 +268,11 @@ class InputDropoutLinear(_Dropout):
             return ops.affine(x, self.weight, self.bias)
         eps = rng.standard_normal(np.shape(x), dtype=self.weight.dtype) if eps is None else eps
         return ops.affine(x * (1.0 + ops.exp(0.5 * self.log_alpha) * eps), self.weight, self.bias)  # eq. 6.7
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """The variance of the noise, also of binary noise, p / (1 - p) (eq. 6.18): (1,), or one a unit."""
+        return np.full(1, self.rate / (1.0 - self.rate)) if self.noise == "binary" else super().alpha
 
     def constrain(self) -> None:
         """As of :class:`DropoutLinear`."""
