@@ -274,25 +274,25 @@ def test_a_gaussian_model_is_served_too():
     assert vimco(vae, X, Generator(2), 3).shape == reweighted_wake_sleep(vae, X, Generator(2)).shape == (2,)
 
 
-RATIO = "np.asarray(log_p) - np.asarray(log_q)"
-SHARE = "log_w - np.asarray(ops.log_sum_exp(log_w, axis=0))"
+RATIO = "np.asanyarray(log_p) - np.asanyarray(log_q)"
+SHARE = "log_w - np.asanyarray(ops.log_sum_exp(log_w, axis=0))"
 FAULTS = {  # what: (module, line, fault, the test that finds it)
     "vimco, sign": (score, "bounds.iwae(log_w) + ops.sum(", "bounds.iwae(log_w) - ops.sum(", "vimco"),
     "vimco, signal carries gradient": (score, "signal.astype(log_w.dtype) * log_q",
-                                       "(signal.astype(log_w.dtype) + log_w - np.asarray(log_w)) * log_q", "vimco"),
+                                       "(signal.astype(log_w.dtype) + log_w - np.asanyarray(log_w)) * log_q", "vimco"),
     "vimco, own weight too": (score, "(fixed.sum(axis=0) - fixed) / (count - 1)", "fixed.mean(axis=0)", "vimco"),
     "nvil, sign of q": (score, "sum(p_fixed[i:]) - sum(q_fixed[i:])", "sum(p_fixed[i:]) + sum(q_fixed[i:])", "nvil"),
     "nvil, layers from below": (score, "sum(p_fixed[i:]) - ", "sum(p_fixed[i + 1 :]) - ", "nvil"),
     "nvil, leaking baseline": (score, "signal.astype(self.model.dtype) * own",
-                               "(signal.astype(self.model.dtype) - guess + np.asarray(guess)) * own", "nvil"),
+                               "(signal.astype(self.model.dtype) - guess + np.asanyarray(guess)) * own", "nvil"),
     "nvil, scale forgotten": (score, "/ max(1.0, spread)", "/ 1.0", "nvil"),
     "nvil, baseline's sign": (score, "ops.square(guess - signal)", "ops.square(guess + signal)", "baselines"),
     "rws, weights not normalised": (_parts, SHARE, "log_w", "rws"),
     "rws, weights carry gradient": (_parts, f"log_w = {RATIO}\n    return np.exp({SHARE})",
                                     "log_w = log_p - log_q\n    return ops.exp(log_w - ops.log_sum_exp(log_w, axis=0))",
                                     "rws"),
-    "rws, p against q": (_parts, RATIO, "np.asarray(log_q) - np.asarray(log_p)", "rws"),
-    "st, stopped": (reparameterised, "ones + (mean - np.asarray(mean))", "ones", "st"),
+    "rws, p against q": (_parts, RATIO, "np.asanyarray(log_q) - np.asanyarray(log_p)", "rws"),
+    "st, stopped": (reparameterised, "ones + (mean - np.asanyarray(mean))", "ones", "st"),
     "st, entropy's sign": (reparameterised, "entropy + q.entropy()", "entropy - q.entropy()", "st"),
 }  # fmt: skip
 

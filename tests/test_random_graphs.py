@@ -254,6 +254,10 @@ FORMULAS = {
     "_concatenate": _concatenate,
     "getitem": _rearranged(lambda numbers, index: numbers[index]),
     "_add_at": _add_at,
+    "row_sums": lambda x, index, count: _add_at(x, index, (count, x.shape[1])),
+    "row_pairs": lambda a, b, i, j: (
+        _rearranged(lambda numbers: numbers[i])(a) + _rearranged(lambda numbers: numbers[j])(b)
+    ),
     "permute": _rearranged(lambda numbers, order, axis: np.take(numbers, order, axis)),
     "tril": lambda x, k: x * np.tri(*x.shape[-2:], k),
     "where": lambda mask, a, b: a * (mask != 0) + b * (mask == 0),
@@ -356,6 +360,10 @@ class Program:
         elif name == "_add_at":
             index, shape = choice([(slice(1, 3), (2, 3)), (np.array([3, 0]), (2, 3)), (np.array([1, 1, 1]), (3, 3))])
             args = [node(shape=shape), index, (4, 3)]
+        elif name == "row_sums":
+            args, keywords = [node(shape=(2, 3)), np.array(choice([[0, 2], [1, 1]]))], {"count": 3}
+        elif name == "row_pairs":
+            args = [node(shape=(2, 3)), node(shape=(3, 3)), np.array([1, 0, 1]), np.array([2, 2, 0])]
         elif name == "permute":
             args, keywords = (
                 [node(shape=(2, 3))],

@@ -22,7 +22,7 @@ FLIPS = {
     "ch02_marginal_likelihood": [ELBO],
     "ch02_posterior": [ELBO],
     "ch03_semi_supervised": [
-        (SemiSupervisedVAE, "_bounds", "self.log_prior - q.kl()", "self.log_prior + q.kl()"),
+        (SemiSupervisedVAE, "_bounds", "take(self.log_prior, y) - q.kl()", "take(self.log_prior, y) + q.kl()"),
         (SemiSupervisedVAE, "_sum_classes", "(bounds) - log_q", "(bounds) + log_q"),
         (SemiSupervisedVAE, "objective", "value + alpha", "value - alpha"),
     ],
