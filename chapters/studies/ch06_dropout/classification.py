@@ -141,7 +141,10 @@ def _(n):
     sizes = n.settings.hidden
     for i, name in enumerate(METHODS):
         means = [np.mean(n.errors[name][str(size)]) for size in sizes]
-        left.plot(sizes, means, label=name, **plots.style(i, len(sizes)))
+        style = (
+            plots.style(i - 1, len(sizes)) if i else {"color": "0.6", "linewidth": 3}
+        )  # one more than there are styles
+        left.plot(sizes, means, label=name, **style)
     plots.panel(left, f"{n.settings.data}, mean of {n.settings.seeds} seeds", "hidden units a layer", "test error, %",
                 log="x")  # fmt: skip
     shown = [name for name in METHODS if METHODS[name][0].startswith("variational")]

@@ -103,8 +103,9 @@ def _(n):
 #
 # y = w' phi(x) + noise of known size, nine bumps and a constant as features: the posterior over w is Gaussian and
 # known, and so is the best factorised Gaussian, whose variances are one over the diagonal of the precision. Mean-field
-# inference must find that; it is narrower than the truth. Probabilistic backpropagation gets the same features and
-# infers the noise too. Claimed: variational inference finds the best factorised posterior (means within 0.02, standard
+# inference must find that; it is narrower than the truth. Beside it, without an exact answer, probabilistic
+# backpropagation with 50 hidden units on x itself, which infers the noise too; it takes the data in 40 times, as its
+# authors do, so that its variances come out too small. Claimed: variational inference finds the best factorised posterior (means within 0.02, standard
 # deviations within 5 %); its predictions are no wider than the exact ones, on average over x.
 
 # %%
@@ -154,10 +155,10 @@ def regression(run):
     )  # fmt: skip
     found = np.append(layer.weight.data[:, 0], layer.bias.data)
     sigma = np.exp(np.append(layer.log_sigma.data[:, 0], layer.bias_log_sigma.data))
-    pbp = ProbabilisticBackpropagation((len(CENTRES), 1), Generator([run.seed, 56])).fit(features(x), y, s.epochs)
+    pbp = ProbabilisticBackpropagation((1, 50, 1), Generator([run.seed, 56])).fit(x[:, None], y, s.epochs)
     grid = np.linspace(-3.0, 3.0, 121)
     wide = np.concatenate([features(grid), np.ones((121, 1))], axis=1)
-    pbp_mean, pbp_variance = pbp.predict(features(grid))
+    pbp_mean, pbp_variance = pbp.predict(grid[:, None])
     curves = {
         "exact": (wide @ mean, np.sqrt(np.sum(wide @ covariance * wide, axis=1))),
         "mean field": (wide @ found, np.sqrt(wide**2 @ sigma**2)),
