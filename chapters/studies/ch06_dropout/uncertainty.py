@@ -105,8 +105,10 @@ def _(n):
 # known, and so is the best factorised Gaussian, whose variances are one over the diagonal of the precision. Mean-field
 # inference must find that; it is narrower than the truth. Beside it, without an exact answer, probabilistic
 # backpropagation with 50 hidden units on x itself, which infers the noise too; it takes the data in 40 times, as its
-# authors do, so that its variances come out too small. Claimed: variational inference finds the best factorised posterior (means within 0.02, standard
-# deviations within 5 %); its predictions are no wider than the exact ones, on average over x.
+# authors do.
+#
+# Claimed: variational inference finds the best factorised posterior (means within 0.02, standard deviations within 5 %);
+# its predictions are no wider than the exact ones, on average over x.
 
 # %%
 NOISE, WIDTH, CENTRES = 0.15, 0.3, np.linspace(-2.0, 2.0, 9)
