@@ -141,9 +141,7 @@ def _(n):
     sizes = n.settings.hidden
     for i, name in enumerate(METHODS):
         means = [np.mean(n.errors[name][str(size)]) for size in sizes]
-        style = (
-            plots.style(i - 1, len(sizes)) if i else {"color": "0.6", "linewidth": 3}
-        )  # one more than there are styles
+        style = plots.style(i - 1, len(sizes)) if i else {"color": "0.6", "linewidth": 3}  # there are six styles
         left.plot(sizes, means, label=name, **style)
     plots.panel(left, f"{n.settings.data}, mean of {n.settings.seeds} seeds", "hidden units a layer", "test error, %",
                 log="x")  # fmt: skip

@@ -107,8 +107,8 @@ def _(n):
 # backpropagation with 50 hidden units on x itself, which infers the noise too; it takes the data in 40 times, as its
 # authors do.
 #
-# Claimed: variational inference finds the best factorised posterior (means within 0.02, standard deviations within 5 %);
-# its predictions are no wider than the exact ones, on average over x.
+# Claimed: variational inference finds the best factorised posterior, means within 0.02 and standard deviations within
+# 5 %; its predictions are no wider than the exact ones, on average over x.
 
 # %%
 NOISE, WIDTH, CENTRES = 0.15, 0.3, np.linspace(-2.0, 2.0, 9)
