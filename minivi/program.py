@@ -220,8 +220,10 @@ class Step:
         self._programs: dict[Any, _Candidate] = {}
         self._backends: dict = {}
         if self._wanted:
-            from minivi.kernels.matmul import _backends  # as they are chosen now
+            from minivi.kernels.matmul import _backends, matmul_backend
 
+            for dtype in {p.dtype for o in self.optimizers for p in o.parameters}:
+                matmul_backend(dtype)  # chosen now, not within the first step
             self._backends = _backends
 
     def check_again(self) -> None:

@@ -11,9 +11,10 @@ A traced step is a real eager step. Its arrays are of the class :class:`Recorded
 them; kernels say which arrays they make and what they launch (``kernels/shapes.py``). What comes out of NumPy without
 being noted (``np.asarray`` of a Tensor, an array of the caller's) is a *constant* here. If it is none, the next traced
 step has another one: :func:`difference` tells, and the step stays eager. One that is the same in both traced steps and
-changes later is found at the next :meth:`~minivi.program.Step.check_again` only: NumPy tells nobody of ``np.asarray(x)``
-of a batch, or of ``table[labels]`` of a plain array (``np.take(table, labels)`` is noted). Where Python looks at a number (``if``,
-``float``), the answer becomes a *guard*: when it is another one, later, the step runs eagerly.
+changes later is found at the next :meth:`~minivi.program.Step.check_again` only: NumPy tells nobody of
+``np.asarray(x)`` of a batch, or of ``table[labels]`` of a plain array (``np.take(table, labels)`` is noted). Where
+Python looks at a number (``if``, ``float``), the answer becomes a *guard*: when it is another one, later, the step runs
+eagerly.
 """
 
 from __future__ import annotations
