@@ -290,6 +290,9 @@ class Step:
     def _both(self, candidate, x, batch, rng):
         """A traced step; where it does what the traced step before did, the program has to give its bits."""
         parameters = list({id(p): p for o in self.optimizers for p in (*o.parameters, *candidate.others)}.values())
+        if "blas" in self._backends.values():
+            self._stay_eager("products come from the BLAS, which no trace sees")
+            return self._eager(x, rng)
         before = rng.state
         values_before = [p._data.copy() for p in parameters]
         try:

@@ -536,6 +536,18 @@ def test_a_copy_of_the_generator_draws_its_own_numbers():
     assert "a copy of the generator" in compared(loss).why
 
 
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_with_the_blas_steps_stay_eager(name):
+    before = kernels.matmul_backend()
+    try:
+        kernels.set_matmul_backend("blas")
+        program = trained(CASES[name], True)
+        equal(trained(CASES[name], False), program)
+        assert "BLAS" in program[3].why
+    finally:
+        kernels.set_matmul_backend(before)
+
+
 def test_another_backend_of_products_in_mid_run():
     before = kernels.matmul_backend()
     try:
