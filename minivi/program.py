@@ -23,7 +23,7 @@ import numpy as np
 
 from minivi.kernels import get_threads
 from minivi.random import Generator
-from minivi.tensor import Tensor, _mode, grad
+from minivi.tensor import Parameter, Tensor, _mode, grad
 from minivi.trace import Own, Trace, arrays_in, difference, plain
 
 WARM_UP = 3  # eager steps before the first traced one: kernels compile, optimizers make their arrays
@@ -46,12 +46,16 @@ class Program:
     Args:
         trace: of the step.
         losses, gradients: what it computed.
+        constant: which inputs had the same values in both traced steps, as they must have in all.
     """
 
-    def __init__(self, trace: Trace, losses: Sequence[Own], gradients: Sequence[Sequence[Own]]):
+    def __init__(
+        self, trace: Trace, losses: Sequence[Own], gradients: Sequence[Sequence[Own]], constant: Sequence[int] = ()
+    ):
         from minivi.kernels import launches  # which without JIT is not there
 
         self.inputs, self._fixed = trace.inputs, dict(trace.fixed)
+        self.writes, self.constant = trace.wrote, constant
         for own in (*losses, *(g for several in gradients for g in several)):
             if isinstance(own, Own) and own.number not in self._fixed:
                 self._fixed[own.number] = np.empty(trace.memory[own.number], np.uint8)
@@ -65,6 +69,9 @@ class Program:
                 continue
             call = launches.as_launch(o.function, args, kwargs, out) if o.kind == "call" else None
             if call:
+                if o.function is np.ndarray.__getitem__:  # the kernel does not look
+                    self._flush(launched)
+                    self.actions.append(partial(_within, args[1], len(args[0])))
                 launched.append(call)
                 continue
             self._flush(launched)
@@ -99,6 +106,10 @@ class Program:
         copy = np.empty_like(array)
         self.actions.append(partial(np.copyto, copy, array))
         return copy
+
+    def fits(self, batch: Sequence[np.ndarray]) -> bool:
+        """Whether what was constant is as it was: it may be in other constants that no trace tells from others."""
+        return all(self.inputs[k].tobytes() == batch[k].tobytes() for k in self.constant)
 
     def run(self, batch: Sequence[np.ndarray]) -> None:
         """Compute losses and gradients of another batch.
@@ -165,8 +176,16 @@ def _check(how, array, value):
         raise GuardFailed
 
 
+def _within(index, count):
+    if index.size and not (index.min() >= 0 and index.max() < count):
+        raise GuardFailed
+
+
 def _copy(out, call):
-    out[...] = call()
+    new = call()
+    if new.shape != out.shape or new.dtype != out.dtype:
+        raise GuardFailed
+    out[...] = new
 
 
 class Step:
@@ -199,6 +218,13 @@ class Step:
         self.why, self.compiled = "", 0
         self._wanted = compiled and not numba.config.DISABLE_JIT and not os.environ.get("MINIVI_EAGER")
         self._programs: dict[Any, _Candidate] = {}
+        self._backends: dict = {}
+        if self._wanted:
+            from minivi.kernels.matmul import _backends, matmul_backend
+
+            for dtype in {p.dtype for o in self.optimizers for p in o.parameters}:
+                matmul_backend(dtype)  # chosen now, not within the first step
+            self._backends = _backends
 
     def check_again(self) -> None:
         """Let the next step run both ways: something outside may have changed, as at the start of an epoch."""
@@ -213,14 +239,17 @@ class Step:
             ValueError: not one scalar loss for each optimizer.
         """
         batch = x if isinstance(x, tuple) else (x,)
-        if not self._wanted or self.why or not _mode.usual or not all(isinstance(p, np.ndarray) for p in batch):
+        if not self._wanted or self.why or not _mode.usual or not all(map(_ordinary, batch)):
             return self._eager(x, rng)
         if not isinstance(rng, Generator):
             self._stay_eager(f"a generator of the class {type(rng).__name__}, which is not minivi's")
             return self._eager(x, rng)
-        key = (isinstance(x, tuple), id(rng), get_threads(), *((part.shape, part.dtype) for part in batch))
+        how = id(rng), get_threads(), *self._backends.items()
+        key = (isinstance(x, tuple), *how, *((p.strides, p.shape, p.dtype) for p in batch))
         candidate = self._programs.setdefault(key, _Candidate())
         candidate.steps += 1
+        if candidate.program and not candidate.program.fits(batch):
+            candidate.program = candidate.operations = None
         if candidate.steps <= WARM_UP or len(self._programs) > MOST:
             return self._eager(x, rng)
         if candidate.program and not candidate.due:
@@ -260,8 +289,23 @@ class Step:
 
     def _both(self, candidate, x, batch, rng):
         """A traced step; where it does what the traced step before did, the program has to give its bits."""
-        before, parameters = rng.state, list({id(p): p for o in self.optimizers for p in o.parameters}.values())
+        parameters = list({id(p): p for o in self.optimizers for p in (*o.parameters, *candidate.others)}.values())
+        if "blas" in self._backends.values():
+            self._stay_eager("products come from the BLAS, which no trace sees")
+            return self._eager(x, rng)
+        before = rng.state
         values_before = [p._data.copy() for p in parameters]
+        try:
+            values, kept = self._traced(candidate, x, batch, rng, before, parameters, values_before)
+        except (TypeError, AttributeError) as error:  # of the step, or of what a traced array is not like others in
+            rng.state = before
+            _put(parameters, values_before)
+            value = self._eager(x, rng)
+            self._stay_eager(f"a traced array is not enough: {error}")
+            return value
+        return self._update(values, kept)
+
+    def _traced(self, candidate, x, batch, rng, before, parameters, values_before):
         with Trace(rng, parameters, candidate.decisions) as trace:
             inputs = [trace.input(part) for part in batch]
             losses = self.objective(tuple(inputs) if isinstance(x, tuple) else inputs[0], rng)
@@ -271,40 +315,53 @@ class Step:
         after, values = rng.state, _finite([plain(value._data).item() for value in losses])
         kept = [[plain(g).copy() for g in several] for several in gradients]
         told = trace.why
-        if not told and candidate.operations is not None:
+        for part, copy in zip(batch, trace.inputs, strict=True):
+            if any(copy is x for x in trace.wrote):
+                part[...] = copy
+        if trace.met:
+            told = told or ("parameters that are others in each step" if candidate.others else "")
+            candidate.others, candidate.operations, candidate.program = trace.met, None, None
+        elif not told and candidate.operations is not None:
             told = difference(candidate.operations, trace.operations)
             if not told:
+                same = [k for k, a in enumerate(trace.inputs) if a.tobytes() == candidate.inputs[k].tobytes()]
                 del losses, gradients  # their memory
-                candidate.program = candidate.program or Program(trace, ours, ours_gradients)
+                candidate.program = candidate.program or Program(trace, ours, ours_gradients, same)
                 values_after = [p._data.copy() for p in parameters]  # a loss may bring them back to where they may be
-                rng.state = before
-                _put(parameters, values_before)
-                told = self._compare(candidate.program, batch, values, kept)
-                if not told and (rng.state != after or not _alike([p._data for p in parameters], values_after)):
-                    told = "the program left other parameters or another generator behind"
-                rng.state = after
-                _put(parameters, values_after)
+                try:
+                    rng.state = before
+                    _put(parameters, values_before)
+                    told = self._compare(candidate.program, batch, values, kept)
+                    if not told and (rng.state != after or not _alike([p._data for p in parameters], values_after)):
+                        told = "the program left other parameters or another generator behind"
+                finally:  # also after Ctrl-C
+                    rng.state = after
+                    _put(parameters, values_after)
         if told:
             self._stay_eager(told)
-        candidate.operations, candidate.decisions, candidate.due = trace.operations, trace.decisions, False
-        return self._update(values, kept)
+        if not trace.met:
+            candidate.operations, candidate.inputs = trace.operations, trace.inputs
+        candidate.decisions, candidate.due = trace.decisions, False
+        return values, kept
 
     def _compare(self, program, batch, values, gradients):
         """What differs when the program does the step that was just done, if anything."""
         try:
             program.run(batch)
-        except GuardFailed:
+        except Exception:
             return "Python looked at a value that another run of the same step does not have"
         same = all(loss.item() == value for loss, value in zip(program.losses, values, strict=True))
         same = same and all(map(_alike, program.gradients, gradients))
         return "" if same else "the program gave other bits than the eager step"
 
     def _replay(self, program, x, batch, rng):
-        before = rng.state
+        before, kept = rng.state, [a.copy() for a in program.writes]
         try:
             program.run(batch)
-        except GuardFailed:
+        except Exception:  # a guard, or what the eager step raises with its own words
             rng.state = before
+            for a, value in zip(program.writes, kept, strict=True):
+                a[...] = value
             return self._eager(x, rng)
         self.compiled += 1
         return self._update(_finite([loss.item() for loss in program.losses]), program.gradients)
@@ -316,9 +373,16 @@ class _Candidate:
 
     steps: int = 0
     operations: list | None = None
+    inputs: Sequence[np.ndarray] = ()
+    others: Sequence[Parameter] = ()  # that no optimizer has and the loss looks at
     decisions: Sequence[bool] = ()
     program: Program | None = None
     due: bool = False
+
+
+def _ordinary(part):
+    # a copy of others, a masked array or a part of one, would not be summed in the same order
+    return type(part) is np.ndarray and part.flags.forc and part.dtype.kind in "biuf"
 
 
 def _alike(ours, theirs):

@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from minivi.kernels.shapes import now
+
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
 _SINGLE, _DOUBLE = FLOATS
 PRIMITIVES: dict[str, Primitive] = {}
@@ -88,7 +90,11 @@ class Tensor:
             except TypeError:
                 raise TypeError(f"Tensor: unknown dtype {dtype!r}; use 'float32' or 'float64'") from None
         _refuse_lists_of_tensors(data)
-        array = np.array(data, dtype, order="C")
+        data = data._data if isinstance(data, Tensor) else data
+        if type(data) in _ARRAYS and type(data) is not np.ndarray:  # np.array would hide it from the trace
+            array = data.astype(dtype or data.dtype).copy()
+        else:
+            array = np.array(data, dtype, order="C")
         if array.dtype not in FLOATS:
             mend = "use 'float32' or 'float64'" if dtype is not None else "pass floats, e.g. np.asarray(x, 'float64')"
             raise TypeError(f"Tensor: dtype {array.dtype} (shape {array.shape}) carries no gradient; {mend}")
@@ -100,6 +106,7 @@ class Tensor:
     @property
     def data(self) -> np.ndarray:
         """The values, as a read-only view: the graph needs them unchanged."""
+        _met(self)
         view = self._data.view()
         view.flags.writeable = False
         return view
@@ -131,11 +138,13 @@ class Tensor:
 
     def item(self) -> float:
         """The value of a Tensor of one element, as a Python float."""
+        _met(self)
         return self._data.item()
 
     __float__ = item
 
     def __bool__(self):
+        _met(self)
         return bool(self._data)
 
     def __len__(self):
@@ -172,6 +181,7 @@ class Parameter(Tensor):
         Raises:
             ValueError: another shape.
         """
+        _met(self)
         value = np.asarray(value)
         if value.shape != self.shape:
             raise ValueError(f"assign: {self.name or 'parameter'} has shape {self.shape}, the value {value.shape}")
@@ -226,7 +236,9 @@ class Primitive:
             else:
                 plain = True
                 if takes:
-                    if type(a) in _ARRAYS and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
+                    # a traced array of no axes stands for a NumPy scalar, which takes the other arguments' dtype
+                    kept = type(a) is np.ndarray or (type(a) in _ARRAYS and a.ndim)
+                    if kept and (a.dtype is _SINGLE or a.dtype is _DOUBLE):
                         own = a.dtype
                     else:
                         convert = True
@@ -257,6 +269,8 @@ class Primitive:
             if _mode.checking:
                 _check_finite(self.name, (out,), arrays, parents)
             if recorded and not _mode.recording:
+                for parent in parents:
+                    _met(parent)
                 views = type(out) in _ARRAYS and out.base is not None
                 return _constant(out.copy() if views and any(isinstance(a, Parameter) for a in parents) else out)
         if not recorded:
@@ -283,7 +297,9 @@ class Primitive:
         """Numbers, lists and constant integer arrays take the dtype of the float arrays; other arrays are refused."""
         variables = [i for i, takes in zip(range(len(arrays)), self.takes, strict=False) if takes]
         for i in variables:
-            if isinstance(arrays[i], np.ndarray) and arrays[i].dtype in FLOATS:  # also of a subclass, or unpickled
+            a = arrays[i]
+            scalar = type(a) in _ARRAYS and type(a) is not np.ndarray and not a.ndim
+            if isinstance(a, np.ndarray) and a.dtype in FLOATS and not scalar:  # also of a subclass, or unpickled
                 arrays[i] = _interned(arrays[i] if type(arrays[i]) in _ARRAYS else np.asarray(arrays[i]))
                 if dtype is not None and dtype is not arrays[i].dtype:
                     raise self._mixed(args, dtype, arrays[i].dtype)
@@ -292,9 +308,11 @@ class Primitive:
             a = arrays[i]
             if dtype is not None and isinstance(a, (int, float, np.generic)):
                 arrays[i] = dtype.type(a)
+            elif dtype is not None and type(a) in _ARRAYS and type(a) is not np.ndarray and not a.ndim:
+                arrays[i] = a.astype(dtype)
             elif not (isinstance(a, np.ndarray) and a.dtype in FLOATS):
                 _refuse_lists_of_tensors(a)
-                array = np.asarray(a)
+                array = a if type(a) in _ARRAYS else np.asarray(a)
                 if dtype is not None and (array.dtype.kind in "biu" or (array is not a and array.dtype in FLOATS)):
                     array = array.astype(dtype)
                 if array.dtype not in FLOATS:
@@ -355,6 +373,7 @@ def _detached(x):
         return {key: _detached(item) for key, item in x.items()}
     if isinstance(x, (list, tuple)):
         return type(x)([_detached(item) for item in x])
+    _met(x if isinstance(x, Tensor) else None)
     return x._data if isinstance(x, Tensor) else x
 
 
@@ -400,7 +419,23 @@ def _guarded(a, marks):
     return a
 
 
+def _met(tensor):
+    """Tell the open trace of the Parameters of which a Tensor is made, as its values are looked at."""
+    if now.tracer is None or tensor is None:
+        return
+    seen, stack = set(), [tensor]
+    while stack:
+        t = stack.pop()
+        if t is None or t._birth in seen:
+            continue
+        seen.add(t._birth)
+        if isinstance(t, Parameter):
+            now.tracer.meet(t)
+        stack.extend(t._parents)
+
+
 def _sample(array, step) -> bytes:
+    array = array if type(array) is np.ndarray else array.view(np.ndarray)
     return (array.reshape(-1) if array.flags.c_contiguous else array.flat)[::step].tobytes()
 
 
@@ -621,6 +656,7 @@ def _results_between(inputs, output) -> list[Tensor]:
                 behind[key] = a
                 if a._parents:
                     stack.append(a)
+    _met(output)
     needed = {x._birth for x in inputs}
     results = []
     for birth in sorted(behind):

@@ -10,8 +10,11 @@
 A traced step is a real eager step. Its arrays are of the class :class:`Recorded`, so that NumPy tells what is done with
 them; kernels say which arrays they make and what they launch (``kernels/shapes.py``). What comes out of NumPy without
 being noted (``np.asarray`` of a Tensor, an array of the caller's) is a *constant* here. If it is none, the next traced
-step has another one: :func:`difference` tells, and the step stays eager. Where Python looks at a number (``if``,
-``float``), the answer becomes a *guard*: when it is another one, later, the step runs eagerly.
+step has another one: :func:`difference` tells, and the step stays eager. One that is the same in both traced steps and
+changes later is found at the next :meth:`~minivi.program.Step.check_again` only: NumPy tells nobody of
+``np.asarray(x)`` of a batch, or of ``table[labels]`` of a plain array (``np.take(table, labels)`` is noted). Where
+Python looks at a number (``if``, ``float``), the answer becomes a *guard*: when it is another one, later, the step runs
+eagerly.
 """
 
 from __future__ import annotations
@@ -128,8 +131,26 @@ class Recorded(np.ndarray):
     def __int__(self):
         return self._look(int)
 
+    def __complex__(self):
+        return self._look(complex)
+
+    def __round__(self, *digits):
+        return round(self._look(_scalar), *digits)
+
     def __index__(self):
         return self._look(_Item(()))
+
+    def __hash__(self):
+        return hash(self._look(_Item(()))) if self.ndim == 0 else np.ndarray.__hash__(self)
+
+    def __format__(self, how):
+        return format(self._look(_scalar), how) if self.ndim == 0 else str(self)
+
+    def __str__(self):
+        return self._look(_str)
+
+    def __repr__(self):
+        return self._look(_repr)
 
     def tolist(self):
         """All its numbers: a look at values."""
@@ -143,7 +164,41 @@ def _forward(name):
 for _name in ("__getitem__", "argmax", "argmin", "argsort", "clip", "copy", "cumsum", "dot", "flatten", "ravel",
               "repeat", "reshape", "round", "squeeze", "swapaxes", "take", "transpose"):  # fmt: skip
     setattr(Recorded, _name, _forward(_name))
+
+
+def _give_up(name):
+    def method(self, *args, **kwargs):
+        result = getattr(np.ndarray, name)(self.view(np.ndarray), *plain(args), **plain(kwargs))
+        return result if now.tracer is None else now.tracer.give_up(f"the method {name} of an array", result)
+
+    return method
+
+
+for _name in ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "argpartition", "byteswap", "choose",
+              "compress", "conj", "conjugate", "cumprod", "diagonal", "dump", "dumps", "fill", "getfield", "nonzero",
+              "partition", "put", "resize", "searchsorted", "setfield", "sort", "tobytes", "tofile",
+              "trace"):  # fmt: skip
+    setattr(Recorded, _name, _give_up(_name))
+for _name in ("data", "flat"):
+    setattr(Recorded, _name, property(lambda self, name=_name: _hidden(self, name)))
 _ARRAYS.add(Recorded)
+
+
+def _hidden(a, name):
+    result = getattr(a.view(np.ndarray), name)
+    return result if now.tracer is None else now.tracer.give_up(f"the attribute {name} of an array", result)
+
+
+def _scalar(a):
+    return a[()]
+
+
+def _str(a):
+    return str(a[()])
+
+
+def _repr(a):
+    return repr(a[()])
 
 
 class _Item:
@@ -231,6 +286,8 @@ class Trace:
         self.memory: list[int] = []
         self.fixed: dict[int, np.ndarray] = {}
         self.inputs: list[np.ndarray] = []
+        self.met: list = []  # further Parameters that were looked at
+        self.wrote: list[np.ndarray] = []  # inputs and parameters that the loss wrote into
         self._known: dict[int, tuple] = {}  # id of an array -> a weak reference to it, its number
 
     def __enter__(self) -> Trace:
@@ -241,6 +298,7 @@ class Trace:
             p._data = self._stays(array)
         for name in DRAWS:
             setattr(self.rng, name, partial(self._draw, name, getattr(self.rng, name)))
+        self.rng.__getstate__ = self._state_of_rng
         now.tracer = self
         return self
 
@@ -248,6 +306,7 @@ class Trace:
         now.tracer = None
         for name in DRAWS:
             delattr(self.rng, name)
+        del self.rng.__getstate__
         for p, array in zip(self.parameters, self._held, strict=True):
             p._data = array
 
@@ -286,7 +345,9 @@ class Trace:
         """A copy of a batch's array, for the values of later steps."""
         copy = np.array(array)
         self.inputs.append(copy)
-        return self._stays(copy)
+        recorded = self._stays(copy)
+        recorded.flags.writeable = array.flags.writeable
+        return recorded
 
     def empty(self, shape, dtype) -> Recorded:
         """A new array, to be filled by a kernel."""
@@ -312,6 +373,9 @@ class Trace:
         """Something that wrote into ``arrays``: the step's own, or it could not be done twice to compare."""
         if any(self._number(root(a)) is None for a in arrays):
             self.give_up(f"{getattr(function, '__name__', function)} writes into an array that is not the step's", None)
+        self.wrote += [x for x in self.fixed.values() if any(root(a) is x for a in arrays)]
+        if any(x is copy for x in self.wrote for copy in self.inputs):
+            self.give_up(f"{getattr(function, '__name__', function)} writes into the batch", None)
         self.note(function, args, kwargs)
 
     def made(self, result, function, args, kwargs):
@@ -332,6 +396,11 @@ class Trace:
         a, index = plain(a), plain(index)
         return self.made(a[index], np.ndarray.__getitem__, (a, index), {})
 
+    def given(self, out) -> None:
+        """A kernel is about to write into an array that is there, or an optimizer into it and arrays of its own."""
+        if self._number(root(out)) is None or any(root(out) is x for x in self.fixed.values()):
+            self.give_up("a kernel writes into an array that is not the step's", None)
+
     def guard(self, how, array, value) -> None:
         """Python looked at a value."""
         self._add("guard", how, (array, value), {})
@@ -341,6 +410,15 @@ class Trace:
         call = {"address": function, "scalars": scalars, "n": n, "threads": threads}
         self._add("launch", kernel, tuple(map(plain, arrays)), call)
         return plain(flat)
+
+    def meet(self, parameter) -> None:
+        """A Parameter is looked at: if it is not known, the next trace has to know it."""
+        if type(parameter._data) is not Recorded and not any(parameter is p for p in self.met):
+            self.met.append(parameter)
+
+    def _state_of_rng(self):
+        self.give_up("a copy of the generator", None)
+        return {name: value for name, value in vars(self.rng).items() if name not in (*DRAWS, "__getstate__")}
 
     def decide(self, value: bool) -> bool:
         """``value``, or what was decided here before: steps differ in their data, and programs must not."""

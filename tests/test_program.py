@@ -1,5 +1,6 @@
 """A step that runs as a program gives the bits of the eager step, or runs eagerly and says why."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from minivi import Generator, bounds, estimators, flows, nn, ops, optim, training
+from minivi import Generator, bounds, estimators, flows, kernels, nn, ops, optim, training
 from minivi.kernels import set_threads
 from minivi.models import (
     VAE,
@@ -25,7 +26,7 @@ from minivi.models import (
 from minivi.nn import priors
 from minivi.program import WARM_UP, Step
 from minivi.semi_supervised import minibatch_loss, sample_features
-from minivi.tensor import Tensor, detect_nonfinite
+from minivi.tensor import Parameter, Tensor, detect_nonfinite, grad
 from minivi.trace import Recorded, Trace
 
 JIT = not os.environ.get("NUMBA_DISABLE_JIT", "0") == "1"
@@ -352,6 +353,208 @@ def test_under_detect_nonfinite_every_step_is_eager():
         for _ in range(10):
             step(batch(stream), rng)
     assert not step.compiled
+
+
+# ------------------------------------------------------------------------------- what is rare, or outside of the step
+def compared(make, batch=binary, steps=30, hook=None):
+    """Everything after each step of a compiled and of an eager run: losses or errors, batch, weights, generator."""
+    seen = []
+    for compiled in (False, True):
+        model = vae()
+        step = Step(make(model), optim.Adam(model.parameters(), 1e-2), compiled=compiled, quiet=True)
+        rng, stream, told = Generator(7), np.random.default_rng(8), []
+        for k in range(steps):
+            x = batch(stream, k) if batch is not binary else binary(stream)
+            if hook:
+                hook(k)
+            try:
+                told.append(step(x, rng))
+            except (ValueError, IndexError) as error:
+                told.append(repr(error))
+            told += [p.tobytes() for p in (x if isinstance(x, tuple) else (x,))]
+            told += [p.data.tobytes() for p in model.parameters()] + [rng.state]
+        seen.append(told)
+    assert seen[0] == seen[1]
+    return step
+
+
+def rare_label(stream, k):
+    """The label 2 comes at every ninth step only."""
+    return binary(stream), np.where(np.arange(B) == 7, 1 + (k % 9 == 8), 1).astype("int32")
+
+
+RARE = {
+    "an array of integers times a Tensor": lambda m: lambda p, r: -(m.elbo(p[0], r) * p[1]).mean(),
+    "rows of a table": lambda m: lambda p, r: -(m.elbo(p[0], r) * np.eye(3, dtype="float32")[p[1]].sum(1)).mean(),
+    "weights of a table": lambda m: lambda p, r: -(m.elbo(p[0], r) * np.float32([1, 2, 5])[p[1]]).mean(),
+    "outside of the trace": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * float(np.asarray(p[1]).max()),
+    "a result of another size": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * float(np.unique(p[1]).shape[0]),
+    "formatted": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * float(f"{p[1].max():d}"),
+    "printed": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * (2.0 if "2" in str(p[1]) else 1.0),
+    "a key": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * {1: 1.0, 2: 3.0}[p[1].max()],
+    "its bytes": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * (2.0 if b"\2" in p[1].tobytes() else 1.0),
+    "its iterator": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * (2.0 if 2 in list(p[1].flat) else 1.0),
+    "rounded": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * float(round(p[1].max())),
+    "complex": lambda m: lambda p, r: -m.elbo(p[0], r).mean() * complex(p[1].max()).real,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_what_was_the_same_in_both_traced_steps_is_not_frozen(name):
+    compared(RARE[name], rare_label)
+
+
+@pytest.mark.parametrize("loss", [
+    lambda m: lambda p, r: -m.elbo(p[0], r).mean() * p[1].mean(),
+    lambda m: lambda p, r: p[0].mean(dtype="float64") * -m.elbo(p[0], r).mean(),
+    lambda m: lambda p, r: -m.elbo(p[0], r).mean() * (1 + np.count_nonzero(p[1] == 1)),
+])  # fmt: skip
+def test_a_scalar_of_numpy_takes_the_dtype_of_tensors_in_a_traced_step_too(loss):
+    assert compared(loss, lambda stream, k: (binary(stream), stream.integers(0, 3, B))).compiled > 20
+
+
+def test_what_a_traced_array_cannot_do_is_done_eagerly():
+    step = compared(lambda m: lambda x, r: -m.elbo(x, r).mean() * (1.0 + x.mean(dtype="float64").is_integer()))
+    assert "no attribute 'is_integer'" in step.why
+
+
+def halved(model):
+    def loss(x, rng):
+        x *= np.float32(0.5)
+        return -model.elbo((x > 0).astype("float32"), rng).mean()
+
+    return loss
+
+
+def read_only(stream, k):
+    x = binary(stream)
+    x.flags.writeable = False
+    return x
+
+
+def test_a_loss_that_writes_into_the_batch_writes_into_the_callers():
+    assert "writes into the batch" in compared(halved).why
+    compared(halved, read_only)
+
+
+BATCHES = {
+    "masked": lambda s, k: np.ma.masked_less(s.random((B, D), dtype="float32"), 0.3),
+    "matrix": lambda s, k: np.matrix(s.random((B, D), dtype="float32")),
+    "strided": lambda s, k: s.random((B, 2 * D), dtype="float32")[:, ::2],
+    "transposed": lambda s, k: s.random((D, B), dtype="float32").T,
+    "of either order": lambda s, k: np.array(s.random((B, D), dtype="float32"), order="CF"[k % 2]),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_batches_of_other_classes_and_layouts(name):
+    def loss(model):
+        return lambda x, rng: -model.elbo((np.asarray(x) > 0.5).astype("float32"), rng).mean() * x.sum()
+
+    compared(loss, BATCHES[name])
+
+
+def test_rows_outside_of_a_large_table_raise_and_negative_ones_count_from_its_end():
+    from minivi.kernels.shapes import take
+
+    table = np.random.default_rng(0).standard_normal((6000, D)).astype("float32")
+
+    def batch(stream, k):
+        index = stream.integers(0, 6000, 3000)
+        index[0] = {12: -1, 17: 6000}.get(k, 5)
+        return binary(stream), index
+
+    step = compared(lambda m: lambda p, r: -m.elbo(p[0], r).mean() * (1 + take(table, p[1]).mean()), batch)
+    assert step.compiled == 30 - WARM_UP - 2 - 2
+
+
+def test_a_guard_that_fails_after_a_write_into_a_parameter_undoes_it():
+    def batch(stream, k):
+        return binary(stream) + np.float32(2 * (k % 9 == 8))
+
+    def loss(model):
+        write = decayed(model)
+        return lambda x, rng: write(np.minimum(x, 1), rng) * (2.0 if x.max() > 1 else 1.0)
+
+    assert compared(loss, batch).compiled > 20
+
+
+USES = [
+    lambda p: (p * p).sum(), lambda p: p.data.sum(), lambda p: float(p.data[0]), lambda p: p[:1].data.item(),
+    lambda p: float((p * p).sum()), lambda p: ops.exp(p + p).sum(), lambda p: grad((p * p * p).sum(), p).sum(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_parameter_outside_of_every_optimizer_may_change(use):
+    frozen = Parameter(np.ones(3, "float32"))
+
+    def hook(k):
+        frozen.assign(np.full(3, {0: 1.0, 12: 1.5, 20: 2.0}.get(k, frozen.data[0])))
+
+    assert not compared(lambda m: lambda x, r: -m.elbo(x, r).mean() * use(frozen), hook=hook).why
+
+
+def second(update, **options):
+    def loss(model):
+        other = vae()
+        optimizer = optim.SGD(other.parameters(), 1e-2, **options)
+
+        def both(x, rng):
+            value = -other.elbo(x, rng).mean()
+            update(optimizer, grad(value, other.parameters()))
+            return -model.elbo(x, rng).mean() + other.elbo(x, rng).mean().item() * 0.01
+
+        return both
+
+    return loss
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5}])
+def test_an_optimizer_within_the_loss_makes_one_step_a_step(options):
+    assert "a kernel writes" in compared(second(lambda o, g: o.step(g), **options)).why
+
+
+def test_a_product_into_an_array_of_the_callers_is_added_once_a_step():
+    totals = []
+
+    def loss(model):
+        totals.append(np.zeros((D, D), "float32"))
+
+        def f(x, rng, total=totals[-1]):
+            kernels.matmul(x.T.copy(), x, out=total, accumulate=True)
+            return -model.elbo(x, rng).mean()
+
+        return f
+
+    assert "a kernel writes" in compared(loss).why
+    assert np.array_equal(*totals)
+
+
+def test_a_copy_of_the_generator_draws_its_own_numbers():
+    loss = lambda m: lambda x, r: -m.elbo(x, copy.deepcopy(r)).mean() - m.elbo(x, copy.copy(r)).mean()
+    assert "a copy of the generator" in compared(loss).why
+
+
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_with_the_blas_steps_stay_eager(name):
+    before = kernels.matmul_backend()
+    try:
+        kernels.set_matmul_backend("blas")
+        program = trained(CASES[name], True)
+        equal(trained(CASES[name], False), program)
+        assert "BLAS" in program[3].why
+    finally:
+        kernels.set_matmul_backend(before)
+
+
+def test_another_backend_of_products_in_mid_run():
+    before = kernels.matmul_backend()
+    try:
+        hook = lambda k: kernels.set_matmul_backend("blas" if 12 <= k < 20 else "jit")
+        compared(lambda m: lambda x, r: -m.elbo(x, r).mean(), hook=hook)
+    finally:
+        kernels.set_matmul_backend(before)
 
 
 # ----------------------------------------------------------------------------------------------------------- fit

@@ -53,7 +53,7 @@ from numba.extending import intrinsic
 from minivi.kernels.jit import CPU, FEATURES, chunk, get_threads, launch, replace_file, rows, set_threads
 from minivi.kernels.reference.matmul import masked_weight_gradient as blas_weight_gradient
 from minivi.kernels.reference.matmul import matmul as blas_matmul
-from minivi.kernels.shapes import Ranges, check_binary, checked_shape, empty, zeros
+from minivi.kernels.shapes import Ranges, check_binary, checked_shape, empty, given, zeros
 
 __all__ = [
     "Ones",
@@ -660,7 +660,7 @@ def matmul(a, b, out=None, bias=None, accumulate=False):
     shape = checked_shape(a, b, out, bias, accumulate)
     if (_backends.get(a.dtype) or matmul_backend(a.dtype)) == "blas":
         return blas_matmul(a, b, out, bias, accumulate)
-    out = empty(shape, a.dtype) if out is None else out
+    out = empty(shape, a.dtype) if out is None else given(out)
     if bias is not None and accumulate:
         out += bias
     if out.size:
@@ -698,7 +698,7 @@ def masked_matmul(a, b, ranges: Ranges, out=None, bias=None):
     ranges.check("masked_matmul", b.shape)
     if matmul_backend(a.dtype) == "blas":
         return blas_matmul(a, b, out, bias)
-    out = empty(shape, a.dtype) if out is None else out
+    out = empty(shape, a.dtype) if out is None else given(out)
     if out.size:
         _multiply(_matrix(a), b, out, bias, False, MASKED_K, ranges)
     return out
@@ -724,7 +724,7 @@ def masked_weight_gradient(a, grad, ranges: Ranges, out=None):
     ranges.check("masked_weight_gradient", shape)
     if matmul_backend(a.dtype) == "blas":
         return blas_weight_gradient(a.T, grad, ranges, out)
-    out = empty(shape, a.dtype) if out is None else out
+    out = empty(shape, a.dtype) if out is None else given(out)
     if out.size:
         _multiply(a, grad, out, None, False, MASKED_ROWS, ranges)
         if not ranges.contiguous:
@@ -870,7 +870,7 @@ def binary_matmul(x, b, out=None, bias=None):
     """
     ones = x if isinstance(x, Ones) else Ones(x)
     shape = checked_shape(ones, b, out, bias)
-    out = empty(shape, b.dtype) if out is None else out
+    out = empty(shape, b.dtype) if out is None else given(out)
     (m, k), n = ones.shape, b.shape[1]
     arrays = (b if b.flags.c_contiguous else b.copy(), out if bias is None else bias, out, ones._places, ones._counts)
     work = m * n * (1 + k // 8)

@@ -32,6 +32,13 @@ def zeros(shape, dtype):
     return np.zeros(shape, dtype) if now.tracer is None else now.tracer.zeros(shape, dtype)
 
 
+def given(out):
+    """``out``, which a kernel is about to write into, of which a tracer knows."""
+    if now.tracer is not None:
+        now.tracer.given(out)
+    return out
+
+
 def take(a, index):
     """``a[index]``, of which a tracer knows, also where only the index is the step's."""
     return a[index] if now.tracer is None else now.tracer.take(a, index)

@@ -27,6 +27,7 @@ import numpy as np
 from numba import njit
 
 from minivi.kernels.jit import MATH, SUMS, chunk, launch, rows
+from minivi.kernels.shapes import given
 
 __all__ = [
     "adadelta_update",
@@ -108,6 +109,7 @@ def guarded(arrays):
 
 def _apply(kernel, arrays, scalars):
     lost = np.zeros(1, arrays[0].dtype)
+    given(arrays[0])
     launch(kernel, arrays[0].size, (*arrays, lost), scalars)
     if lost[0] != 0:
         raise FloatingPointError("the gradient has a NaN or an infinity")
@@ -297,4 +299,4 @@ def adamax_update(
 
 def average_update(mean: Array, p: Array, beta2: float) -> None:
     """Running average: mean += (1 - beta2) * (p - mean)."""
-    launch(_average, p.size, (mean, p), (1 - beta2,))
+    launch(_average, p.size, (given(mean), p), (1 - beta2,))

@@ -14,7 +14,7 @@ import numpy as np
 
 from minivi import ops, validate
 from minivi.protocols import Rng
-from minivi.tensor import Parameter, Tensor
+from minivi.tensor import Parameter, Tensor, _met
 
 ACTIVATIONS = {"tanh": ops.tanh, "softplus": ops.softplus, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
 
@@ -99,6 +99,7 @@ def _described(named):
 
 def _constant(value):
     if isinstance(value, Parameter):
+        _met(value)
         return value._data
     if isinstance(value, Module):
         return value.detached()
