@@ -439,7 +439,7 @@ def test_a_loss_that_writes_into_the_batch_writes_into_the_callers():
 
 BATCHES = {
     "masked": lambda s, k: np.ma.masked_less(s.random((B, D), dtype="float32"), 0.3),
-    "matrix": lambda s, k: np.matrix(s.random((B, D), dtype="float32")),
+    "matrix": lambda s, k: s.random((B, D), dtype="float32").view(np.matrix),
     "strided": lambda s, k: s.random((B, 2 * D), dtype="float32")[:, ::2],
     "transposed": lambda s, k: s.random((D, B), dtype="float32").T,
     "of either order": lambda s, k: np.array(s.random((B, D), dtype="float32"), order="CF"[k % 2]),

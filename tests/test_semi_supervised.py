@@ -71,9 +71,9 @@ def test_the_classifier_learns_from_few_labels(stack):
     classifier = SemiSupervisedClassifier(stack=stack, random_state=0, feature_epochs=60, **options).fit(x, some)
     assert classifier.score(x, y) > 0.9
     np.testing.assert_allclose(classifier.predict_proba(x).sum(axis=1), 1.0, rtol=1e-5)
-    assert classifier.score(x, y) == SemiSupervisedClassifier(
-        stack=stack, random_state=0, feature_epochs=60, **options
-    ).fit(x, some).score(x, y)  # the seed decides
+    short = options | {"epochs": 1, "least_steps": 20, "feature_epochs": 1}
+    one, other = (SemiSupervisedClassifier(stack=stack, random_state=0, **short).fit(x, some) for _ in range(2))
+    np.testing.assert_array_equal(one.predict_proba(x), other.predict_proba(x))  # the seed decides
 
 
 @pytest.mark.parametrize("stack", [False, True])
