@@ -1,7 +1,8 @@
 """A traced step as a program: the same operations on the same memory, again and again.
 
-    step 1, 2      eager, traced: are the operations, constants and numbers the same?
-    step 3         both ways: are loss and gradients the same to the bit?
+    steps 1 to 3   eager: kernels compile, optimizers make their arrays
+    steps 4, 5     eager, traced: are the operations, constants and numbers the same?
+    step 5         once more as a program: are loss, gradients and random numbers the same to the bit?
     later steps    the batch is copied in, the operations run in order, the optimizers take the gradients
 
 Launches that follow each other run in one compiled call, without Python in between. Before any parameter changes, every
