@@ -9,8 +9,10 @@ if numba.config.DISABLE_JIT:
     from minivi.kernels.reference import *
 else:
     from minivi.kernels.autoregressive import *
+    from minivi.kernels.conv import *
     from minivi.kernels.jit import get_threads, instruction_set, on_compile, set_threads
     from minivi.kernels.matmul import *
+    from minivi.kernels.pool import *
     from minivi.kernels.random import *
     from minivi.kernels.sparse import *
     from minivi.kernels.update import *

@@ -186,3 +186,72 @@ def checked_index(name, index, count):
         raise TypeError(f"{name}: an index of {index.dtype}, {index.shape}; pass int64 (R,)")
     if len(index) and not (index.min() >= 0 and index.max() < count):
         raise ValueError(f"{name}: rows from {index.min()} to {index.max()} of {count}")
+
+
+def conv_shape(shape, kernel, stride, padding):
+    """The shape of the convolution of images of ``shape`` with a kernel of the shape ``kernel``.
+
+    Raises:
+        ValueError: shapes that do not fit, a stride below 1, padding below 0.
+    """
+    if len(shape) != 4 or len(kernel) != 4 or shape[3] != kernel[2]:
+        raise ValueError(
+            f"conv2d: images of {shape} and a kernel of {kernel} do not fit; they must be (B, H, W, C) and "
+            "(KH, KW, C, O), channels last"
+        )
+    if min(stride) < 1 or min(kernel[:2]) < 1 or min(padding[0] + padding[1]) < 0:
+        raise ValueError(f"conv2d: kernel {kernel}, stride {stride}, padding {padding}; strides and taps start at 1")
+    space = [
+        length + sum(pads) - taps for length, pads, taps in zip(shape[1:3], padding, kernel[:2], strict=True)
+    ]
+    if min(space) < 0:
+        raise ValueError(f"conv2d: a kernel of {kernel} is larger than images of {shape} with padding {padding}")
+    return (shape[0], *(room // step + 1 for room, step in zip(space, stride, strict=True)), kernel[3])
+
+
+def _checked_bias(bias, n, dtype):
+    if bias is not None and (bias.shape != (n,) or bias.dtype != dtype):
+        raise ValueError(f"conv2d: a bias of {bias.shape}, {bias.dtype}, for {n} channels of {dtype}; pass ({n},)")
+
+
+def checked_conv(x, w, stride, padding, bias=None):
+    """The shape of ``conv2d(x, w, stride, padding, bias)``, after checking that it can be done."""
+    shape = conv_shape(x.shape, w.shape, stride, padding)
+    _checked_bias(bias, w.shape[3], x.dtype)
+    return shape
+
+
+def checked_conv_transposed(g, w, stride, padding, shape, bias=None):
+    """Check that ``conv2d`` makes the shape of ``g`` from ``shape``."""
+    if conv_shape(shape, w.shape, stride, padding) != g.shape:
+        raise ValueError(
+            f"conv2d_transposed: a kernel of {w.shape}, stride {stride} and padding {padding} make "
+            f"{conv_shape(shape, w.shape, stride, padding)} from {shape}, not {g.shape}"
+        )
+    _checked_bias(bias, w.shape[2], g.dtype)
+
+
+def checked_conv_gradient(x, g, stride, padding, shape):
+    """Check that ``conv2d`` makes the shape of ``g`` from ``x`` with a kernel of ``shape``."""
+    made = conv_shape(x.shape, shape, stride, padding)
+    if made != g.shape:
+        raise ValueError(f"conv2d_weight_gradient: {x.shape} with a kernel of {shape} make {made}, not {g.shape}")
+
+
+def checked_pool(shape, size, stride, padding):
+    """The shape of the windows' numbers, for images of ``shape``.
+
+    Raises:
+        ValueError: no images; windows larger than they, padding as large as a window, a stride below 1.
+    """
+    if len(shape) != 4:
+        raise ValueError(f"max_pool2d: an array of {shape}; pass images (B, H, W, C), channels last")
+    if min(size) < 1 or min(stride) < 1 or any(not 0 <= p < taps for p, taps in zip(padding, size, strict=True)):
+        raise ValueError(
+            f"max_pool2d: windows {size}, stride {stride}, padding {padding}; sizes and strides start at 1, and "
+            "padding is smaller than a window"
+        )
+    room = [length + 2 * p - taps for length, p, taps in zip(shape[1:3], padding, size, strict=True)]
+    if min(room) < 0:
+        raise ValueError(f"max_pool2d: windows {size} are larger than images of {shape} with padding {padding}")
+    return (shape[0], *(space // step + 1 for space, step in zip(room, stride, strict=True)), shape[3])

@@ -4,7 +4,9 @@ Tests hold every kernel against its twin, and with ``NUMBA_DISABLE_JIT=1`` miniv
 """
 
 from minivi.kernels.reference.autoregressive import *
+from minivi.kernels.reference.conv import *
 from minivi.kernels.reference.matmul import *
+from minivi.kernels.reference.pool import *
 from minivi.kernels.reference.random import *
 from minivi.kernels.reference.sparse import *
 from minivi.kernels.reference.update import *
