@@ -19,6 +19,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from minivi import kernels
+from minivi.convolutions import *
+from minivi.convolutions import __all__ as _of_images
 from minivi.kernels.shapes import LOG_2PI, empty, is_binary, now, take, zeros
 from minivi.tensor import Tensor, primitive
 
@@ -28,6 +30,7 @@ __all__ = [
     "log_softmax", "log_sum_exp", "masked_affine", "masked_matmul", "matmul", "max", "maximum", "mean", "minimum",
     "multiply", "negative", "normal_cdf", "permute", "power", "relu", "reshape", "row_pairs", "row_sums", "sigmoid",
     "softplus", "sparse_matmul", "sqrt", "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
+    *_of_images,
 ]  # fmt: skip
 
 # What every function here takes and returns: Tensors when an argument is one, else arrays; numbers are welcome too.
