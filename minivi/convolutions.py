@@ -162,7 +162,7 @@ def _taps(a, low, high, shape):
 def max_pool2d_transposed(
     g: Array, which: np.ndarray, size: Pair, stride: Pair | None = None, padding: Pair = 0, to: tuple = ()
 ) -> Array:
-    """The cotangent of :func:`max_pool2d`'s images, of height and width ``to``: ``g`` where the largest numbers were."""
+    """The cotangent of the images of :func:`max_pool2d`, of height and width ``to``: ``g`` at the largest numbers."""
     return kernels.max_pool2d_transposed(g, which, *_pooled(size, stride, padding), (g.shape[0], *to, g.shape[3]))
 
 
@@ -174,9 +174,7 @@ def max_pool2d_transposed(
     linear=True,
     cases=lambda a: [(a(2, 4, 6, 3), _taps(a, 0, 4, (2, 2, 3, 3)), {"size": 2})],
 )
-def max_pool2d_take(
-    u: Array, which: np.ndarray, size: Pair, stride: Pair | None = None, padding: Pair = 0
-) -> Array:
+def max_pool2d_take(u: Array, which: np.ndarray, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Array:
     """The numbers of ``u`` (B, H, W, C) at the taps ``which`` (B, OH, OW, C) of the windows."""
     return kernels.max_pool2d_take(u, which, *_pooled(size, stride, padding))
 

@@ -19,18 +19,26 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from minivi import kernels
-from minivi.convolutions import *
-from minivi.convolutions import __all__ as _of_images
+from minivi.convolutions import (
+    conv2d,
+    conv2d_transposed,
+    conv2d_weight_gradient,
+    max_pool2d,
+    max_pool2d_take,
+    max_pool2d_transposed,
+    upsample2d,
+)
 from minivi.kernels.shapes import LOG_2PI, empty, is_binary, now, take, zeros
 from minivi.tensor import Tensor, primitive
 
 __all__ = [
-    "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "cumsum", "diagonal", "divide",
-    "elu", "exp", "gaussian_kl", "gaussian_log_prob", "gaussian_sample", "getitem", "local_sample", "log", "log1p",
-    "log_softmax", "log_sum_exp", "masked_affine", "masked_matmul", "matmul", "max", "maximum", "mean", "minimum",
-    "multiply", "negative", "normal_cdf", "permute", "power", "relu", "reshape", "row_pairs", "row_sums", "sigmoid",
-    "softplus", "sparse_matmul", "sqrt", "square", "stack", "subtract", "sum", "tanh", "transpose", "tril", "where",
-    *_of_images,
+    "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "conv2d",
+    "conv2d_transposed", "conv2d_weight_gradient", "cumsum", "diagonal", "divide", "elu", "exp", "gaussian_kl",
+    "gaussian_log_prob", "gaussian_sample", "getitem", "local_sample", "log", "log1p", "log_softmax", "log_sum_exp",
+    "masked_affine", "masked_matmul", "matmul", "max", "max_pool2d", "max_pool2d_take", "max_pool2d_transposed",
+    "maximum", "mean", "minimum", "multiply", "negative", "normal_cdf", "permute", "power", "relu", "reshape",
+    "row_pairs", "row_sums", "sigmoid", "softplus", "sparse_matmul", "sqrt", "square", "stack", "subtract", "sum",
+    "tanh", "transpose", "tril", "upsample2d", "where",
 ]  # fmt: skip
 
 # What every function here takes and returns: Tensors when an argument is one, else arrays; numbers are welcome too.

@@ -35,10 +35,7 @@ def operands(case, dtype="float64", seed=0):
 def by_scipy(x, w, stride, padding):
     padded = np.pad(x, ((0, 0), *padding, (0, 0))).astype("float64")
     out = [
-        [
-            sum(correlate2d(image[..., c], w[:, :, c, o], "valid") for c in range(w.shape[2]))
-            for o in range(w.shape[3])
-        ]
+        [sum(correlate2d(image[..., c], w[:, :, c, o], "valid") for c in range(w.shape[2])) for o in range(w.shape[3])]
         for image in padded
     ]
     full = np.transpose(np.array(out), (0, 2, 3, 1)) if len(x) else np.zeros((0, *x.shape[1:3], w.shape[3]))

@@ -10,6 +10,7 @@ that makes images and labels of the decoded files. Files lie, gzip'd or plain, i
       |-- lfw/            lfw_home/lfw_funneled/, as scikit-learn fetches, checks and unpacks it
       |-- svhn/           train_32x32.mat, test_32x32.mat
       |-- norb/           smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat(.gz), ...-cat.mat, and the same of testing
+      |-- cifar10/        cifar-10-binary.tar.gz; for cifar10_small data_batch_1.bin and test_batch.bin will do
       |-- omniglot/       images_background.zip, ..._evaluation.zip, ..._small1.zip, ..._small2.zip, chardata.mat
       |-- polarity/       rt-polarity.neg, rt-polarity.pos
       `-- imdb/           aclImdb_v1.tar.gz, as published
@@ -23,6 +24,7 @@ unpickled here (scikit-learn keeps the decoded faces of ``lfw`` in a joblib cach
 from minivi.data.formats import (
     DataError,
     parse_amat,
+    parse_cifar,
     parse_idx,
     parse_mat,
     parse_mats,
@@ -53,6 +55,7 @@ __all__ = [
     "fresh",
     "load",
     "parse_amat",
+    "parse_cifar",
     "parse_idx",
     "parse_mat",
     "parse_mats",

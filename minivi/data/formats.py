@@ -9,6 +9,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -298,6 +299,47 @@ def parse_omniglot(content: bytes, where: str | Path = "content") -> dict[str, n
     stacked = {name: np.stack([drawn[i] for i in range(1, 21)]) for name, drawn in sorted(drawings.items())}
     areas = {name: (inside @ ink @ inside.T).reshape(20, 784) for name, ink in stacked.items()}
     return {name: np.minimum(part, np.float32(1)) for name, part in areas.items()}  # at most 1, apart from rounding
+
+
+def parse_cifar(content: bytes, where: str | Path = "content") -> tuple[np.ndarray, np.ndarray]:
+    """Decode a batch of CIFAR-10's binary version: a byte for the label, then 32x32 bytes each of red, green and blue.
+
+    Returns:
+        Images (N, 32, 32, 3) of uint8 and labels (N,) of uint8, 0 to 9.
+
+    Raises:
+        DataError: no whole number of such records, or a label above 9.
+    """
+    size = 1 + 3 * 32 * 32
+    if not content or len(content) % size:
+        raise DataError(f"{where} has {len(content)} bytes, no multiple of {size}: it is truncated, or no such batch")
+    records = np.frombuffer(content, np.uint8).reshape(-1, size)
+    if records[:, 0].max() > 9:
+        raise DataError(f"{where} has the label {records[:, 0].max()}; those of CIFAR-10 go from 0 to 9")
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
+
+
+def read_members(path: str | Path, folder: str, names: Sequence[str]) -> dict[str, bytes]:
+    """The content of the files ``names`` in ``folder`` of a gzip'd tar; nothing is extracted.
+
+    Raises:
+        DataError: the archive is truncated, damaged or no such tar, a file is not in it or larger than :data:`LIMIT`.
+    """
+    contents = {}
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                name = member.name.removeprefix(folder)
+                if member.isreg() and member.name == folder + name and name in names:
+                    if member.size > LIMIT:
+                        raise ValueError(f"{member.name} is {member.size} bytes long")
+                    contents[name] = archive.extractfile(member).read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(f"{path} is no gzip'd tar ({first_words(error)})") from None
+    missing = [name for name in names if name not in contents]
+    if missing:
+        raise DataError(f"{path} has no {folder}{missing[0]}")
+    return contents
 
 
 def parse_snippets(content: bytes, where: str | Path = "content") -> list[str]:

@@ -17,6 +17,7 @@ from minivi.data.formats import (
     first_words,
     open_file,
     parse_amat,
+    parse_cifar,
     parse_idx,
     parse_mat,
     parse_mats,
@@ -24,6 +25,8 @@ from minivi.data.formats import (
     parse_omniglot,
     parse_reviews,
     parse_snippets,
+    read_bytes,
+    read_members,
 )
 from minivi.data.words import WORDS, bags_of_words
 
@@ -250,6 +253,66 @@ def _polarity(negative, positive):
     return x, labels[:n], x_test, labels[n:]
 
 
+def _archive(name, file, md5):
+    """The path of a set's archive, fetched if it is missing; ``md5`` is that of the compressed file, the only one."""
+    path, address = SOURCES[name].folder / file, SOURCES[name].addresses[0] + file
+    if not path.exists():
+        import pooch
+
+        remove_leftovers(path.parent)
+        try:
+            pooch.retrieve(address, f"md5:{md5}", file, path.parent, downloader=Downloader(True))
+        except Exception as error:  # no network, another file there, a full disk, ...
+            raise DataError(
+                f"{name}: cannot fetch {address} ({first_words(error)}); fetch it by hand and put it at {path}"
+            ) from None
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with open_file(path) as content:
+            for part in iter(lambda: content.read(2**20), b""):
+                digest.update(part)
+    except OSError as error:
+        raise DataError(f"{path} is unreadable ({error})") from None
+    if digest.hexdigest() != md5:
+        raise DataError(
+            f"{path} is not the published {file}: its checksum differs; move it away, then run "
+            f"`minivi data fetch {name}`"
+        )
+    return path
+
+
+CIFAR = "cifar-10-binary.tar.gz"
+CIFAR_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+CIFAR_PARTS = ([f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"])
+
+
+def _cifar10():
+    """50,000 training and 10,000 test images."""
+    path = _archive("cifar10", CIFAR, CIFAR_MD5)
+    batches = read_members(path, "cifar-10-batches-bin/", CIFAR_PARTS[0] + CIFAR_PARTS[1])
+    return _of_cifar([[parse_cifar(batches[name], name) for name in names] for names in CIFAR_PARTS])
+
+
+def _cifar10_small():
+    """The first batch, and the first 2,000 test images: from files of their own if they are there."""
+    names, home = (CIFAR_PARTS[0][0], CIFAR_PARTS[1][0]), SOURCES["cifar10_small"].folder
+    if all((home / name).exists() for name in names):
+        contents = {name: read_bytes(home / name) for name in names}
+    else:
+        contents = read_members(_archive("cifar10", CIFAR, CIFAR_MD5), "cifar-10-batches-bin/", names)
+    x, labels, x_test, labels_test = _of_cifar([[parse_cifar(contents[name], home / name)] for name in names])
+    return x[:10_000], labels[:10_000], x_test[:2_000], labels_test[:2_000]
+
+
+def _of_cifar(parts):
+    """Rows and labels of the images in each part's batches."""
+    rows = []
+    for batches in parts:
+        images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        rows += [_rows(images), labels.astype(np.int64)]
+    return tuple(rows)
+
+
 IMDB = "aclImdb_v1.tar.gz"
 IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"  # of the gzip'd file, of which there is only one
 
@@ -259,33 +322,16 @@ def _imdb():
 
     The archive is larger than :data:`LIMIT` when unpacked, hence is not kept so, but read once from end to end.
     """
-    path, address = SOURCES["imdb"].folder / IMDB, SOURCES["imdb"].addresses[0] + IMDB
-    if not path.exists():
-        import pooch
-
-        remove_leftovers(path.parent)
-        try:
-            pooch.retrieve(address, f"md5:{IMDB_MD5}", IMDB, path.parent, downloader=Downloader(True))
-        except Exception as error:  # no network, another file there, a full disk, ...
-            raise DataError(
-                f"imdb: cannot fetch {address} ({first_words(error)}); fetch it by hand and put it at {path}"
-            ) from None
-    mend = "move it away, then run `minivi data fetch imdb`"
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with open_file(path) as file:
-            for part in iter(lambda: file.read(2**20), b""):
-                digest.update(part)
-            if digest.hexdigest() != IMDB_MD5:
-                raise DataError(f"{path} is not the published {IMDB}: its checksum differs; {mend}")
-            file.seek(0)
-            texts = parse_reviews(file, path)
-    except OSError as error:
-        raise DataError(f"{path} is unreadable ({error})") from None
+    path = _archive("imdb", IMDB, IMDB_MD5)
+    with open_file(path) as file:
+        texts = parse_reviews(file, path)
     counts = {key: len(reviews) for key, reviews in texts.items()}
     half = int(SOURCES["imdb"].splits[0].split("/")[0]) // 2
     if counts != {f"{part}/{side}": half for part in ("train", "test") for side in ("neg", "pos")}:
-        raise DataError(f"{path} has {counts or 'no reviews'}, not {half} of each side in each part; {mend}")
+        raise DataError(
+            f"{path} has {counts or 'no reviews'}, not {half} of each side in each part; move it away, then run "
+            "`minivi data fetch imdb`"
+        )
     parts = []
     for part in ("train", "test"):
         pairs = zip(texts[f"{part}/neg"], texts[f"{part}/pos"], strict=True)
@@ -424,6 +470,29 @@ _SOURCES = (
         megabytes=262.7,
         home="norb",
         limit=2**29,
+    ),
+    Source(
+        name="cifar10",
+        what="photos of 10 classes, 32x32 in colour (Krizhevsky 2009)",
+        kind="colour",
+        shape=(32, 32, 3),
+        splits=("50000/10000", "45000/5000/10000"),
+        read=_cifar10,
+        addresses=("https://www.cs.toronto.edu/~kriz/",),
+        megabytes=170.1,
+        place=CIFAR,
+    ),
+    Source(
+        name="cifar10_small",
+        what="its first batch and 2,000 test images, or what data_batch_1.bin and test_batch.bin beside it hold",
+        kind="colour",
+        shape=(32, 32, 3),
+        splits=("10000/2000", "9000/1000/2000"),
+        read=_cifar10_small,
+        addresses=("https://www.cs.toronto.edu/~kriz/",),
+        megabytes=170.1,
+        home="cifar10",
+        place="test_batch.bin",
     ),
     Source(
         name="omniglot",

@@ -5,9 +5,9 @@
     4 3 0 . .   ->   . ...            . ...     (taps count from 0, by rows)
     2 2 1 . .
 
-Images are (B, H, W, C): the loops over channels are innermost, without branches, and vectorise. The number of the tap is
-kept as a float, which holds it exactly, so that both results have lanes of the same width. Of equal numbers the first
-counts; NaN counts as largest. A thread takes rows of the result, so that no two write to one place.
+Images are (B, H, W, C): the loops over channels are innermost, without branches, and vectorise. The number of the tap
+is kept as a float, which holds it exactly, so that both results have lanes of the same width. Of equal numbers the
+first counts; NaN counts as largest. A thread takes rows of the result, so that no two write to one place.
 """
 
 import numpy as np

@@ -201,9 +201,7 @@ def conv_shape(shape, kernel, stride, padding):
         )
     if min(stride) < 1 or min(kernel[:2]) < 1 or min(padding[0] + padding[1]) < 0:
         raise ValueError(f"conv2d: kernel {kernel}, stride {stride}, padding {padding}; strides and taps start at 1")
-    space = [
-        length + sum(pads) - taps for length, pads, taps in zip(shape[1:3], padding, kernel[:2], strict=True)
-    ]
+    space = [length + sum(pads) - taps for length, pads, taps in zip(shape[1:3], padding, kernel[:2], strict=True)]
     if min(space) < 0:
         raise ValueError(f"conv2d: a kernel of {kernel} is larger than images of {shape} with padding {padding}")
     return (shape[0], *(room // step + 1 for room, step in zip(space, stride, strict=True)), kernel[3])

@@ -6,7 +6,10 @@ there is nothing to register.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +17,7 @@ import numpy as np
 
 from minivi import ops, validate
 from minivi.protocols import Rng
-from minivi.tensor import Parameter, Tensor, _met
+from minivi.tensor import Parameter, Tensor, _met, no_grad
 
 ACTIVATIONS = {"tanh": ops.tanh, "softplus": ops.softplus, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
 
@@ -185,7 +188,86 @@ def dropout(x: Any, rate: float, rng: Rng | None = None) -> Any:
     return type(x)((scaled, x.indices, x.indptr), shape=x.shape) if hasattr(x, "indptr") else scaled
 
 
-class Linear(Module):
+class _Mode(threading.local):
+    by_data = False
+
+
+_mode = _Mode()
+
+
+@contextlib.contextmanager
+def initialise_by_data() -> Iterator[None]:
+    """In this block, each layer under weight normalisation sets its gain and bias by what it is called with.
+
+    Afterwards its outputs have, on these data, mean 0 and the layer's ``scale`` as standard deviation (thesis 5.B.6).
+    Nothing is recorded for gradients.
+
+    Example:
+        >>> from minivi import Generator
+        >>> layer = Linear(4, 2, Generator(0), weight_norm=True, scale=0.5)
+        >>> x = np.random.default_rng(0).normal(3.0, 2.0, (100, 4)).astype("float32")
+        >>> with initialise_by_data():
+        ...     _ = layer(x)
+        >>> np.std(layer(x).data, axis=0).round(3)
+        array([0.5, 0.5], dtype=float32)
+    """
+    before, _mode.by_data = _mode.by_data, True
+    try:
+        with no_grad():
+            yield
+    finally:
+        _mode.by_data = before
+
+
+class Weighted(Module):
+    """A linear map of a weight and a bias, with weight normalisation on demand (Salimans & Kingma 2016; thesis 5.B.6).
+
+    Under it the weight's direction v and its length are apart, for each output: w = gain v / norm of v.
+    """
+
+    outputs_axis = -1  # of the weight
+
+    def _build(self, weight, rng, init, bias, weight_norm, scale, dtype):
+        name = type(self).__name__
+        validate.generator(rng, f"{name}: rng")
+        validate.function(init, f"{name}: init", "init(rng, shape) -> array, such as minivi.nn.he")
+        validate.number(scale, f"{name}: scale", 0)
+        outputs = weight[self.outputs_axis]
+        if np.shape(bias) not in ((), (1,), (outputs,)):
+            raise ValueError(f"{name}: bias of shape {np.shape(bias)}; pass a number or shape ({outputs},)")
+        drawn = init(rng, (math.prod(weight) // outputs, outputs)).reshape((*np.delete(weight, self.outputs_axis), -1))
+        self.weight = Parameter(np.moveaxis(drawn, -1, self.outputs_axis), dtype=dtype)
+        self.bias = Parameter(np.broadcast_to(np.asarray(bias, np.float64), (outputs,)), dtype=dtype)
+        self.scale = scale
+        if weight_norm:
+            self.gain = Parameter(self._norms(self.weight.data), dtype=dtype)  # so that w = v until data say more
+
+    def _norms(self, weight):
+        axes = tuple(i for i in range(weight.ndim) if i != self.outputs_axis % weight.ndim)
+        return ops.sqrt(ops.sum(ops.square(weight), axis=axes))
+
+    def effective_weight(self) -> Tensor:
+        """w: the weight itself, or under weight normalisation gain v / norm of v, for each output."""
+        if not hasattr(self, "gain"):
+            return self.weight
+        factor = self.gain / self._norms(self.weight)
+        return self.weight * (factor if self.outputs_axis == -1 else ops.reshape(factor, shape=(-1, 1)))
+
+    def _map(self, x):
+        raise NotImplementedError
+
+    def __call__(self, x: Any, *args: Any) -> Tensor:
+        """The map of ``x``; in :func:`initialise_by_data`, after setting gain and bias by it."""
+        if _mode.by_data and hasattr(self, "gain"):
+            y = np.asarray(self._map(x, *args), np.float64).reshape(-1, self.bias.size)
+            spread = y.std(axis=0)
+            factor = np.where(spread > 1e-8, self.scale / np.where(spread > 1e-8, spread, 1.0), 1.0)
+            self.gain.assign(self.gain.data * factor)
+            self.bias.assign((self.bias.data - y.mean(axis=0)) * factor)
+        return self._map(x, *args)
+
+
+class Linear(Weighted):
     """x W + b.
 
     Args:
@@ -194,6 +276,8 @@ class Linear(Module):
         rng: generator of the initial weights.
         init: ``init(rng, shape) -> array``: :func:`glorot`, :func:`he` or ``normal(std)``.
         bias: initial b, a number or shape (O,).
+        weight_norm: whether W = gain V / norm of V, for each output.
+        scale: standard deviation of the outputs after :func:`initialise_by_data`.
         dtype: "float32" or "float64"; both start from the same draws.
 
     Raises:
@@ -207,26 +291,30 @@ class Linear(Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, rng: Rng, *, init: Callable = glorot, bias: Any = 0.0, dtype: Any = "float32"
+        self,
+        inputs: int,
+        outputs: int,
+        rng: Rng,
+        *,
+        init: Callable = glorot,
+        bias: Any = 0.0,
+        weight_norm: bool = False,
+        scale: float = 1.0,
+        dtype: Any = "float32",
     ):
         validate.count(inputs, "Linear: inputs")
         validate.count(outputs, "Linear: outputs")
-        validate.generator(rng, "Linear: rng")
-        validate.function(init, "Linear: init", "init(rng, shape) -> array, such as minivi.nn.glorot")
-        if np.shape(bias) not in ((), (1,), (outputs,)):
-            raise ValueError(f"Linear: bias of shape {np.shape(bias)}; pass a number or shape ({outputs},)")
-        self.weight = Parameter(init(rng, (inputs, outputs)), dtype=dtype)
-        self.bias = Parameter(np.broadcast_to(np.asarray(bias, np.float64), (outputs,)), dtype=dtype)
+        self._build((inputs, outputs), rng, init, bias, weight_norm, scale, dtype)
 
     def describe(self) -> str:
         """Such as "Linear(784 -> 500)"."""
         return f"Linear({' -> '.join(map(str, self.weight.shape))})"
 
-    def __call__(self, x: Any) -> Tensor:
+    def _map(self, x):
         """Shape (..., I) -> (..., O); ``x`` may be of ``scipy.sparse`` in compressed rows, (N, I)."""
         if hasattr(x, "indptr"):
-            return ops.sparse_matmul(self.weight, x=x) + self.bias
-        return ops.affine(x, self.weight, self.bias)
+            return ops.sparse_matmul(self.effective_weight(), x=x) + self.bias
+        return ops.affine(x, self.effective_weight(), self.bias)
 
 
 class MLP(Module):
