@@ -335,6 +335,65 @@ class Bernoulli:
         return [sign * logits for logits in (self.logits, *others)]
 
 
+class DiscretizedLogistic:
+    """Levels of pixels by the mass of a logistic distribution on their cells (thesis 5.B.5).
+
+    Level k of L has the cell [k / L, (k + 1) / L); the first and the last have the tails too, so that the masses sum to
+    one (the text leaves the tails out). With a = (k / L - mu) / s and b = a + d, d = 1 / (L s)::
+
+        log (sigmoid(b) - sigmoid(a)) = log sigmoid(b) + log sigmoid(-a) + log (1 - exp(-d))
+
+    has no difference that could cancel or underflow, however far mu is; the first level is log sigmoid(b) alone, the
+    last one log sigmoid(-a).
+
+    Args:
+        mu: locations, (..., D), of which [0, 1] is the range of pixels.
+        log_scale: log s, broadcast against mu.
+        levels: L.
+
+    Raises:
+        ValueError: the parameters do not broadcast, fewer than two levels; in ``log_prob`` values outside [0, 1] or of
+            another length.
+
+    Example:
+        >>> p = DiscretizedLogistic(np.full((256, 1), 0.3), np.full(1, -2.0))
+        >>> float(np.exp(p.log_prob(np.arange(256)[:, None] / 255)).sum().round(12))
+        1.0
+    """
+
+    def __init__(self, mu: Any, log_scale: Any, levels: int = 256):
+        validate.count(levels, "DiscretizedLogistic: levels", 2)
+        self.mu, self.log_scale, self.shape = _parameters("DiscretizedLogistic", mu, log_scale)
+        self.levels = levels
+
+    def log_prob(self, x: Any) -> Any:
+        """log p(x) in nats, (...), of levels k as x = k / (L - 1), (..., D)."""
+        validate.unit_interval(x, "DiscretizedLogistic.log_prob: x")
+        check_last_axis("log_prob", x, self.shape)
+        dtype = _raw(self.mu).dtype.type
+        level = np.rint(_raw(x) * dtype(self.levels - 1))
+        scale = ops.exp(-self.log_scale)
+        width = scale * (1.0 / self.levels)
+        a = (level / dtype(self.levels) - self.mu) * scale
+        first, last = level == 0, level == self.levels - 1
+        outside = ops.where(first, 0.0, ops.softplus(a)) + ops.where(last, 0.0, ops.softplus(-(a + width)))
+        return ops.sum(ops.where(first | last, 0.0, ops.log1m_exp(width)) - outside, axis=-1)
+
+    def sample(self, rng: Rng, samples: tuple[int, ...] = ()) -> np.ndarray:
+        """Levels as k / (L - 1), (*samples, ..., D)."""
+        mu, log_scale = _raw(self.mu), _raw(self.log_scale)
+        u = rng.random((*samples, *self.shape), dtype=mu.dtype)
+        with np.errstate(divide="ignore"):  # of u = 0
+            z = mu + np.exp(log_scale) * (np.log(u) - np.log1p(-u))
+        top = mu.dtype.type(self.levels - 1)
+        return np.clip(np.floor(z * self.levels), 0, top) / top
+
+    @property
+    def mean(self) -> Any:
+        """The locations, kept within [0, 1]: not quite the mean, but without the cells' half width and the tails."""
+        return ops.clip(self.mu, 0.0, 1.0)
+
+
 class Categorical:
     """One of C classes, from unnormalised log-probabilities.
 

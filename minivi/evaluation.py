@@ -243,6 +243,24 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     return gap
 
 
+def bits_per_dimension(log_p: Any, dimensions: int) -> Any:
+    """-log2 p / D: how many bits a code by p would need for each number of an image (thesis Table 5.2).
+
+    Args:
+        log_p: log-probabilities of discrete images, or bounds of them, in nats: a number or an array.
+        dimensions: D.
+
+    Raises:
+        ValueError: D below 1.
+
+    Example:
+        >>> bits_per_dimension(-3072 * np.log(256), 3072)  # all levels alike
+        8.0
+    """
+    validate.count(dimensions, "bits_per_dimension: dimensions")
+    return -log_p / (dimensions * np.log(2.0))
+
+
 def active_units(
     model: LatentVariableModel,
     x: np.ndarray,

@@ -34,11 +34,11 @@ from minivi.tensor import Tensor, primitive
 __all__ = [
     "abs", "add", "affine", "bernoulli_log_prob", "broadcast_to", "clip", "concatenate", "conv2d",
     "conv2d_transposed", "conv2d_weight_gradient", "cumsum", "diagonal", "divide", "elu", "exp", "gaussian_kl",
-    "gaussian_log_prob", "gaussian_sample", "getitem", "local_sample", "log", "log1p", "log_softmax", "log_sum_exp",
-    "masked_affine", "masked_matmul", "matmul", "max", "max_pool2d", "max_pool2d_take", "max_pool2d_transposed",
-    "maximum", "mean", "minimum", "multiply", "negative", "normal_cdf", "permute", "power", "relu", "reshape",
-    "row_pairs", "row_sums", "sigmoid", "softplus", "sparse_matmul", "sqrt", "square", "stack", "subtract", "sum",
-    "tanh", "transpose", "tril", "upsample2d", "where",
+    "gaussian_log_prob", "gaussian_sample", "getitem", "local_sample", "log", "log1m_exp", "log1p", "log_softmax",
+    "log_sum_exp", "masked_affine", "masked_matmul", "matmul", "max", "max_pool2d", "max_pool2d_take",
+    "max_pool2d_transposed", "maximum", "mean", "minimum", "multiply", "negative", "normal_cdf", "permute", "power",
+    "relu", "reshape", "row_pairs", "row_sums", "sigmoid", "softplus", "sparse_matmul", "sqrt", "square", "stack",
+    "subtract", "sum", "tanh", "transpose", "tril", "upsample2d", "where",
 ]  # fmt: skip
 
 # What every function here takes and returns: Tensors when an argument is one, else arrays; numbers are welcome too.
@@ -154,6 +154,12 @@ def log(x: Array) -> Array:
 def log1p(x: Array) -> Array:
     """log(1 + x), exact for small x."""
     return kernels.log1p(x)
+
+
+@primitive(lambda g, y, x: g * exp(-x - y), cases=_cases_positive)
+def log1m_exp(x: Array) -> Array:
+    """log(1 - exp(-x)) for x > 0, exact for small x."""
+    return np.log(-np.expm1(-x))
 
 
 @primitive(

@@ -34,7 +34,18 @@ import numpy as np
 from numba import njit
 
 from minivi.kernels.jit import chunk, launch
-from minivi.kernels.matmul import TILES, _pack, _pointer, _sizes, _tile, as_integers, at, matmul_tile
+from minivi.kernels.matmul import (
+    TILES,
+    _copy,
+    _pack,
+    _panel_vectors,
+    _pointer,
+    _sizes,
+    _tile,
+    as_integers,
+    at,
+    matmul_tile,
+)
 from minivi.kernels.shapes import checked_conv, checked_conv_gradient, checked_conv_transposed, empty
 from minivi.kernels.vector import as_operands
 
@@ -45,15 +56,13 @@ ROWS = 128  # and no more patches than these
 WEIGHTS = 512  # rows of the kernel whose gradient is summed at a time
 
 
-@njit(inline="always")
-def _three(vectors):
-    """Whether the next panel is three vectors wide rather than two; four vectors are 2 + 2."""
-    return vectors == 3 or vectors > 4
-
-
 @njit(error_model="numpy", nogil=True)
 def _gather(patch, x, place, q, first, last):
-    """patch[k - first] = number k, from ``first`` to ``last``, of the patch at the output position ``place``."""
+    """patch[k - first] = number k, from ``first`` to ``last``, of the patch at the output position ``place``.
+
+    A vector behind the patch may be overwritten: patches are gathered in order, and room for one more is at the end.
+    """
+    lanes, _, _, _ = _sizes(x)
     height, row, taps, run = q[0], q[1] * q[2], q[3], q[4] * q[2]
     image, within = place // (q[9] * q[10]), place % (q[9] * q[10])
     y, j = within // q[10] * q[5] + q[7], (within % q[10] * q[6] + q[8]) * q[2]
@@ -65,8 +74,8 @@ def _gather(patch, x, place, q, first, last):
         high = max(low, min(end, t * run - j + row))
         for i in range(k, low):
             target[i] = 0
-        for i in range(low, high):
-            target[i] = source[i]
+        for i in range(low, high, lanes):  # behind the last number zeros, over which the next run is written
+            _copy(at(target, i), at(source, i), high - i)
         for i in range(high, end):
             target[i] = 0
 
@@ -89,8 +98,7 @@ def _pack_kernel(p, s, lo, hi):
     depth = taps_y * taps_x * channels
     vectors, v = -(-n // lanes), 0
     while v < vectors:
-        width = (3 if _three(vectors - v) else 2) * lanes
-        j = v * lanes
+        width, j = _panel_vectors(vectors - v) * lanes, v * lanes
         for t in range(lo, hi):
             panel = at(p[0], j * depth + t * channels * width)
             tap = at(p[1], start + t // taps_x * by_y + t % taps_x * by_x + j * by_output)
@@ -108,7 +116,7 @@ def _correlate(p, s, lo, hi):
     direct = by_column == n and by_row == q[10] * n and by_image == q[9] * by_row
     distance = _distance(k, size)
     most = max(MR, min(ROWS, ROOM // (size * distance)) // MR * MR)
-    room = np.empty((distance + (0 if direct else n)) * most * size + 64, np.uint8)
+    room = np.empty(((distance + (0 if direct else n)) * most + lanes) * size + 64, np.uint8)
     patches = _pointer(p[0], room)
     blocks = max(1, -(-k // DEPTH))
     depth = -(-k // blocks)
@@ -122,15 +130,15 @@ def _correlate(p, s, lo, hi):
             k0, k1 = block * depth, min(block * depth + depth, k)
             vectors, v = -(-n // lanes), 0
             while v < vectors:
-                three = _three(vectors - v)
-                width, j = (3 if three else 2) * lanes, v * lanes
-                v += width // lanes
+                taken = _panel_vectors(vectors - v)
+                width, j = taken * lanes, v * lanes
+                v += taken
                 panel = at(p[1], j * k + k0 * width)
                 for i in range(0, height, MR):
                     c = at(result, i * n + j)
                     start, ldstart = (c, n) if block > 0 else (at(p[3], j), 0)
                     _tile(
-                        three, at(patches, i * distance + k0), distance, 1, min(MR, height - i), panel, width, panel,
+                        taken, at(patches, i * distance + k0), distance, 1, min(MR, height - i), panel, width, panel,
                         False, k1 - k0, c, n, min(width, n - j), start, ldstart, block > 0 or biased,
                     )  # fmt: skip
         for r in range(0 if direct else height):
@@ -161,14 +169,14 @@ def _weight_gradient(p, s, lo, hi):
                 _gather(at(patches, r * distance), p[0], first + r, q, k0, k1)
             vectors, v = -(-n // lanes), 0
             while v < vectors:
-                three = _three(vectors - v)
-                width, j = (3 if three else 2) * lanes, v * lanes
-                v += width // lanes
+                taken = _panel_vectors(vectors - v)
+                width, j = taken * lanes, v * lanes
+                v += taken
                 _pack(packed, width, at(p[1], first * n + j), n, 1, depth, min(width, n - j))
                 for i in range(k0, k1, MR):
                     c = at(p[2], i * n + j)
                     _tile(
-                        three, at(patches, i - k0), 1, distance, min(MR, k1 - i), packed, width, packed,
+                        taken, at(patches, i - k0), 1, distance, min(MR, k1 - i), packed, width, packed,
                         False, depth, c, n, min(width, n - j), c, n, first > 0,
                     )  # fmt: skip
             room[0] = 0

@@ -220,33 +220,38 @@ def _emit_tile(emit, vectors, a, row, step, height, b, ldb, panel, keep, depth, 
     builder.ret_void()
 
 
+@njit(inline="always")
+def _panel_vectors(left):
+    """How many of the vectors of columns that are left the next panel takes: three, but of four two, and of one one."""
+    return 3 if left == 3 or left > 4 else min(left, 2)
+
+
 @intrinsic
-def _tile(_, three, a, row, step, height, b, ldb, panel, keep, depth, c, ldc, columns, start, ldstart, go_on):
-    """c[:height, :columns] = (start if go_on else 0) + a[:height, :depth] b[:depth, :columns], 3 or 2 vectors wide.
+def _tile(_, vectors, a, row, step, height, b, ldb, panel, keep, depth, c, ldc, columns, start, ldstart, go_on):
+    """c[:height, :columns] = (start if go_on else 0) + a[:height, :depth] b[:depth, :columns], 1 to 3 vectors wide.
 
     Element (r, k) of ``a`` lies at r row + k step; rows of ``b``, ``c``, ``start`` lie ldb, ldc, ldstart apart. ``b``
-    is as wide as the tile; if ``keep``, its rows are copied to ``panel``, without gaps, on the way. There is no tile of
-    one vector, in which additions would wait for one another.
+    is as wide as the tile; if ``keep``, its rows are copied to ``panel``, without gaps, on the way. A tile of one
+    vector is for the narrowest products alone: with four rows its additions wait for one another.
     """
     i, flag = types.int64, types.boolean
-    signature = types.void(flag, a, i, i, i, a, i, a, flag, i, a, i, i, a, i, flag)
+    signature = types.void(i, a, i, i, i, a, i, a, flag, i, a, i, i, a, i, flag)
 
     def codegen(context, builder, signature, args):
-        three, *args = args
-        with builder.if_else(three) as branches:
-            for vectors, branch in zip((3, 2), branches, strict=True):
-                emit = _Emitter(context, builder, a)
-                name = f"minivi_tile_{vectors}_{emit.element}"
-                function = builder.module.globals.get(name)
-                if function is None:  # a function of its own, or LLVM would compile a copy for each call
-                    kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
-                    function = ir.Function(builder.module, kind, name)
-                    function.linkage = "internal"
-                    function.attributes.add("noinline")
-                    emit.builder = ir.IRBuilder(function.append_basic_block())
-                    _emit_tile(emit, vectors, *function.args)
-                with branch:
-                    builder.call(function, args)
+        chosen, *args = args
+        for vectors in (3, 2, 1):
+            emit = _Emitter(context, builder, a)
+            name = f"minivi_tile_{vectors}_{emit.element}"
+            function = builder.module.globals.get(name)
+            if function is None:  # a function of its own, or LLVM would compile a copy for each call
+                kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+                function = ir.Function(builder.module, kind, name)
+                function.linkage = "internal"
+                function.attributes.add("noinline")
+                emit.builder = ir.IRBuilder(function.append_basic_block())
+                _emit_tile(emit, vectors, *function.args)
+            with builder.if_then(builder.icmp_signed("==", chosen, _I64(vectors))):
+                builder.call(function, args)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -411,10 +416,9 @@ def _gemm(p, s, lo, hi):
                     _pack(stripe, lanes, at(a0, i * a_row), a_step, a_row, k1 - k0, min(lanes, i1 - i0 - i))
                 v = v_first
                 while v < v_last:
-                    three = v_last - v == 3 or v_last - v > 4  # four vectors are 2 + 2
-                    width = (3 if three else 2) * lanes
-                    j = v * lanes
-                    v += 3 if three else 2
+                    taken = _panel_vectors(v_last - v)
+                    width, j = taken * lanes, v * lanes
+                    v += taken
                     columns = min(width, n - j, v_last * lanes - j)
                     # What the mask lets through: k from first_k to last_k, or rows from first_i to last_i.
                     first_k, last_k, first_i, last_i = 0, k, i0, i1
@@ -445,7 +449,7 @@ def _gemm(p, s, lo, hi):
                         start, ldstart = (c, n) if go_on else (at(p[3], j), 0)
                         keep = fresh and not outside and i0 + i + MR < i1  # the tiles below find b in the panel
                         _tile(
-                            three, at(a, offset), row, step, min(MR, i1 - i0 - i), b, ldb, panel, keep,
+                            taken, at(a, offset), row, step, min(MR, i1 - i0 - i), b, ldb, panel, keep,
                             0 if outside else kn, c, n, columns, start, ldstart, go_on or biased,
                         )  # fmt: skip
                         if keep:

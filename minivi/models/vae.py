@@ -55,6 +55,9 @@ class VAE(Module):
         posterior: "diagonal" (eq. 2.37) or "full" (eq. 2.45-2.55), whose encoder gives J (J - 1) / 2 numbers more.
         flow: what the Gaussian goes through, over J dimensions (Algorithm 5); None for nothing.
         context: H, the length of the encoder's extra output h, which every step of the flow may use (eq. 5.24).
+        encoder, decoder: networks in place of the perceptrons, (..., D) -> (..., heads) and (..., J) -> (..., outputs),
+            such as those of :mod:`minivi.models.resnet`; ``heads`` are 2 J numbers, J (J - 1) / 2 more for a full
+            covariance, and the context; outputs D logits, or 2 D numbers for "gaussian". ``hidden`` is then ignored.
         squash: whether the Gaussian's means are squashed to (0, 1); without it data may be any real numbers.
         rng: generator of the initial weights.
         init: their initialiser, see :mod:`minivi.nn`.
@@ -86,6 +89,8 @@ class VAE(Module):
         *,
         flow: Flow | None = None,
         context: int = 0,
+        encoder: Callable | None = None,
+        decoder: Callable | None = None,
         squash: bool = True,
         rng: Rng,
         init: Callable = glorot,
@@ -111,15 +116,19 @@ class VAE(Module):
         # covariance L' of eq. 2.53 below its diagonal, the only part that the mask of eq. 2.54 lets through. Then h.
         heads = 2 * latents + (latents * (latents - 1) // 2 if posterior == "full" else 0)
         self.gaussian_heads, self.flow = heads, flow
-        self.encoder = MLP((pixels, *hidden, heads + context), rng, activation=activation, init=init, dtype=dtype)
-        if posterior == "full":  # from L' = 0: random correlations cost nats that take epochs to win back
+        self.encoder = encoder or MLP(
+            (pixels, *hidden, heads + context), rng, activation=activation, init=init, dtype=dtype
+        )
+        if (
+            posterior == "full" and encoder is None
+        ):  # from L' = 0: random correlations cost nats that take epochs to win back
             last = self.encoder.layers[-1].weight
             columns = np.arange(last.shape[1])
             last.assign(np.where((columns < 2 * latents) | (columns >= heads), last.data, 0.0))
         if likelihood == "gaussian":
             output_bias = np.concatenate([np.broadcast_to(output_bias, pixels), np.zeros(pixels)])
         outputs = pixels if likelihood == "bernoulli" else 2 * pixels
-        self.decoder = MLP(
+        self.decoder = decoder or MLP(
             (latents, *reversed(hidden), outputs),
             rng,
             activation=activation,
@@ -131,7 +140,7 @@ class VAE(Module):
     @property
     def dtype(self) -> np.dtype:
         """Of the parameters, hence of data and noise."""
-        return self.encoder.layers[0].weight.dtype
+        return next(self.encoder.named_parameters())[1].dtype
 
     def encode(self, x: Any) -> Normal | FlowPosterior:
         """q(z | x), eq. 2.36, 2.37 or 2.53, 2.54 or 5.24: ``x`` (..., D) -> a distribution of draws (..., J).
