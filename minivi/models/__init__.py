@@ -8,6 +8,8 @@ from minivi.models.full_vb import FullVB
 from minivi.models.hamiltonian import HamiltonianVAE
 from minivi.models.layered import LayeredVAE
 from minivi.models.pbp import ProbabilisticBackpropagation
+from minivi.models.resnet import ResNetDecoder, ResNetEncoder
+from minivi.models.resnet_vae import ResNetVAE
 from minivi.models.semi_supervised import SemiSupervisedVAE
 from minivi.models.vae import VAE, Terms
 
@@ -21,6 +23,9 @@ __all__ = [
     "HamiltonianVAE",
     "LayeredVAE",
     "ProbabilisticBackpropagation",
+    "ResNetDecoder",
+    "ResNetEncoder",
+    "ResNetVAE",
     "SemiSupervisedVAE",
     "Terms",
     "dropout_network",

@@ -137,21 +137,15 @@ class MaskedConv2d(Conv2d):
                 "multiples of groups, and the size odd"
             )
         half = size // 2
-        self.mask = np.ones((half + 1, size, inputs, outputs), dtype)
+        self.mask = np.ones((half + 1, size, inputs, outputs), bool)
         before = np.arange(inputs)[:, None] * groups // inputs, np.arange(outputs) * groups // outputs
         self.mask[half, half] = before[0] < before[1] if strict else before[0] <= before[1]
-        self.mask[half, half + 1 :] = 0
+        self.mask[half, half + 1 :] = False
         super().__init__(
             inputs, outputs, (half + 1, size), rng, padding=((half, 0), (half, half)), init=init,
             weight_norm=weight_norm, scale=scale, dtype=dtype,
         )  # fmt: skip
         self.weight.assign(self.weight.data * self.mask)
-
-    def astype(self, dtype: Any) -> Any:
-        """A copy with parameters, and the mask, of another dtype."""
-        other = super().astype(dtype)
-        other.mask = self.mask.astype(dtype)
-        return other
 
     def effective_weight(self) -> Tensor:
         """The weights that the mask lets through."""
