@@ -56,7 +56,7 @@ def test_hand_written_gradients(name):
 
 def test_workloads_are_as_described():
     full = workloads()
-    assert bench.FAMILIES == ["vae", "iwae50", "made", "iaf", "vdropout", "m2", "adam", "gemm", "rng"]
+    assert bench.FAMILIES == ["vae", "iwae50", "made", "iaf", "vdropout", "m2", "cnn", "adam", "gemm", "rng"]
     assert list(bench.FAMILIES) == list(dict.fromkeys(w.family for w in SMALL.values()))
     # two products in a first layer, three in the others, 2 operations each
     assert full["vae"].flops == 2 * 100 * (2 * 784 * 500 + 3 * (500 * 40 + 20 * 500 + 500 * 784))

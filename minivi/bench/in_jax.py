@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jaxlib
-from jax import nn
+from jax import lax, nn
 
 from minivi.bench.workloads import ADAM, ALPHA, C1, C2, C3, DATA_SIZE, GATE_BIAS, LABELLED, Workload
 
@@ -111,6 +111,17 @@ def m2(p: list, noise: list, x: jax.Array, y: jax.Array, unlabelled: jax.Array) 
     return (LABELLED * given.sum() + (1 - LABELLED) * marginal) / count + ALPHA * wrong
 
 
+def cnn(p: list, noise: list, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Minus the log-probability of the labels."""
+    *convolutions, (w1, b1), (w2, b2) = p
+    for kernel, bias in convolutions:
+        x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")) + bias
+        pads = ((0, 0), (1, 1), (1, 1), (0, 0))
+        x = lax.reduce_window(nn.relu(x), -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+    logits = nn.relu(x.reshape(len(x), -1) @ w1 + b1) @ w2 + b2
+    return -jnp.take_along_axis(nn.log_softmax(logits), y[:, None], 1).mean()
+
+
 def _adam(p, gradients, m, v, steps):
     beta1, beta2 = ADAM["beta1"], ADAM["beta2"]
     unbias1, unbias2 = 1 - beta1**steps, 1 - beta2**steps
@@ -120,7 +131,7 @@ def _adam(p, gradients, m, v, steps):
     return jax.tree.map(change, p, m, v), m, v
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2, "cnn": cnn}
 
 
 def about() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import minivi
 from minivi import bounds, flows, kernels, nn, ops
 from minivi.bench.workloads import ALPHA, C1, C2, C3, DATA_SIZE, GATE_BIAS, LABELLED, Workload
 from minivi.distributions import Bernoulli, Categorical
-from minivi.models import VAE, BayesianNetwork, SemiSupervisedVAE
+from minivi.models import VAE, BayesianNetwork, ConvolutionalClassifier, SemiSupervisedVAE
 from minivi.nn import DropoutLinear
 from minivi.optim import Adam
 from minivi.program import Step
@@ -103,7 +103,14 @@ def m2(w: Workload) -> tuple:
     return model, loss
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
+def cnn(w: Workload) -> tuple:
+    """Minus the log-probability of the labels (thesis section 7.5.3)."""
+    shape, (wide, classes) = (w.side, w.side, w.maps[0]), (outputs for _, outputs in w.layers)
+    model = ConvolutionalClassifier(shape, w.maps[1:], (wide,), classes, size=w.size, rng=Generator(0))
+    return model, lambda x, y, noise, rng: -model.log_prob(x.reshape(len(x), -1), y).mean()
+
+
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2, "cnn": cnn}
 
 
 def about(compiled: bool = True) -> dict[str, Any]:

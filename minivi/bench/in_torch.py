@@ -111,7 +111,17 @@ def m2(p: list, noise: list, x: torch.Tensor, y: torch.Tensor, unlabelled: torch
     return (LABELLED * given + (1 - LABELLED) * marginal) / count + ALPHA * F.nll_loss(log_q[:count], y)
 
 
-MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2}
+def cnn(p: list, noise: list, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Minus the log-probability of the labels; images and kernels are channels last in memory."""
+    *convolutions, (w1, b1), (w2, b2) = p
+    x = x.permute(0, 3, 1, 2)
+    for kernel, bias in convolutions:
+        x = F.max_pool2d(torch.relu(F.conv2d(x, kernel, bias, padding=kernel.shape[2] // 2)), 3, 2, 1)
+    x = torch.relu(torch.addmm(b1, x.permute(0, 2, 3, 1).flatten(1), w1))
+    return F.cross_entropy(torch.addmm(b2, x, w2), y)
+
+
+MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vdropout, "m2": m2, "cnn": cnn}
 
 
 def about(compiled: bool = False) -> dict[str, Any]:
@@ -127,6 +137,12 @@ def about(compiled: bool = False) -> dict[str, Any]:
     return {"versions": {"torch": torch.__version__}, "families": families}
 
 
+def _parameter(a):
+    if a.ndim < 4:
+        return torch.tensor(a)
+    return torch.tensor(a.transpose(3, 2, 0, 1).copy()).contiguous(memory_format=torch.channels_last)
+
+
 def build(w: Workload, compiled: bool = False) -> Callable:
     """``step(batch, noise)`` of a workload; ``compiled`` by torch.compile."""
     torch.manual_seed(0)
@@ -136,7 +152,7 @@ def build(w: Workload, compiled: bool = False) -> Callable:
         return lambda batch, noise: torch.mm(*turned(batch), out=out)
     if w.family == "rng":
         return lambda batch, noise: torch.randn(w.shape)
-    p = [tuple(torch.tensor(a, requires_grad=True) for a in layer) for layer in w.parameters()]
+    p = [tuple(_parameter(a).requires_grad_() for a in layer) for layer in w.parameters()]
     optimizer = torch.optim.Adam(
         [a for layer in p for a in layer],
         lr=ADAM["step_size"],

@@ -194,6 +194,36 @@ class Dropout(Network):
 
 
 @dataclass(frozen=True)
+class Convolutional(Network):
+    """A classifier of images: convolutions with ReLU and max pooling, then ``layers`` (thesis 7.5.3).
+
+    Attributes:
+        side: height and width of an image.
+        maps: channels of the images and of each convolution.
+        size: height and width of the kernels.
+    """
+
+    side: int = 0
+    maps: tuple[int, ...] = ()
+    size: int = 5
+
+    def parameters(self) -> list[Arrays]:
+        """Of each convolution its kernel (size, size, I, O) and b (O,); then as of any network, rows by height, width,
+        channel."""
+        rng, arrays = np.random.default_rng(3), []
+        for i, o in zip(self.maps[:-1], self.maps[1:], strict=True):
+            taps = self.size * self.size
+            arrays.append((_weight(rng, taps * i, o).reshape(self.size, self.size, i, o), np.zeros(o, np.float32)))
+        return arrays + [(_weight(rng, i, o), np.zeros(o, np.float32)) for i, o in self.layers]
+
+    def batches(self) -> list[Arrays]:
+        """Minibatches of images (B, H, W, C) in [0, 1] with labels (B,)."""
+        rng, shape = np.random.default_rng(0), (self.batch, self.side, self.side, self.maps[0])
+        classes = self.layers[-1][1]
+        return [(rng.random(shape, np.float32), rng.integers(0, classes, self.batch)) for _ in range(10)]
+
+
+@dataclass(frozen=True)
 class Bare(Workload):
     """Work on arrays of one ``shape``, without a network."""
 
@@ -275,6 +305,16 @@ def _m2(text, pixels, wide, latents, classes, batch) -> SemiSupervised:
     return SemiSupervised("m2", text, flops, batch, ((rows, latents),), layers=layers)
 
 
+def _cnn(text, side, maps, wide, classes, batch) -> Convolutional:
+    flops, size = 0, side
+    for n, (i, o) in enumerate(zip(maps[:-1], maps[1:], strict=True)):
+        flops += _products([batch * size * size], ((25 * i, o),)) + (n > 0) * 2 * batch * size * size * 25 * i * o
+        size = -(-size // 2)
+    layers = ((size * size * maps[-1], wide), (wide, classes))
+    flops += _products([batch] * 2, layers) + 2 * batch * layers[0][0] * wide
+    return Convolutional("cnn", text, flops, batch, layers=layers, side=side, maps=maps)
+
+
 def _gemm(m, k, n, layout="nn") -> Product:
     return Product(f"gemm {m}x{k}x{n} {layout}", "C = A B, float32", 2 * m * k * n, shape=(m, k, n), layout=layout)
 
@@ -295,6 +335,8 @@ def workloads(small: bool = False) -> dict[str, Workload]:
     chain = (30, 16, 4, 3, 2, 9, 10) if small else (784, 450, 32, 64, 4, 320, 100)
     iaf = "{}-{}(softplus)-{} Gaussian and mirror, context {}, {} gated steps of two ELU layers of {}, batch {}, Adam"
     m2 = (30, 16, 2, 3, 10) if small else (784, 500, 50, 10, 200)
+    cnn = (8, (2, 3, 4), 9, 10, 5) if small else (32, (3, 64, 64, 128), 1000, 10, 128)
+    cnn_text = "{0}x{0} images, 5x5 convolutions {1}, 3x3 max pooling, {2}-{3} ReLU, batch {4}, Adam"
     m2_text = "M2: {}-{}(softplus)-{} Gaussian and mirror, {} classes, batch {}, half of it labelled, Adam"
     sizes, many = (pixels, *([24] if small else [800]) * 3, 10), 10 * batch
     dropout_layers = tuple(zip(sizes[:-1], sizes[1:], strict=True))
@@ -314,6 +356,7 @@ def workloads(small: bool = False) -> dict[str, Workload]:
             layers=dropout_layers,
         ),
         _m2(m2_text.format(*m2), *m2),
+        _cnn(cnn_text.format(cnn[0], "-".join(map(str, cnn[1])), *cnn[2:]), *cnn),
         Update("adam", f"a bare update of {count:,} parameters", shape=(count,)),
         *(_gemm(*([7, 5, 3, *shape[3:]] if small else shape)) for shape in (shapes[:3] if small else shapes)),
         _gemm(*[64 if small else 2048] * 3),

@@ -2,7 +2,7 @@
 
 from minivi.models.bayesian import BayesianNetwork, dropout_network, gaussian_network
 from minivi.models.belief import BeliefNetwork
-from minivi.models.classifier import Classifier
+from minivi.models.classifier import Classifier, ConvolutionalClassifier
 from minivi.models.directed import DirectedVAE
 from minivi.models.full_vb import FullVB
 from minivi.models.hamiltonian import HamiltonianVAE
@@ -18,6 +18,7 @@ __all__ = [
     "BayesianNetwork",
     "BeliefNetwork",
     "Classifier",
+    "ConvolutionalClassifier",
     "DirectedVAE",
     "FullVB",
     "HamiltonianVAE",

@@ -1,18 +1,19 @@
-"""A multi-layer perceptron that classifies: p(y | x) = Categorical(y; p), p = NeuralNet(x) (thesis eq. 1.7, 1.8).
+"""Networks that classify: p(y | x) = Categorical(y; p), p = NeuralNet(x) (thesis eq. 1.7, 1.8).
 
-Without hidden layers it is multinomial logistic regression.
+A perceptron, without hidden layers multinomial logistic regression; and convolutions in front of one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from minivi import validate
+from minivi import ops, validate
 from minivi.distributions import Categorical
-from minivi.nn import ACTIVATIONS, MLP, Module, dropout, he
+from minivi.nn import ACTIVATIONS, MLP, Conv2d, Module, dropout, he
 from minivi.protocols import Rng
 from minivi.tensor import Tensor, no_grad
 
@@ -88,3 +89,76 @@ class Classifier(Module):
         """The most probable class of each datum, (...,) integers."""
         with no_grad():
             return np.argmax(np.asarray(self(x).logits), axis=-1)
+
+
+class ConvolutionalClassifier(Classifier):
+    """p(y | x) by convolutional layers and a perceptron on what they give (thesis 7.5.3 and 6.5.3).
+
+    Each convolution keeps height and width and is followed by the activation and by max pooling; or with ``pool`` None
+    it has a stride of 2 itself.
+
+    Args:
+        shape: of an image, (H, W, C); data are rows of H W C numbers.
+        maps: channels of each convolution, such as (64, 64, 128).
+        hidden: sizes of the perceptron's hidden layers, such as (1000,).
+        classes: number of classes.
+        size: height and width of the kernels.
+        pool: size of the pooling windows, one every two pixels, with padding pool // 2; or None.
+        activation, input_dropout, hidden_dropout, rng, init, dtype: as for :class:`Classifier`; units of convolutions
+            are not dropped.
+
+    Raises:
+        ValueError: as :class:`Classifier`; images that have no height, width and channels.
+
+    Example:
+        >>> from minivi import Generator
+        >>> model = ConvolutionalClassifier((32, 32, 3), (8, 16), (20,), 10, rng=Generator(0))
+        >>> model(np.zeros((4, 3072), "float32")).logits.shape
+        (4, 10)
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        maps: Sequence[int],
+        hidden: Sequence[int],
+        classes: int,
+        activation: str = "relu",
+        *,
+        size: int = 5,
+        pool: int | None = 3,
+        input_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
+        rng: Rng,
+        init: Callable = he,
+        dtype: Any = "float32",
+    ):
+        validate.sizes(shape, "ConvolutionalClassifier: shape", 3)
+        validate.sizes(maps, "ConvolutionalClassifier: maps", 1)
+        self.shape, self.pool = tuple(shape), pool
+        stride, options = 2 if pool is None else 1, {"init": init, "dtype": dtype}
+        self.convolutions = [
+            Conv2d(i, o, size, rng, stride=stride, **options) for i, o in zip([shape[2], *maps[:-1]], maps, strict=True)
+        ]
+        height, width = (-(-n // 2 ** len(maps)) for n in shape[:2])
+        dropped = {"input_dropout": input_dropout, "hidden_dropout": hidden_dropout}
+        super().__init__(height * width * maps[-1], hidden, classes, activation, rng=rng, **dropped, **options)
+        self.inputs = math.prod(shape)
+
+    def __call__(self, x: Any, rng: Rng | None = None) -> Categorical:
+        """p(y | x): ``x`` (B, H W C) -> logits (B, classes); ``rng`` as for :class:`Classifier`.
+
+        Raises:
+            ValueError: ``x`` does not have H W C columns.
+        """
+        if np.shape(x)[1:] != (self.inputs,):
+            raise ValueError(f"ConvolutionalClassifier: x has shape {np.shape(x)}; pass rows (B, {self.inputs})")
+        act = ACTIVATIONS[self.network.activation]
+        h = ops.reshape(dropout(x, self.input_dropout, rng), shape=(-1, *self.shape))
+        for layer in self.convolutions:
+            h = act(layer(h))
+            h = h if self.pool is None else ops.max_pool2d(h, self.pool, 2, self.pool // 2)
+        h = ops.reshape(h, shape=(len(x), -1))
+        for layer in self.network.layers[:-1]:
+            h = dropout(act(layer(h)), self.hidden_dropout, rng)
+        return Categorical(self.network.layers[-1](h))
