@@ -1,0 +1,116 @@
+"""Table 5.1 with its own network: diagonal and inverse autoregressive posteriors (thesis 5.6.1, appendix 5.A)."""
+
+# %% [markdown]
+# ## Table 5.1
+#
+# `laptop` has the published network, data and widths, two seeds and fewer epochs; test images are 2,000. Beside it
+# stands the fully connected network of chapter 5's other study for as many epochs, as curves. "The same network in
+# PyTorch" was trained once, outside this library, with as many epochs.
+
+# %%
+from types import SimpleNamespace
+
+import numpy as np
+
+from minivi import data, evaluation, plots
+from minivi.experiments import experiment
+from minivi.random import Generator
+from minivi_chapters.studies.ch05_iaf import _shared as connected
+from minivi_chapters.studies.ch05_iaf._shared import above, by_measure, compare, mean_row, means_and_errors
+from minivi_chapters.studies.ch05_resnet._shared import images, trained_vae
+
+DIAGONAL, FLOW = "diagonal", "IAF, depth {}, width {}"
+QUICK = {
+    "data": "digits", "train": 1500, "images": 297, "latents": 8, "maps": [8, 8], "units": 60, "context": 16,
+    "batch": 50, "epochs": 6, "seeds": 2, "samples": 64, "flows": [[2, 32]], "hidden": 60,
+}  # fmt: skip
+LAPTOP = {
+    "data": "mnist", "train": 60_000, "images": 2000, "latents": 32, "maps": [16, 32, 32], "units": 450, "context": 64,
+    "batch": 100, "epochs": 6, "seeds": 2, "samples": 128, "flows": [[2, 320]], "hidden": 450,
+}  # fmt: skip
+PAPER = LAPTOP | {
+    "images": 10_000, "epochs": 1000, "seeds": 5, "flows": [[2, 320], [2, 1920], [4, 1920], [8, 1920]],
+}  # fmt: skip
+# Table 5.1: the variational lower bound and log p-hat.
+TABLE_5_1 = {
+    DIAGONAL: (-84.08, -81.08), FLOW.format(2, 320): (-82.02, -79.77), FLOW.format(2, 1920): (-81.17, -79.30),
+    FLOW.format(4, 1920): (-80.93, -79.17), FLOW.format(8, 1920): (-80.80, -79.10),
+}  # fmt: skip
+
+
+@experiment(
+    "table_5_1",
+    title="the convolutional network with diagonal and inverse autoregressive posteriors",
+    mirrors="thesis Table 5.1, appendix 5.A",
+    budgets={"quick": QUICK, "laptop": LAPTOP, "paper": PAPER},
+    minutes={"quick": 0.5, "laptop": 30, "paper": 60 * 24 * 90},
+)
+def table_5_1(run):
+    """Train with each posterior and seed; scores, their differences, and test bounds by epoch."""
+    s, sets = run.settings, images(run, run.settings.data)
+    specs = {DIAGONAL: {}} | {FLOW.format(t, w): {"steps": t, "width": w} for t, w in s.flows}
+    scored, curves = {}, {}
+    for label, spec in specs.items():
+        scored[label] = []
+        for seed in range(run.seed, run.seed + s.seeds):
+
+            def evaluate(model, epoch):
+                return {"bound": evaluation.elbo(model, sets.test, Generator([5, epoch]), batch=250).mean}
+
+            model, history = trained_vae(run, sets, spec, seed, evaluate)
+            bound = evaluation.elbo(model, sets.test, Generator([3, seed]), 16, batch=100)
+            log_p = evaluation.log_likelihood(model, sets.test, Generator([4, seed]), s.samples, run.progress)
+            gap = evaluation.difference(log_p, bound)
+            seconds = history.column("seconds").sum()
+            scored[label].append(SimpleNamespace(bound=bound, log_p=log_p, gap=gap, seconds=seconds))
+            curves.setdefault(label, []).append(history.column("bound"))
+    curves["fully connected, " + DIAGONAL] = [fully_connected(run, sets)]
+    return {
+        "scores": {label: means_and_errors(each) for label, each in scored.items()},
+        "training_seconds": {label: [x.seconds for x in each] for label, each in scored.items()},
+        "differences": {
+            label: {what: compare(scored[label], scored[DIAGONAL], what) for what in ("bound", "log_p", "gap")}
+            for label in scored
+            if label != DIAGONAL
+        },
+        "curves": curves,
+    }
+
+
+def fully_connected(run, sets):
+    """Test bounds by epoch of the network with one hidden layer."""
+    s = run.settings
+    settings = SimpleNamespace(
+        hidden=[s.hidden], latents=s.latents, activation="elu", context=0, optimizer="adam", step_size=1e-3,
+        epochs=s.epochs, batch=s.batch,
+    )  # fmt: skip
+    part = SimpleNamespace(name=sets.name, train=sets.train[: s.train], test=sets.test, prepare=data.fresh)
+    evaluate = lambda model, epoch: {"bound": evaluation.elbo(model, sets.test, Generator([5, epoch])).mean}
+    return connected.trained(run, settings, part, {"kind": "diagonal"}, run.seed, evaluate)[1].column("bound")
+
+
+@table_5_1.table
+def _(n, table):
+    s = n.settings
+    for label, pairs in n.scores.items():
+        bound, log_p = TABLE_5_1.get(label, (None, None)) if s.data == "mnist" else (None, None)
+        published = bound, log_p, bound and log_p - bound
+        for what, ours, theirs in zip(("bound", "log p-hat", "gap"), by_measure(pairs), published, strict=True):
+            mean_row(table, f"{label}, {what}", ours, theirs, f"; {s.epochs} epochs" if theirs else "")
+        table.row(f"{label}, training", np.mean(n.training_seconds[label]) / 60, unit="min")
+    for label, each in n.differences.items():
+        above(table, each["bound"], f"{label}, against diagonal: a higher bound")
+        above(table, each["log_p"], f"{label}, against diagonal: a better log p-hat")
+        above(table, -np.array(each["gap"], float) * [1.0, -1.0], f"{label}, against diagonal: a smaller gap")
+
+
+@table_5_1.figure()
+def _(n):
+    axes = plots.figure(6.5, 4.2).add_subplot()
+    for i, (label, runs) in enumerate(n.curves.items()):
+        for k, curve in enumerate(runs):
+            epochs = np.arange(1, len(curve) + 1)
+            axes.plot(epochs, curve, label=None if k else label, **plots.style(i, len(curve)))
+    plots.panel(axes, f"{n.settings.data}: bound of test images while training", "epochs", "nats per image")
+    axes.legend(fontsize=8)
+    return axes.figure
