@@ -19,15 +19,15 @@ from minivi.sweeps import sweep
 from minivi_chapters.studies.ch05_resnet._shared import resnet_bits
 
 QUICK = {
-    "source": "digits", "images": 1500, "test": 297, "depth": 2, "maps": 8, "latents": 2, "epochs": 3, "batch": 50,
+    "data": "digits", "images": 1500, "test": 297, "depth": 2, "maps": 8, "latents": 2, "epochs": 3, "batch": 50,
     "seeds": 2,
 }  # fmt: skip
 LAPTOP = {
-    "source": "cifar10_small", "images": 10_000, "test": 1000, "depth": 2, "maps": 32, "latents": 8, "epochs": 5,
+    "data": "cifar10_small", "images": 10_000, "test": 1000, "depth": 2, "maps": 32, "latents": 8, "epochs": 5,
     "batch": 32, "seeds": 2,
 }  # fmt: skip
 PAPER = {
-    "source": "cifar10", "images": 50_000, "test": 10_000, "depth": 8, "maps": 160, "latents": 32, "epochs": 500,
+    "data": "cifar10", "images": 50_000, "test": 10_000, "depth": 8, "maps": 160, "latents": 32, "epochs": 500,
     "batch": 16, "seeds": 1,
 }  # fmt: skip
 
@@ -35,7 +35,8 @@ PAPER = {
 def cells(run, choices, name):
     """For each choice of settings and each seed the result of :func:`resnet_bits`: choices by seeds."""
     s = vars(run.settings)
-    shared = {key: s[key] for key in ("source", "images", "test", "depth", "maps", "latents", "epochs", "batch")}
+    shared = {key: s[key] for key in ("images", "test", "depth", "maps", "latents", "epochs", "batch")}
+    shared |= {"source": s["data"]}
     every = [shared | choice | {"seed": run.seed + i} for choice in choices for i in range(s["seeds"])]
     results = sweep(resnet_bits, every, run.folder / name, resume=run.resume, progress=run.progress and name)
     return [results[i : i + s["seeds"]] for i in range(0, len(results), s["seeds"])]
@@ -110,7 +111,7 @@ def _(n, table):
         other = TABLE_5_B_1.get(name, published)
         if other != published:
             note += f", or {other} in Table 5.B.1"
-        if not n.settings.source.startswith("cifar10"):
+        if not n.settings.data.startswith("cifar10"):
             published, note = None, ""
         bits_row(table, ", ".join(name), n.results[", ".join(name)], published, note)
     for way in ("bottom-up", "bidirectional"):
@@ -133,9 +134,7 @@ def _(n):
         axes.plot([r["bits"] for r in results], [i] * len(results), "o", color="black", markersize=5)
     axes.set_yticks(range(len(n.results)), n.results, fontsize=8)
     axes.invert_yaxis()
-    plots.panel(
-        axes, f"{n.settings.source}: posteriors of a ResNet VAE, by seed", "bits per dimension, test images", ""
-    )
+    plots.panel(axes, f"{n.settings.data}: posteriors of a ResNet VAE, by seed", "bits per dimension, test images", "")
     axes.grid(True, axis="x", linewidth=0.3)
     return axes.figure
 
@@ -197,7 +196,7 @@ def _(n):
     right.set_xticks(range(len(layers)), n.results, fontsize=8)
     plots.panel(right, "information in each layer of latents", "lambda, nats a feature map", "nats per image")
     right.legend(fontsize=7)
-    fig.suptitle(f"Free bits, {n.settings.source}", fontsize=10)
+    fig.suptitle(f"Free bits, {n.settings.data}", fontsize=10)
     return fig
 
 
@@ -239,6 +238,6 @@ def _(n):
                 np.arange(1, len(r["by_epoch"]) + 1), r["by_epoch"], label=None if k else name,
                 **plots.style(i, len(r["by_epoch"])),
             )  # fmt: skip
-    plots.panel(axes, f"{n.settings.source}: activations of a ResNet VAE", "epochs", "bits per dimension")
+    plots.panel(axes, f"{n.settings.data}: activations of a ResNet VAE", "epochs", "bits per dimension")
     axes.legend(fontsize=8)
     return axes.figure
