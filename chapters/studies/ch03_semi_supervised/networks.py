@@ -3,10 +3,10 @@
 # %% [markdown]
 # ## Table 3.1, CNN
 #
-# The thesis quotes this row, and does not describe the network. Ours has two 5x5 convolutions of 32 and 64 maps with max
-# pooling, 200 ReLUs, dropout of half of them, Adam, the same labelled images as the table's other rows, and as many
-# steps at every number of labels. Claims, fixed before the run: no more errors than the row published, and fewer than
-# the fully connected network, "NN", as it is published.
+# The thesis quotes this row, and does not describe the network. Ours has two 5x5 convolutions of 32 and 64 maps with
+# max pooling, 200 ReLUs, dropout of half of them, Adam, the same labelled images as the table's other rows, and as
+# many steps at every number of labels. Claims, fixed before the run: no more errors than the row published, and fewer
+# than the fully connected network, "NN", as it is published.
 
 # %%
 import numpy as np
