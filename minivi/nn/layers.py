@@ -230,7 +230,7 @@ class Weighted(Module):
     def _build(self, weight, rng, init, bias, weight_norm, scale, dtype):
         name = type(self).__name__
         validate.generator(rng, f"{name}: rng")
-        validate.function(init, f"{name}: init", "init(rng, shape) -> array, such as minivi.nn.he")
+        validate.function(init, f"{name}: init", "init(rng, shape) -> array, such as minivi.nn.glorot")
         validate.number(scale, f"{name}: scale", 0)
         outputs = weight[self.outputs_axis]
         if np.shape(bias) not in ((), (1,), (outputs,)):

@@ -1,78 +1,23 @@
-"""Chapter 5 with convolutions: residual networks, posteriors by inverse autoregressive flow (thesis 5.6, 5.A, 5.B)."""
+"""Chapter 5 with convolutions: the ResNet VAE (thesis section 5.6.2, appendix 5.B)."""
 
 # %% [markdown]
-# Two networks: that of Table 5.1 (appendix 5.A), a VAE with one layer of 32 latents between a residual encoder and its
-# mirror image; and the ResNet VAE of appendix 5.B, with feature maps of latents in every unit. In the library they are
+# A VAE with feature maps of latents in every one of its residual units; in the library it is
 #
-#     encoder, decoder = ResNetEncoder((28, 28, 1), 64, rng), ResNetDecoder(32, (28, 28, 1), rng)
-#     VAE(784, latents=32, encoder=encoder, decoder=decoder, rng=rng)
 #     ResNetVAE((32, 32, 3), depth=4, maps=64, latents=16, inference="bidirectional", flow_hidden=1, rng=rng)
 #
-# Optimizer, step size, minibatches and epochs are in neither appendix. Taken here, from the authors' code (openai/iaf):
+# Optimizer, step size, minibatches and epochs are not in the appendix. Taken here, from the authors' code (openai/iaf):
 # AdaMax with step size 2e-3; outputs of 0.1 as standard deviation after the initialisation by data; log q - log p of
 # the drawn z for the KL term, counted for each feature map and layer. Ours to choose: minibatches, widths and epochs.
+# The network of appendix 5.A, that of Table 5.1, is in chapter `ch05_iaf`.
 
 # %%
-from types import SimpleNamespace
-
 import numpy as np
 
-from minivi import bounds, data, evaluation, flows, nn, optim
-from minivi.models import VAE, ResNetDecoder, ResNetEncoder, ResNetVAE
+from minivi import bounds, data, evaluation, nn, optim
+from minivi.models import ResNetVAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
 from minivi.training import fit
-
-# %% [markdown]
-# ## The network of appendix 5.A
-#
-# "Between every other strided convolution" is read as: a block of stride 1 between two of stride 2, in each of the two
-# places. Blocks are pre-activation ones; where the text says nothing the mirror image decides.
-
-
-# %%
-def images(run, name):
-    """Training images; a part of the test images, binary once for all; how to prepare a minibatch of the former."""
-    if ("binary", name) not in run.shared:
-        loaded = data.load(name, data.describe(name)["splits"][0])
-        test = data.fresh(loaded.test, Generator(2))[: run.settings.images]
-        shape = (*loaded.shape, 1)
-        run.shared["binary", name] = SimpleNamespace(name=name, train=loaded.train, test=test, shape=shape)
-    return run.shared["binary", name]
-
-
-def new_vae(s, shape, spec, seed):
-    """Appendix 5.A's VAE with a diagonal posterior, or ``spec["steps"]`` steps of flow of ``spec["width"]`` units."""
-    rng, steps = Generator([seed, 90]), spec.get("steps", 0)
-    flow = None
-    if steps:
-        options = {"gate_bias": 2.0, "context": s.context, "activation": "elu"}
-        flow = flows.iaf(s.latents, steps, [spec["width"]] * 2, Generator([seed, 91]), **options)
-    context = s.context if steps else 0
-    decoder = ResNetDecoder(s.latents, shape, rng, maps=s.maps, units=s.units)
-    encoder = ResNetEncoder(shape, 2 * s.latents + context, rng, maps=s.maps, units=s.units)
-    return VAE(
-        int(np.prod(shape)), latents=s.latents, encoder=encoder, decoder=decoder, flow=flow, context=context, rng=rng
-    )
-
-
-def trained_vae(run, sets, spec, seed, evaluate=None):
-    """The model of ``spec`` after training by the sampled bound, and its history."""
-    s = run.settings
-
-    def start():
-        model = new_vae(s, sets.shape, spec, seed)
-        with nn.initialise_by_data():
-            model.elbo(data.fresh(sets.train[: s.batch], Generator([seed, 92])), Generator([seed, 93]))
-        return model, lambda x, rng: -model.elbo(x, rng, estimator="A").mean(), optim.AdaMax(model.parameters(), 2e-3)
-
-    label = "_".join(f"{key}{value}" for key, value in spec.items()) or "diagonal"
-    model, history, _ = run.train(
-        f"{sets.name}_{label}_seed{seed}", start, sets.train[: s.train], epochs=s.epochs, batch_size=s.batch,
-        rng=Generator([seed, 94]), prepare=data.fresh, evaluate=evaluate,
-    )  # fmt: skip
-    return model, history
-
 
 # %% [markdown]
 # ## The ResNet VAE: a cell of the sweeps

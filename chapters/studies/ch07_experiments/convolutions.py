@@ -105,7 +105,7 @@ def area(result):
     title="a convolutional network by Adam, AdaGrad and SGD with momentum, with and without dropout",
     mirrors="thesis section 7.5.3, Figure 7.3",
     budgets={"quick": QUICK, "laptop": LAPTOP, "paper": PAPER},
-    minutes={"quick": 0.7, "laptop": 45, "paper": 60 * 24 * 3},
+    minutes={"quick": 0.7, "laptop": 25, "paper": 60 * 24 * 3},
 )
 def cnn(run):
     """Step sizes by short trials; then each optimizer at its best for all epochs."""
