@@ -374,7 +374,7 @@ def _share(ranges, n, lanes, lo, hi):
 
 
 # Longer than a function should be: its loops share some thirty local numbers, which helpers would hand on as arguments.
-@chunk(setting=matmul_tile)
+@chunk(setting=matmul_tile, flush=True)
 def _gemm(p, s, lo, hi):
     """One thread's part of the products of a batch: rows in tiles, columns in vectors, or the work of a mask."""
     q, ranges = as_integers(p[4]), as_integers(p[5])

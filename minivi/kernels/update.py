@@ -102,7 +102,7 @@ def guarded(arrays):
         names = globals() | {"update": njit(**MATH)(function), "last": arrays}
         kernel = FunctionType(_blockwise.__code__, names, function.__name__)
         kernel.__qualname__ = f"_blockwise.{function.__name__}"
-        return chunk(kernel)
+        return chunk(kernel, flush=True)
 
     return decorate
 
