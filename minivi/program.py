@@ -54,6 +54,7 @@ class Program:
         self, trace: Trace, losses: Sequence[Own], gradients: Sequence[Sequence[Own]], constant: Sequence[int] = ()
     ):
         from minivi.kernels import launches  # which without JIT is not there
+        from minivi.kernels.arrays import as_launches
 
         self.inputs, self._fixed = trace.inputs, dict(trace.fixed)
         self.writes, self.constant = trace.wrote, constant
@@ -65,15 +66,14 @@ class Program:
         for o in trace.operations:
             args, kwargs, out = map(self._bound, (o.args, o.kwargs, o.out))
             if o.kind == "launch":
-                arrays = [a.reshape(-1) for a in args]
-                launched.append((kwargs["address"], arrays, kwargs["scalars"], kwargs["n"], kwargs["threads"]))
+                launched.append((kwargs["address"], args, kwargs["scalars"], kwargs["n"], kwargs["threads"]))
                 continue
-            call = launches.as_launch(o.function, args, kwargs, out) if o.kind == "call" else None
-            if call:
-                if o.function is np.ndarray.__getitem__:  # the kernel does not look
+            calls = as_launches(o.function, args, kwargs, out) if o.kind == "call" else None
+            if calls is not None:
+                if o.function is np.ndarray.__getitem__ and isinstance(args[1], np.ndarray):  # the kernel does not look
                     self._flush(launched)
                     self.actions.append(partial(_within, args[1], len(args[0])))
-                launched.append(call)
+                launched += calls
                 continue
             self._flush(launched)
             self.actions.append(_action(o, args, kwargs, out))

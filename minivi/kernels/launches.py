@@ -4,14 +4,11 @@ Python needs 5 us between two launches, and NumPy has one thread. The kernels he
 first axis add row after row.
 """
 
-import math
-
 import numpy as np
 from numba import njit
 
 from minivi.kernels import jit
-from minivi.kernels.jit import GRAIN, _call, _fork, cached, chunk, get_threads
-from minivi.kernels.matmul import as_integers, at
+from minivi.kernels.jit import _call, _fork, cached
 
 
 @cached
@@ -47,58 +44,3 @@ class Table:
                 _run(*self._table)
         else:
             _run(*self._table)
-
-
-@chunk
-def _take_rows(p, s, lo, hi):
-    index, n = as_integers(p[2]), np.int64(s[0])
-    for r in range(lo, hi):
-        out, a = at(p[0], r * n), at(p[1], index[r] * n)
-        for k in range(n):
-            out[k] = a[k]
-
-
-@chunk
-def _sum_columns(p, s, lo, hi):
-    count, n = np.int64(s[0]), np.int64(s[1])
-    for k in range(lo, hi):
-        p[0][k] = p[1][k]
-    for r in range(1, count):
-        row = at(p[1], r * n)
-        for k in range(lo, hi):
-            p[0][k] += row[k]
-
-
-def as_launch(function, args, kwargs, out):
-    """What NumPy is asked for as a launch, if there is a kernel for it and the arrays are large; else None."""
-    if function is np.ndarray.__getitem__ and isinstance(args[1], np.ndarray):
-        a, index = args
-        fits = a.ndim == 2 and index.ndim == 1 and index.dtype == np.int64 and index.flags.c_contiguous
-        if fits and _plain(a, out):
-            return _launch(_take_rows, len(index), (out, a, index), (a.shape[1],), out.size)
-    if function == np.add.reduce and len(args) == 1 and kwargs.keys() <= {"axis", "out", "keepdims", "dtype"}:
-        (a,), (out,) = args, kwargs["out"]
-        axis = kwargs.get("axis", 0)
-        axes = axis if isinstance(axis, tuple) else (axis,)
-        if axes == tuple(range(len(axes))) and len(axes) < a.ndim and kwargs.get("dtype") is None and _plain(a, out):
-            rows, columns = math.prod(a.shape[: len(axes)]), math.prod(a.shape[len(axes) :])
-            if rows > 1 and columns > 1:
-                return _launch(_sum_columns, columns, (out, a), (rows, columns), a.size)
-    return None
-
-
-def _plain(a, out):
-    large = max(a.size, out.size) >= GRAIN
-    return large and a.dtype == out.dtype and a.dtype.kind == "f" and a.flags.c_contiguous and out.flags.c_contiguous
-
-
-def _launch(kernel, n, arrays, scalars, work):
-    threads = 1 if work < 2 * GRAIN else min(get_threads(), work // GRAIN, n)
-    dtype = arrays[0].dtype
-    return (
-        kernel.addresses.get(dtype) or kernel.address(dtype),
-        arrays,
-        (*map(float, scalars), *jit._ZEROS[len(scalars) :]),
-        n,
-        threads,
-    )
