@@ -26,6 +26,7 @@ from minivi.kernels import get_threads
 from minivi.random import Generator
 from minivi.tensor import Parameter, Tensor, _mode, grad
 from minivi.trace import Own, Trace, arrays_in, difference, plain
+from minivi.updates import update_of
 
 WARM_UP = 3  # eager steps before the first traced one: kernels compile, optimizers make their arrays
 LINE = 64  # bytes of a cache line, at which arrays begin
@@ -48,13 +49,22 @@ class Program:
         trace: of the step.
         losses, gradients: what it computed.
         constant: which inputs had the same values in both traced steps, as they must have in all.
+        optimizers: one for each list of gradients.
+
+    Attributes:
+        updates: what takes each optimizer's step.
     """
 
     def __init__(
-        self, trace: Trace, losses: Sequence[Own], gradients: Sequence[Sequence[Own]], constant: Sequence[int] = ()
+        self,
+        trace: Trace,
+        losses: Sequence[Own],
+        gradients: Sequence[Sequence[Own]],
+        constant: Sequence[int] = (),
+        optimizers: Sequence[Any] = (),
     ):
         from minivi.kernels import launches  # which without JIT is not there
-        from minivi.kernels.arrays import as_launches
+        from minivi.kernels.arrays import as_draw, as_launches
 
         self.inputs, self._fixed = trace.inputs, dict(trace.fixed)
         self.writes, self.constant = trace.wrote, constant
@@ -63,6 +73,7 @@ class Program:
                 self._fixed[own.number] = np.empty(trace.memory[own.number], np.uint8)
         self._places, self.arena = _plan(trace, self._fixed)
         self.actions, self._table, launched, taken = [], launches.Table, [], set()
+        self._rng, self._draws = trace.rng, []
         for o in trace.operations:
             args, kwargs, out = map(self._bound, (o.args, o.kwargs, o.out))
             if o.kind == "launch":
@@ -75,11 +86,17 @@ class Program:
                     self.actions.append(partial(_within, args[1], len(args[0])))
                 launched += calls
                 continue
+            drawn = o.kind == "draw" and as_draw(o.name, out, trace.memory[o.out.number] - o.out.offset)
+            if drawn:
+                self._draws.append((len(launched), drawn[1]))
+                launched.append(drawn[0])
+                continue
             self._flush(launched)
             self.actions.append(_action(o, args, kwargs, out))
         self._flush(launched)
         self.losses = [self._bound(loss) for loss in losses]
         self.gradients = [[self._of_its_own(g, trace.memory, taken) for g in several] for several in gradients]
+        self.updates = [update_of(o, g) for o, g in zip(optimizers, self.gradients, strict=True)]
 
     def _bound(self, value):
         """``value`` with arrays in their places, also within lists, tuples and dicts."""
@@ -94,8 +111,17 @@ class Program:
 
     def _flush(self, launched):
         if launched:
-            self.actions.append(self._table(launched).run)
+            table = self._table(launched)
+            self.actions.append(partial(self._draw_and_run, table, self._draws) if self._draws else table.run)
             launched.clear()
+            self._draws = []
+
+    def _draw_and_run(self, table, draws):
+        rng = self._rng
+        for row, blocks in draws:
+            table.scalars[row, :6] = (*rng._key, rng._counter & 0xFFFFFFFF, rng._counter >> 32)
+            rng._counter = (rng._counter + blocks) % 2**64
+        table.run()
 
     def _of_its_own(self, gradient, memory, taken):
         """Optimizers may write into gradients: none may be a constant, or a part of another array."""
@@ -327,7 +353,7 @@ class Step:
             if not told:
                 same = [k for k, a in enumerate(trace.inputs) if a.tobytes() == candidate.inputs[k].tobytes()]
                 del losses, gradients  # their memory
-                candidate.program = candidate.program or Program(trace, ours, ours_gradients, same)
+                candidate.program = candidate.program or Program(trace, ours, ours_gradients, same, self.optimizers)
                 values_after = [p._data.copy() for p in parameters]  # a loss may bring them back to where they may be
                 try:
                     rng.state = before
@@ -365,7 +391,10 @@ class Step:
                 a[...] = value
             return self._eager(x, rng)
         self.compiled += 1
-        return self._update(_finite([loss.item() for loss in program.losses]), program.gradients)
+        values = _finite([loss.item() for loss in program.losses])
+        for update in program.updates:
+            update()
+        return values[-1]
 
 
 @dataclass

@@ -16,7 +16,7 @@ FLOORS = {
     "progress": 1, "tensor": 1, "validate": 1,
     "data": 2, "ops": 2, "plots": 2, "random": 2,
     "distributions": 3, "gradcheck": 3, "nn": 3, "optim": 3,
-    "bounds": 4, "trace": 4, "flows": 4, "gradient_noise": 4, "identity": 4, "mcmc": 4,
+    "bounds": 4, "trace": 4, "updates": 4, "flows": 4, "gradient_noise": 4, "identity": 4, "mcmc": 4,
     "em": 5, "program": 5, "estimators": 5, "models": 5, "refinement": 5,
     "evaluation": 6, "small": 6, "training": 6,
     "experiments": 7, "semi_supervised": 7, "sweeps": 7,

@@ -321,6 +321,34 @@ def test_a_loss_that_is_not_finite_changes_nothing(bad):
     assert all(np.array_equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("hidden", [(8,), (2000,)])
+@pytest.mark.parametrize("which", [0, 1, -2])
+def test_a_gradient_that_is_not_finite_leaves_what_the_eager_step_leaves(which, hidden):
+    seen = []
+    for compiled in (False, True):
+        model = VAE(D, hidden, 3, rng=Generator(0))
+        for p in model.parameters():
+            p.assign(p.data + np.float32(1e-3))  # the root of 0 has no slope
+        w = model.parameters()[which]  # small or large: looked at before anything changes, or block by block
+        loss = lambda x, rng, m=model, w=w: -m.elbo(x, rng).mean() + 1e-3 * ops.sqrt(w * w + 0.0).sum()
+        optimizer = optim.Adam(model.parameters(), optim.linear(1e-2, 1e-3, 20))
+        step, rng, stream = Step(loss, optimizer, compiled=compiled, quiet=True), Generator(7), np.random.default_rng(8)
+        told = []
+        for k in range(16):
+            try:
+                with np.errstate(all="ignore"):
+                    told.append(step(binary(stream), rng))
+            except FloatingPointError as error:
+                told.append(str(error))
+            if k == 12:
+                w._data.flat[len(w._data.flat) // 2] = 0  # whose root has a slope of 0 / 0
+            told += [p.data.tobytes() for p in model.parameters()] + [rng.state, optimizer.steps]
+        seen.append(told)
+        assert not compiled or step.compiled > 5, step.why
+    assert seen[0] == seen[1]
+    assert any("not finite" in str(x) for x in seen[0])
+
+
 def test_an_error_of_the_eager_step_is_raised_in_a_program_too():
     _, loss, optimizer, batch = classifier()
     step, rng, stream = Step(loss, optimizer, quiet=True), Generator(7), np.random.default_rng(8)

@@ -15,40 +15,62 @@ import numpy as np
 from numba import njit
 
 from minivi.kernels.jit import _ZEROS, GRAIN, chunk, get_threads
-from minivi.kernels.matmul import as_integers, at
+from minivi.kernels.matmul import _pointer, as_integers, at
+from minivi.kernels.random import LAWS, place
 
 EXACT = {"error_model": "numpy", "nogil": True}  # no licence to contract, reorder or ignore signs of zeros
 ZERO = np.float32(0)  # what sums begin with: it makes 0 of -0
+RUN = 512  # elements that are done together: they stay in the first cache
 element = None  # in the globals of each kernel of elements: its function of two numbers
 
 
 def _elements(p, s, lo, hi):
-    """out = element(x, y) over three axes; s: lengths of the last two, strides of out, x and y, and if out is x."""
-    out, x, y, n, m = p[0], p[1], p[2], np.int64(s[0]), np.int64(s[1])
-    o, a, b = np.int64(s[4]), np.int64(s[7]), np.int64(s[10])
+    """out = element(x, y) over three axes; s: lengths of the last two, and three strides of out, of x and of y.
+
+    Done in runs along the last axis. What does not lie in a row there is copied to and from where it does.
+    """
+    n, m = np.int64(s[0]), np.int64(s[1])
+    room = np.empty(3 * RUN * 8 + 64, np.uint8)
+    left = _pointer(p[0], room)
+    right, result = at(left, RUN), at(left, 2 * RUN)
     while lo < hi:
-        row = lo // n
-        k, i, j = lo - row * n, row // m, row % m
-        u, v = np.int64(s[2]) * i + np.int64(s[3]) * j + o * k, np.int64(s[5]) * i + np.int64(s[6]) * j + a * k
-        w, count = np.int64(s[8]) * i + np.int64(s[9]) * j + b * k, min(hi - lo, n - k)
-        if s[11] != 0 and o == 1 and b == 1:  # in place: LLVM's vectors need to know
+        i, j, k = lo // n // m, lo // n % m, lo % n
+        count = min(hi - lo, n - k, RUN)
+        out, x, y = _start(p[0], s, 2, i, j, k), _start(p[1], s, 5, i, j, k), _start(p[2], s, 8, i, j, k)
+        if s[7] != 1:
+            _gather(left, x, np.int64(s[7]), count)
+            x = left
+        if s[10] != 1:
+            _gather(right, y, np.int64(s[10]), count)
+            y = right
+        for k in range(count):
+            result[k] = element(x[k], y[k])
+        apart = np.int64(s[4])
+        if apart == 1:
             for k in range(count):
-                out[u + k] = element(out[u + k], y[w + k])
-        elif o == 1 and a == 1 and b == 1:
-            for k in range(count):
-                out[u + k] = element(x[v + k], y[w + k])
-        elif o == 1 and a == 1 and b == 0:
-            number = y[w]
-            for k in range(count):
-                out[u + k] = element(x[v + k], number)
-        elif o == 1 and a == 0 and b == 1:
-            number = x[v]
-            for k in range(count):
-                out[u + k] = element(number, y[w + k])
+                out[k] = result[k]
         else:
             for k in range(count):
-                out[u + o * k] = element(x[v + a * k], y[w + b * k])
+                out[k * apart] = result[k]
         lo += count
+
+
+@njit(**EXACT)
+def _start(a, s, at_s, i, j, k):
+    """Where in ``a`` the element (i, j, k) is, whose strides are ``s[at_s]`` and the next two."""
+    return at(a, np.int64(s[at_s]) * i + np.int64(s[at_s + 1]) * j + np.int64(s[at_s + 2]) * k)
+
+
+@njit(**EXACT)
+def _gather(row, a, apart, count):
+    """row[k] = a[k * apart]."""
+    if apart == 0:
+        number = a[0]
+        for k in range(count):
+            row[k] = number
+    else:
+        for k in range(count):
+            row[k] = a[k * apart]
 
 
 def _kernel(name, function):
@@ -58,15 +80,18 @@ def _kernel(name, function):
     return chunk(kernel, options=EXACT)
 
 
-_copy = _kernel("copy", lambda x, y: x)
+# Of each function of NumPy its kernel, and what that gets in place of a second argument: x times 1 is x, to the bit,
+# and x times -1 is -x. None stands for x itself.
+_times = _kernel("multiply", lambda x, y: x * y)
 KERNELS = {
-    np.add: _kernel("add", lambda x, y: x + y),
-    np.subtract: _kernel("subtract", lambda x, y: x - y),
-    np.multiply: _kernel("multiply", lambda x, y: x * y),
-    np.divide: _kernel("divide", lambda x, y: x / y),
-    np.negative: _kernel("negative", lambda x, y: -x),
-    np.square: _kernel("square", lambda x, y: x * x),
-    np.sqrt: _kernel("sqrt", lambda x, y: math.sqrt(x)),
+    np.add: (_kernel("add", lambda x, y: x + y), None),
+    np.subtract: (_kernel("subtract", lambda x, y: x - y), None),
+    np.multiply: (_times, None),
+    np.divide: (_kernel("divide", lambda x, y: x / y), None),
+    np.sqrt: (_kernel("sqrt", lambda x, y: math.sqrt(x)), None),
+    np.square: (_times, None),
+    np.negative: (_times, -1.0),
+    np.copyto: (_times, 1.0),
 }
 
 
@@ -83,37 +108,30 @@ def _sum_columns(p, s, lo, hi):
 
 
 @njit(**EXACT)
-def _halves(x, n, apart):
+def _halves(x, n):
     """The sum of ``n`` numbers as NumPy adds them: eight sums side by side for up to 128, else of two halves."""
-    if n < 8:
-        total = x[0]
-        for i in range(1, n):
-            total += x[i * apart]
-        return total
     if n <= 128:
-        a, b, c, d = x[0], x[apart], x[2 * apart], x[3 * apart]
-        e, f, g, h = x[4 * apart], x[5 * apart], x[6 * apart], x[7 * apart]
-        i = 8
-        while i < n - n % 8:
-            row = at(x, i * apart)
-            a, b, c, d = a + row[0], b + row[apart], c + row[2 * apart], d + row[3 * apart]
-            e, f, g, h = e + row[4 * apart], f + row[5 * apart], g + row[6 * apart], h + row[7 * apart]
-            i += 8
-        total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+        total, i = x[0], 1
+        if n >= 8:
+            a, b, c, d, e, f, g, h = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+            for i in range(8, n - n % 8, 8):
+                a, b, c, d = a + x[i], b + x[i + 1], c + x[i + 2], d + x[i + 3]
+                e, f, g, h = e + x[i + 4], f + x[i + 5], g + x[i + 6], h + x[i + 7]
+            total, i = ((a + b) + (c + d)) + ((e + f) + (g + h)), n - n % 8
         while i < n:
-            total += x[i * apart]
+            total += x[i]
             i += 1
         return total
     half = n // 2 - n // 2 % 8
-    return _halves(x, half, apart) + _halves(at(x, half * apart), n - half, apart)
+    return _halves(x, half) + _halves(at(x, half), n - half)
 
 
 @chunk(options=EXACT)
 def _sum_rows(p, s, lo, hi):
     """Sums over the last axis."""
-    count, apart, row = np.int64(s[0]), np.int64(s[1]), np.int64(s[2])
+    count = np.int64(s[0])
     for r in range(lo, hi):
-        p[0][r] = ZERO + _halves(at(p[1], r * row), count, apart)
+        p[0][r] = ZERO + _halves(at(p[1], r * count), count)
 
 
 @chunk
@@ -132,15 +150,14 @@ def as_launches(function, args, kwargs, out):
         function, args, kwargs: of the call.
         out: where its result goes; None where it writes into an argument.
     """
-    if function in KERNELS and kwargs.keys() == {"out"}:
-        x, y = args if len(args) == 2 else args * 2
-        return _each(KERNELS[function], kwargs["out"][0], x, y)
+    if function in KERNELS and function is not np.copyto and kwargs.keys() == {"out"}:
+        return _each(function, kwargs["out"][0], *args)
     if function in (np.sum, np.add.reduce):
         return _sum(*args, **{"out": (out,)} | kwargs)
     if function in (np.ndarray.copy, np.ndarray.reshape, np.reshape, np.ndarray.flatten, np.ndarray.ravel):
-        return _each(_copy, out.reshape(args[0].shape), args[0], args[0])
+        return _each(np.copyto, out.reshape(args[0].shape), args[0])
     if function is np.ndarray.fill:
-        return _each(_copy, args[0], args[1], args[1])
+        return _each(np.copyto, *args)
     if function is np.concatenate:
         return _join(out, *args, **kwargs)
     if function in (np.ndarray.__setitem__, np.ndarray.__getitem__):
@@ -153,11 +170,11 @@ def as_launches(function, args, kwargs, out):
         index = index if isinstance(index, tuple) else (index,)
         if all(i is Ellipsis or i is None or type(i) in (int, slice) for i in index):
             part = a[index if Ellipsis in index else (*index, Ellipsis)]
-            return _each(_copy, out, part, part) if out is not None else _each(_copy, part, args[2], args[2])
+            return _each(np.copyto, out, part) if out is not None else _each(np.copyto, part, args[2])
     return None
 
 
-def as_launch(kernel, n, arrays, scalars, work):
+def as_launch(kernel, n, arrays, scalars=(), work=0):
     """(address, arrays, scalars, n, threads), as a trace notes launches and a table takes them."""
     threads = 1 if work < 2 * GRAIN else min(get_threads(), work // GRAIN, n)
     dtype = arrays[0].dtype
@@ -165,12 +182,30 @@ def as_launch(kernel, n, arrays, scalars, work):
     return address, arrays, (*map(float, scalars), *_ZEROS[len(scalars) :]), n, threads
 
 
+def as_draw(name, out, room):
+    """What a generator's method ``name`` draws into ``out``, of ``room`` bytes, as a launch, and blocks; else None.
+
+    The launch's scalars have zeros in place of key and counter.
+    """
+    law = LAWS.get(({"standard_normal": "normal", "random": "uniform"}.get(name), out.dtype))
+    if law is None or not _flat(out) or not out.size:
+        return None
+    kernel, words, work = law
+    blocks = -(-out.size * words // 4)
+    if blocks * 4 // words * out.itemsize > room:
+        return None
+    flat = np.lib.stride_tricks.as_strided(out.reshape(-1), (blocks * 4 // words,))
+    return as_launch(kernel, blocks, (flat,), place((0,) * 4, 0, out.size), out.size * work), blocks
+
+
 def _flat(*arrays):
     return all(a.flags.c_contiguous for a in arrays)
 
 
-def _each(kernel, out, x, y):
+def _each(function, out, x, y=None):
     """One launch over all elements of ``out``, to which x and y broadcast; none if ``out`` is empty."""
+    kernel, second = KERNELS[function]
+    y = (x if second is None else second) if y is None else y
     if out.dtype.kind != "f" or out.dtype.itemsize not in (4, 8):
         return None
     arrays = [out]
@@ -198,8 +233,7 @@ def _each(kernel, out, x, y):
         return None
     axes = [(1, [0, 0, 0])] * (3 - len(axes)) + axes
     places = [axis[1][a] // out.itemsize for a in range(3) for axis in axes]
-    scalars = (axes[2][0], axes[1][0], *places, arrays[1].ctypes.data == out.ctypes.data)
-    return [as_launch(kernel, out.size, tuple(arrays), scalars, out.size)]
+    return [as_launch(kernel, out.size, tuple(arrays), (axes[2][0], axes[1][0], *places), out.size)]
 
 
 def _join(out, parts, axis=0):
@@ -207,7 +241,7 @@ def _join(out, parts, axis=0):
     for part in parts:
         end = begin + part.shape[axis]
         target = out[(slice(None),) * (axis % out.ndim) + (slice(begin, end),)]
-        more, begin = _each(_copy, target, part, part), end
+        more, begin = _each(np.copyto, target, part), end
         if more is None:
             return None
         launches += more
@@ -221,15 +255,15 @@ def _sum(a, axis=None, dtype=None, out=None, keepdims=False, where=True):
         return None
     axes = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     summed = {i % a.ndim for i in axes}
-    dims = [(n, stride // a.itemsize, i in summed) for i, (n, stride) in enumerate(zip(a.shape, a.strides)) if n > 1]
     if not _flat(a, out) or a.itemsize not in (4, 8):
         return None
-    if not any(d[2] for d in dims):
-        return _each(KERNELS[np.add], out.reshape(-1), a.reshape(-1), 0.0)
-    kinds = [d[2] for d in dims]
-    count, kept = math.prod(d[0] for d in dims if d[2]), out.size
+    kinds = [i in summed for i, n in enumerate(a.shape) if n > 1]
+    if not any(kinds):
+        return _each(np.add, out.reshape(-1), a.reshape(-1), 0.0)
+    kept = out.size
+    count = a.size // kept
     if sorted(kinds) == kinds:  # the last axes
-        return [as_launch(_sum_rows, kept, (out, a), (count, 1, count), a.size)]
+        return [as_launch(_sum_rows, kept, (out, a), (count,), a.size)]
     if sorted(kinds, reverse=True) == kinds:  # the first ones
         return [as_launch(_sum_columns, kept, (out, a), (count, kept), a.size)]
     return None

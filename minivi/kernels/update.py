@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit
 
 from minivi.kernels.jit import MATH, SUMS, chunk, launch, rows
-from minivi.kernels.shapes import given
+from minivi.kernels.shapes import given, now
 
 __all__ = [
     "adadelta_update",
@@ -108,6 +108,9 @@ def guarded(arrays):
 
 
 def _apply(kernel, arrays, scalars):
+    if now.updates is not None:
+        now.updates.append((kernel, arrays, scalars))
+        return
     lost = np.zeros(1, arrays[0].dtype)
     given(arrays[0])
     launch(kernel, arrays[0].size, (*arrays, lost), scalars)
