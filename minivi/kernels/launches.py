@@ -7,7 +7,7 @@
     3  _gemm, 2 pieces    piece 0, piece 1     (has no core)     who waits for long takes pieces that nobody claimed
 
 Starting threads costs 2 to 6 us, waiting for a row 0.1 us. Python needs 5 us between two launches. A thread that waits
-looks at a word of memory, for some 20 us, and then offers its core to other processes at each look; so a core that
+looks at a word of memory, for some 0.1 ms, and then offers its core to other processes at each look; so a core that
 others use costs no more than it costs a launch. Which thread does a piece changes no bit.
 """
 
@@ -24,7 +24,7 @@ from minivi.kernels import jit
 from minivi.kernels.jit import FEATURES, _call, _fork, chunk
 
 LINE = 8  # words of a cache line: each row's claims have lines of their own
-STEAL, YIELD = 40, 400  # looks at a row that is not done, before taking others' pieces, and before offering the core
+STEAL, YIELD = 40, 3000  # looks at a row that is not done, before taking others' pieces, and before offering the core
 _offer = ctypes.windll.kernel32.SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
 OFFER = ctypes.cast(_offer, ctypes.c_void_p).value
 
