@@ -33,6 +33,9 @@ LINE = 64  # bytes of a cache line, at which arrays begin
 MOST = 8  # shapes of batches; with more, programs cost more memory than they are worth
 
 
+on_program: list[Callable[[Any, Any], None]] = []  # called with each Step and Program that replaces its eager steps
+
+
 class GuardFailed(Exception):
     """A value that Python had looked at is another one."""
 
@@ -112,7 +115,7 @@ class Program:
     def _flush(self, launched):
         if launched:
             table = self._table(launched)
-            self.actions.append(partial(self._draw_and_run, table, self._draws) if self._draws else table.run)
+            self.actions.append(partial(self._draw_and_run, table, self._draws))
             launched.clear()
             self._draws = []
 
@@ -133,6 +136,12 @@ class Program:
         copy = np.empty_like(array)
         self.actions.append(partial(np.copyto, copy, array))
         return copy
+
+    def tables(self) -> list[Any]:
+        """All tables of launches, in the order in which they run, the updates' last."""
+        found = [getattr(action, "args", (getattr(action, "__self__", None),))[:1] for action in self.actions]
+        found += [(getattr(update, "table", None),) for update in self.updates]
+        return [table for several in found for table in several if isinstance(table, self._table)]
 
     def fits(self, batch: Sequence[np.ndarray]) -> bool:
         """Whether what was constant is as it was: it may be in other constants that no trace tells from others."""
@@ -366,6 +375,10 @@ class Step:
                     _put(parameters, values_after)
         if told:
             self._stay_eager(told)
+        elif candidate.program and not candidate.told:
+            candidate.told = True
+            for tell in on_program:
+                tell(self, candidate.program)
         if not trace.met:
             candidate.operations, candidate.inputs = trace.operations, trace.inputs
         candidate.decisions, candidate.due = trace.decisions, False
@@ -408,6 +421,7 @@ class _Candidate:
     decisions: Sequence[bool] = ()
     program: Program | None = None
     due: bool = False
+    told: bool = False  # to whom it may concern
 
 
 def _ordinary(part):

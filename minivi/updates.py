@@ -48,7 +48,7 @@ class Update:
         self._first = len(launches)
         for kernel, arrays, scalars in self._asked(range(len(gradients)), 1.0):
             launches.append(as_launch(kernel, arrays[0].size, (*arrays, self._lost), scalars, arrays[0].size))
-        self._table = Table(launches, stop=self._lost)
+        self.table = Table(launches, stop=self._lost)
 
     def _asked(self, which, step_size):
         """Kernel, arrays and scalars of the ``which`` parameters' updates."""
@@ -73,9 +73,9 @@ class Update:
             validate.number(step_size, f"{o._name}.step: the step size at step {o.steps}", 0, ends="(]")
         o.steps += 1
         ((_, _, scalars),) = self._asked([0], step_size)
-        self._table.scalars[self._first :, : len(scalars)] = scalars
+        self.table.scalars[self._first :, : len(scalars)] = scalars
         self._lost[:] = 0
-        self._table.run()
+        self.table.run()
         if self._lost.any():
             small_are = all(np.isfinite(g).all() for g in self.gradients if g.size <= _SMALL)
             state = "what is finite up to there has taken the step" if small_are else "nothing is changed"

@@ -168,6 +168,7 @@ SETTINGS = [numba.__version__, llvmlite.__version__] + [
 # Functions to call with the name of a kernel that is about to be compiled, which takes 0.1 to 3 s; loading it from disk
 # calls none. A progress bar tells its reader here why it stands still.
 on_compile = []
+names: dict[int, str] = {}  # of kernels, by machine address
 _said = set()
 
 
@@ -281,6 +282,7 @@ class Chunk:
             compiled = _compile(self.function, signature, self.options, self.setting())
             self._alive.append(compiled)
             address = self.addresses[dtype] = compiled.address
+            names[address] = self.function.__qualname__.rpartition(".")[2].lstrip("_")
         return address
 
 

@@ -71,6 +71,19 @@ def _pause(_):
 
 
 @intrinsic
+def _ticks(_):
+    """A clock of the CPU; 0 where only the system may read it."""
+
+    def codegen(context, builder, signature, args):
+        if "+sse2" not in FEATURES.split(","):
+            return _I64(0)
+        kind = ir.FunctionType(_I64, [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+
+    return types.int64(), codegen
+
+
+@intrinsic
 def _ask(_, function):
     """Call the C function without arguments at that address."""
 
@@ -87,11 +100,13 @@ def _members(p, s, lo, hi):
 
     ``p[0]`` has four numbers for each row: function, first address, n, pieces. ``p[1]`` says how many rows there are,
     where the addresses, scalars and words are, the words a row, and the addresses of what stops and of what offers the
-    core. Word 0 of a row counts the pieces that are done, word 1 + c is piece c's claim.
+    core. ``p[2]`` is 0, or 1 and a place for each row to which its ticks are added. Word 0 of a row counts the pieces
+    that are done, word 1 + c is piece c's claim.
     """
     rows, count, addresses, scalars, words = p[0], p[1][0], p[1][1], p[1][2], p[1][3]
-    width, stop, offer = p[1][4], p[1][5], p[1][6]
+    width, stop, offer, clock = p[1][4], p[1][5], p[1][6], p[2]
     for t in range(lo, hi):
+        begun = _ticks()
         for i in range(count):
             function, n, pieces = rows[4 * i], rows[4 * i + 2], rows[4 * i + 3]
             arrays, values, word = addresses + 8 * rows[4 * i + 1], scalars + 96 * i, words + 8 * width * i
@@ -111,6 +126,10 @@ def _members(p, s, lo, hi):
                 if looks >= YIELD:
                     _ask(offer)
                 _pause()
+            if t == 0 and clock[0] != 0:
+                ended = _ticks()
+                clock[i + 1] += ended - begun
+                begun = ended
             if stop != 0 and _look(stop) != 0:
                 break
 
@@ -125,6 +144,8 @@ class Table:
 
     Attributes:
         scalars: float64 (launches, 12), for other numbers in another run.
+        clock: int64 (1 + launches,): once the first is set to 1, each run adds a launch's ticks to its own.
+        names: of the kernels.
     """
 
     def __init__(self, launches, stop=None):
@@ -139,7 +160,8 @@ class Table:
         self._words = words[-words.ctypes.data % 64 // 8 :][: width * len(rows)]
         data = [a.ctypes.data for a in (addresses, self.scalars, self._words)]
         settings = np.array([len(rows), *data, width, 0 if stop is None else stop.ctypes.data, OFFER], np.int64)
-        self._pointers = np.array([rows.ctypes.data, settings.ctypes.data], np.int64)
+        self.clock, self.names = np.zeros(1 + len(rows), np.int64), [jit.names[call[0]] for call in launches]
+        self._pointers = np.array([a.ctypes.data for a in (rows, settings, self.clock)], np.int64)
         self._held = [call[1] for call in launches], stop, rows, addresses, settings  # they must stay where they are
         self._function = _members.address(np.dtype(np.int64))
         self._alone = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(self._function)
