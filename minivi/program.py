@@ -290,7 +290,15 @@ class Step:
             return self._eager(x, rng)
         if candidate.program and not candidate.due:
             return self._replay(candidate.program, x, batch, rng)
-        return self._both(candidate, x, batch, rng)
+        value = self._both(candidate, x, batch, rng)
+        if candidate.program and not candidate.told:
+            from minivi.kernels.jit import give_back_memory
+
+            give_back_memory()  # that of the eager steps
+            candidate.told = True
+            for tell in on_program:
+                tell(self, candidate.program)
+        return value
 
     def _stay_eager(self, why):
         self.why = f"eager: {why}"
@@ -375,10 +383,6 @@ class Step:
                     _put(parameters, values_after)
         if told:
             self._stay_eager(told)
-        elif candidate.program and not candidate.told:
-            candidate.told = True
-            for tell in on_program:
-                tell(self, candidate.program)
         if not trace.met:
             candidate.operations, candidate.inputs = trace.operations, trace.inputs
         candidate.decisions, candidate.due = trace.decisions, False

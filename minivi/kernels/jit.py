@@ -90,6 +90,13 @@ def _keep_freed_memory() -> None:
             mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which does not shrink
 
 
+def give_back_memory() -> None:
+    """Have glibc give the system back what is free now, such as the intermediates of steps before one is compiled."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 _keep_freed_memory()
 if numba.config.THREADING_LAYER.lower() not in ("omp", "workqueue"):
     _load_tbb()
