@@ -299,6 +299,32 @@ def test_a_batch_that_is_not_binary_runs_eagerly_and_right():
     assert program[3].compiled == 25 - WARM_UP - 2 - 3
 
 
+def test_batches_that_lie_anywhere_are_read_where_they_are_and_only_then():
+    room = np.empty(B * D * 4 + 1, np.uint8)
+    odd = np.frombuffer(room, "f4", B * D, offset=1).reshape(B, D)  # not aligned: such are copied
+
+    def batches(compiled):
+        stream, used = np.random.default_rng(3), np.empty((B, D), "f4")
+        model = vae()
+        step, rng = (
+            Step(lambda x, r: -model.elbo(x, r).mean(), optim.Adam(model.parameters()), compiled=compiled),
+            Generator(7),
+        )
+        values = []
+        for k in range(25):
+            here = binary(stream) if k % 3 else used
+            if k % 5 == 4:
+                here = np.frombuffer(room, "f4", B * D, offset=1).reshape(B, D)
+            here[...] = binary(stream)
+            values.append(step(here, rng))
+            here[...] = np.nan  # nobody may look at it after the step
+        return values, step.compiled
+
+    assert not odd.flags.aligned
+    (eager, _), (program, compiled) = batches(False), batches(True)
+    assert eager == program and compiled == 20
+
+
 def test_batches_of_other_shapes_have_programs_of_their_own():
     stream = np.random.default_rng(3)
     batches = [binary(stream)[: B - 5 * (k % 2)] for k in range(30)]
