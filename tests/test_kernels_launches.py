@@ -40,13 +40,14 @@ def test_pieces_and_threads_that_do_not_come(pieces):
 def test_no_launch_after_one_that_says_stop(pieces):
     stop = np.zeros(2, "f4")
     table, last = chain(pieces, stop=stop)
-    last[:] = 7
-    stop[1] = np.nan
-    table.run()
-    assert (last == 7).all()
-    stop[:] = 0
-    table.run()
-    assert not (last == 7).any()
+    for apart in (0, 2):  # by a team, and by threads of each launch's own
+        last[:] = 7
+        stop[1], table._apart = np.nan, apart
+        table.run()
+        assert (last == 7).all()
+        stop[:] = 0
+        table.run()
+        assert not (last == 7).any()
 
 
 def test_several_python_threads_run_tables_of_their_own():

@@ -7,8 +7,8 @@
     3  _gemm, 2 pieces    piece 0, piece 1     (has no core)     who waits for long takes pieces that nobody claimed
 
 Starting threads costs 2 to 6 us, waiting for a row 0.1 us. Python needs 5 us between two launches. A thread that waits
-looks at a word of memory, for some 0.1 ms, and then offers its core to other processes at each look; so a core that
-others use costs no more than it costs a launch. Which thread does a piece changes no bit.
+looks at a word of memory, for some 0.1 ms, and then offers its core to other processes at each look. Where that
+happens, others want the cores: the next hundred runs do without a team. Which thread does a piece changes no bit.
 """
 
 import ctypes
@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 from minivi.kernels import jit
 from minivi.kernels.jit import FEATURES, _call, _fork, chunk
 
+APART = 100  # runs without a team after one in which a thread had to wait that long
 LINE = 8  # words of a cache line: each row's claims have lines of their own
 STEAL, YIELD = 40, 3000  # looks at a row that is not done, before taking others' pieces, and before offering the core
 _offer = ctypes.windll.kernel32.SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
@@ -125,6 +126,7 @@ def _members(p, s, lo, hi):
                             piece = c
                 if looks >= YIELD:
                     _ask(offer)
+                    p[1][7] = 1
                 _pause()
             if t == 0 and clock[0] != 0:
                 ended = _ticks()
@@ -159,16 +161,23 @@ class Table:
         words = np.zeros(width * len(rows) + LINE, np.int64)
         self._words = words[-words.ctypes.data % 64 // 8 :][: width * len(rows)]
         data = [a.ctypes.data for a in (addresses, self.scalars, self._words)]
-        settings = np.array([len(rows), *data, width, 0 if stop is None else stop.ctypes.data, OFFER], np.int64)
+        settings = np.array([len(rows), *data, width, 0 if stop is None else stop.ctypes.data, OFFER, 0], np.int64)
         self.clock, self.names = np.zeros(1 + len(rows), np.int64), [jit.names[call[0]] for call in launches]
         self._pointers = np.array([a.ctypes.data for a in (rows, settings, self.clock)], np.int64)
         self._held = [call[1] for call in launches], stop, rows, addresses, settings  # they must stay where they are
+        self._settings, self._stop, self._apart = settings, stop, 0
+        self._each = [
+            (call[0], addresses[at:].ctypes.data, self.scalars[i:].ctypes.data, *call[3:])
+            for i, (call, at) in enumerate(zip(launches, first[:-1], strict=True))
+        ]
         self._function = _members.address(np.dtype(np.int64))
         self._alone = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(self._function)
 
     def run(self):
         """All of them, in order."""
-        self._words[:] = 0
+        if self._apart:
+            return self._run_apart()
+        self._words[:] = self._settings[7] = 0
         pointers, threads = self._pointers.ctypes.data, self.threads
         if threads == 1:
             self._alone(pointers, 0, 0, 1)
@@ -177,3 +186,12 @@ class Table:
                 _fork(self._function, pointers, 0, threads, threads)
         else:
             _fork(self._function, pointers, 0, threads, threads)
+            self._apart = APART * int(self._settings[7])
+
+    def _run_apart(self):
+        """Where other processes want the cores: threads of each launch's own, which sleep until it comes."""
+        self._apart -= 1
+        for launch in self._each:
+            _fork(*launch)
+            if self._stop is not None and self._stop.any():
+                return
