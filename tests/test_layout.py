@@ -13,7 +13,7 @@ import minivi
 ROOT = Path(minivi.__file__).parent
 FLOORS = {
     "files": 0, "kernels": 0, "protocols": 0, "tables": 0,
-    "progress": 1, "tensor": 1, "validate": 1,
+    "progress": 1, "tensor": 1, "validate": 1, "convolutions": 1.5,
     "data": 2, "ops": 2, "plots": 2, "random": 2,
     "distributions": 3, "gradcheck": 3, "nn": 3, "optim": 3,
     "bounds": 4, "trace": 4, "updates": 4, "flows": 4, "gradient_noise": 4, "identity": 4, "mcmc": 4,

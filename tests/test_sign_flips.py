@@ -4,9 +4,10 @@ import inspect
 import textwrap
 
 import pytest
-from helpers import empty_registry
+from helpers import CHECKS, empty_registry
 
 from minivi import bounds, estimators, experiments, flows, nn, optim, refinement
+from minivi.experiments import registry
 from minivi.models import VAE, BayesianNetwork, BeliefNetwork, Classifier, FullVB, HamiltonianVAE, SemiSupervisedVAE
 from minivi.models.directed import DirectedTerms
 from minivi.nn import priors
@@ -87,12 +88,12 @@ def turned(function, old, new):
 def test_a_turned_sign_fails_a_check(chapter, i, monkeypatch):
     monkeypatch.delenv("MINIVI_CHAPTERS", raising=False)
     empty_registry(monkeypatch)
+    monkeypatch.setattr(registry, "chapter_files", lambda folder: [CHECKS / f"{chapter}.py"])
     experiments.load_chapters()
     owner, name, old, new = FLIPS[chapter][i]
     monkeypatch.setattr(owner, name, turned(getattr(owner, name), old, new))
     checks = [c for c in experiments.CHECKS if c.chapter == chapter]
-    claims = [claim for c in checks for claim in experiments.run_check(c)[0]]
-    assert checks and not all(claim.ok for claim in claims)
+    assert checks and not all(claim.ok for c in checks for claim in experiments.run_check(c)[0])  # up to the first
 
 
 def test_every_chapter_with_checks_is_here(monkeypatch):
