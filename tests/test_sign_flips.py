@@ -7,9 +7,20 @@ import pytest
 from helpers import CHECKS, empty_registry
 
 from minivi import bounds, estimators, experiments, flows, nn, optim, refinement
+from minivi.distributions import DiscretizedLogistic
 from minivi.experiments import registry
-from minivi.models import VAE, BayesianNetwork, BeliefNetwork, Classifier, FullVB, HamiltonianVAE, SemiSupervisedVAE
+from minivi.models import (
+    VAE,
+    BayesianNetwork,
+    BeliefNetwork,
+    Classifier,
+    FullVB,
+    HamiltonianVAE,
+    ResNetVAE,
+    SemiSupervisedVAE,
+)
 from minivi.models.directed import DirectedTerms
+from minivi.models.resnet_vae import MaskedFlow
 from minivi.nn import priors
 
 ELBO = VAE, "elbo", "reconstruction - q.kl()", "reconstruction + q.kl()"
@@ -33,6 +44,12 @@ FLIPS = {
     "ch05_auxiliary": [(DirectedTerms, "log_w", ") - reduce", ") + reduce")],
     "ch05_flows": [(flows.FlowPosterior, "rsample_with_log_prob", "- log_det", "+ log_det")],
     "ch05_iaf": [(flows.FlowPosterior, "rsample_with_log_prob", "- log_det", "+ log_det")],
+    "ch05_resnet": [
+        (MaskedFlow, "__call__", "-ops.softplus(-gate)", "ops.softplus(-gate)"),
+        (ResNetVAE, "_posterior", "log_q - log_det", "log_q + log_det"),
+        (DiscretizedLogistic, "log_prob", "(width)) - outside", "(width)) + outside"),
+        (bounds, "free_bits", "- ops.sum(", "+ ops.sum("),
+    ],
     "ch06_divergence": [
         (priors, "log_uniform_kl", "(c1 + c2 + c3) - 0.5", "(c1 + c2 + c3) + 0.5"),
         (priors, "log_uniform_kl", "return -0.5 * log_alpha - mean", "return -0.5 * log_alpha + mean"),
