@@ -90,7 +90,7 @@ def piwae(log_w: Any, groups: int) -> tuple[Any, Any]:
 
 
 def free_bits(reconstruction: Any, kl: Any, minimum: Any) -> Any:
-    """A minibatch's bound in which a group of latents pays for no less than ``minimum`` nats (thesis eq. 2.69, 2.70).
+    """A minibatch's bound in which a group of latents pays for at least ``minimum`` nats (thesis eq. 2.69, 2.70, 5.33).
 
     Args:
         reconstruction: E_q log p(x | z) of each datum, (B,).
@@ -109,7 +109,7 @@ def free_bits(reconstruction: Any, kl: Any, minimum: Any) -> Any:
         )
     if np.shape(minimum) not in ((), np.shape(kl)[1:]) or not np.min(minimum) >= 0:
         raise ValueError(f"free_bits: minimum {minimum}; a number of nats, at least 0, or one for each group")
-    # eq. 2.69, 2.70
+    # eq. 2.69, 2.70, 5.33
     return ops.mean(reconstruction) - ops.sum(ops.maximum(ops.mean(kl, axis=0), np.asarray(minimum, kl.dtype)))
 
 
