@@ -18,12 +18,10 @@ from timeit import repeat
 import numpy as np
 
 import minivi as mv
-from minivi import bounds, data, evaluation, nn, ops, optim, plots, training
-from minivi.distributions import DiscretizedLogistic, Normal
+from minivi import data, nn, ops, optim, plots, training
+from minivi.distributions import DiscretizedLogistic
 from minivi.lesson import show
 from minivi.models import ResNetVAE
-from minivi.models.resnet_vae import MaskedFlow
-
 
 # %%
 framed = lambda x, p: np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))  # with zeros
