@@ -1,4 +1,4 @@
-"""The command line: ``minivi list | run | check | gradcheck | predict | data | bench``.
+"""The command line: ``minivi list | run | profile | check | gradcheck | predict | data | bench``.
 
 Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the
 mend; ``--debug`` shows the traceback.
@@ -120,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     data = add("data", _data, "the data sets: list them, or fetch one")
     data.add_argument("action", choices=("list", "fetch"))
     data.add_argument("names", nargs="*", help="data sets to fetch")
+    profile = add("profile", _profile, "where the time of a training step goes, and its memory")
+    profile.add_argument(
+        "what", help="a workload of `minivi bench`, such as vae, or an experiment (ch02_aevb.manifold)"
+    )
+    profile.add_argument("--budget", choices=("quick", "laptop", "paper"), default="quick", help="of an experiment")
+    profile.add_argument("--data", help="of an experiment, as in `minivi run`")
+    profile.add_argument("--steps", type=int, default=200, help="of a workload (default: 200)")
     from minivi import bench
 
     bench.add_arguments(add("bench", bench.run, "time training steps against NumPy, PyTorch, JAX and autograd"))
@@ -164,6 +171,31 @@ def _run(args: Any) -> int:
         out=args.out,
         progress=not args.quiet,
     )
+    return 0
+
+
+def _profile(args: Any) -> int:
+    import tempfile
+
+    from minivi import experiments
+    from minivi.bench.in_minivi import MODELS, build
+    from minivi.bench.workloads import workloads
+    from minivi.profile import Watch
+
+    with Watch() as watch:
+        if args.what in MODELS:
+            w = workloads()[args.what]
+            batches, step = w.batches(), build(w)
+            for k in range(max(args.steps, 0)):
+                step(batches[k % len(batches)], None)
+        else:
+            with tempfile.TemporaryDirectory() as out:
+                experiments.run_experiments(args.what, budget=args.budget, data=args.data, out=out)
+    profiles = [profile for profile in watch.profiles if profile.steps]
+    for profile in profiles:
+        print(f"\n{profile.text()}")
+    if not profiles:
+        raise UsageError(f"{args.what}: no step ran as a program; it is too short, or stays eager (History.why)")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Primitives on images (B, H, W, C), channels last: convolutions, their transposes, max pooling, up-sampling.
+"""Primitives on images (B, H, W, C), channels last: convolutions, their transposes, max pooling.
 
 A convolution is linear in its images and in its kernel, so each of its two cotangents is again such a map, and the
 three close under differentiation:
@@ -22,7 +22,6 @@ from minivi.tensor import Tensor, primitive
 
 __all__ = [
     "conv2d", "conv2d_transposed", "conv2d_weight_gradient", "max_pool2d", "max_pool2d_take", "max_pool2d_transposed",
-    "upsample2d",
 ]  # fmt: skip
 
 Array = Tensor | np.ndarray
@@ -177,21 +176,3 @@ def max_pool2d_transposed(
 def max_pool2d_take(u: Array, which: np.ndarray, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Array:
     """The numbers of ``u`` (B, H, W, C) at the taps ``which`` (B, OH, OW, C) of the windows."""
     return kernels.max_pool2d_take(u, which, *_pooled(size, stride, padding))
-
-
-def upsample2d(x: Array, factor: Pair = 2) -> Array:
-    """Each pixel repeated: (B, H, W, C) -> (B, H factor, W factor, C), nearest neighbours.
-
-    Raises:
-        ValueError: no images.
-    """
-    from minivi import ops
-
-    if x.ndim != 4:
-        raise ValueError(f"upsample2d: an array of {x.shape}; pass images (B, H, W, C), channels last")
-    (images, height, width, channels), (down, right) = x.shape, pair(factor)
-    spread = ops.broadcast_to(
-        ops.reshape(x, shape=(images, height, 1, width, 1, channels)),
-        shape=(images, height, down, width, right, channels),
-    )
-    return ops.reshape(spread, shape=(images, height * down, width * right, channels))

@@ -26,7 +26,6 @@ from minivi.convolutions import (
     max_pool2d,
     max_pool2d_take,
     max_pool2d_transposed,
-    upsample2d,
 )
 from minivi.kernels.shapes import LOG_2PI, empty, is_binary, now, take, zeros
 from minivi.tensor import Tensor, primitive
@@ -672,6 +671,22 @@ def _inverse(order, n):
 def permute(x: Array, order: np.ndarray, axis: int = -1) -> Array:
     """Element i along ``axis`` is element ``order[i]`` of ``x``; ``order`` is a permutation."""
     return np.take(x, order, axis)
+
+
+def upsample2d(x: Array, factor: Shape = 2) -> Array:
+    """Each pixel repeated: (B, H, W, C) -> (B, H factor, W factor, C), nearest neighbours.
+
+    Raises:
+        ValueError: no images.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"upsample2d: an array of {x.shape}; pass images (B, H, W, C), channels last")
+    (images, height, width, channels), (down, right) = x.shape, (factor, factor) if np.ndim(factor) == 0 else factor
+    spread = broadcast_to(
+        reshape(x, shape=(images, height, 1, width, 1, channels)),
+        shape=(images, height, down, width, right, channels),
+    )
+    return reshape(spread, shape=(images, height * down, width * right, channels))
 
 
 def diagonal(x: Array, offset: int = 0) -> Array:

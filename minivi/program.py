@@ -26,10 +26,14 @@ from minivi.kernels import get_threads
 from minivi.random import Generator
 from minivi.tensor import Parameter, Tensor, _mode, grad
 from minivi.trace import Own, Trace, arrays_in, difference, plain
+from minivi.updates import update_of
 
 WARM_UP = 3  # eager steps before the first traced one: kernels compile, optimizers make their arrays
 LINE = 64  # bytes of a cache line, at which arrays begin
 MOST = 8  # shapes of batches; with more, programs cost more memory than they are worth
+
+
+on_program: list[Callable[[Any, Any], None]] = []  # called with each Step and Program that replaces its eager steps
 
 
 class GuardFailed(Exception):
@@ -48,12 +52,22 @@ class Program:
         trace: of the step.
         losses, gradients: what it computed.
         constant: which inputs had the same values in both traced steps, as they must have in all.
+        optimizers: one for each list of gradients.
+
+    Attributes:
+        updates: what takes each optimizer's step.
     """
 
     def __init__(
-        self, trace: Trace, losses: Sequence[Own], gradients: Sequence[Sequence[Own]], constant: Sequence[int] = ()
+        self,
+        trace: Trace,
+        losses: Sequence[Own],
+        gradients: Sequence[Sequence[Own]],
+        constant: Sequence[int] = (),
+        optimizers: Sequence[Any] = (),
     ):
         from minivi.kernels import launches  # which without JIT is not there
+        from minivi.kernels.arrays import as_draw, as_launches
 
         self.inputs, self._fixed = trace.inputs, dict(trace.fixed)
         self.writes, self.constant = trace.wrote, constant
@@ -62,24 +76,30 @@ class Program:
                 self._fixed[own.number] = np.empty(trace.memory[own.number], np.uint8)
         self._places, self.arena = _plan(trace, self._fixed)
         self.actions, self._table, launched, taken = [], launches.Table, [], set()
+        self._rng, self._draws = trace.rng, []
         for o in trace.operations:
             args, kwargs, out = map(self._bound, (o.args, o.kwargs, o.out))
             if o.kind == "launch":
-                arrays = [a.reshape(-1) for a in args]
-                launched.append((kwargs["address"], arrays, kwargs["scalars"], kwargs["n"], kwargs["threads"]))
+                launched.append((kwargs["address"], args, kwargs["scalars"], kwargs["n"], kwargs["threads"]))
                 continue
-            call = launches.as_launch(o.function, args, kwargs, out) if o.kind == "call" else None
-            if call:
-                if o.function is np.ndarray.__getitem__:  # the kernel does not look
+            calls = as_launches(o.function, args, kwargs, out) if o.kind == "call" else None
+            if calls is not None:
+                if o.function is np.ndarray.__getitem__ and isinstance(args[1], np.ndarray):  # the kernel does not look
                     self._flush(launched)
                     self.actions.append(partial(_within, args[1], len(args[0])))
-                launched.append(call)
+                launched += calls
+                continue
+            drawn = o.kind == "draw" and as_draw(o.name, out, trace.memory[o.out.number] - o.out.offset)
+            if drawn:
+                self._draws.append((len(launched), drawn[1]))
+                launched.append(drawn[0])
                 continue
             self._flush(launched)
             self.actions.append(_action(o, args, kwargs, out))
         self._flush(launched)
         self.losses = [self._bound(loss) for loss in losses]
         self.gradients = [[self._of_its_own(g, trace.memory, taken) for g in several] for several in gradients]
+        self.updates = [update_of(o, g) for o, g in zip(optimizers, self.gradients, strict=True)]
 
     def _bound(self, value):
         """``value`` with arrays in their places, also within lists, tuples and dicts."""
@@ -94,8 +114,17 @@ class Program:
 
     def _flush(self, launched):
         if launched:
-            self.actions.append(self._table(launched).run)
+            table = self._table(launched)
+            self.actions.append(partial(self._draw_and_run, table, self._draws))
             launched.clear()
+            self._draws = []
+
+    def _draw_and_run(self, table, draws):
+        rng = self._rng
+        for row, blocks in draws:
+            table.scalars[row, :6] = (*rng._key, rng._counter & 0xFFFFFFFF, rng._counter >> 32)
+            rng._counter = (rng._counter + blocks) % 2**64
+        table.run()
 
     def _of_its_own(self, gradient, memory, taken):
         """Optimizers may write into gradients: none may be a constant, or a part of another array."""
@@ -107,6 +136,12 @@ class Program:
         copy = np.empty_like(array)
         self.actions.append(partial(np.copyto, copy, array))
         return copy
+
+    def tables(self) -> list[Any]:
+        """All tables of launches, in the order in which they run, the updates' last."""
+        found = [getattr(action, "args", (getattr(action, "__self__", None),))[:1] for action in self.actions]
+        found += [(getattr(update, "table", None),) for update in self.updates]
+        return [table for several in found for table in several if isinstance(table, self._table)]
 
     def fits(self, batch: Sequence[np.ndarray]) -> bool:
         """Whether what was constant is as it was: it may be in other constants that no trace tells from others."""
@@ -255,7 +290,15 @@ class Step:
             return self._eager(x, rng)
         if candidate.program and not candidate.due:
             return self._replay(candidate.program, x, batch, rng)
-        return self._both(candidate, x, batch, rng)
+        value = self._both(candidate, x, batch, rng)
+        if candidate.program and not candidate.told:
+            from minivi.kernels.jit import give_back_memory
+
+            give_back_memory()  # that of the eager steps
+            candidate.told = True
+            for tell in on_program:
+                tell(self, candidate.program)
+        return value
 
     def _stay_eager(self, why):
         self.why = f"eager: {why}"
@@ -327,7 +370,7 @@ class Step:
             if not told:
                 same = [k for k, a in enumerate(trace.inputs) if a.tobytes() == candidate.inputs[k].tobytes()]
                 del losses, gradients  # their memory
-                candidate.program = candidate.program or Program(trace, ours, ours_gradients, same)
+                candidate.program = candidate.program or Program(trace, ours, ours_gradients, same, self.optimizers)
                 values_after = [p._data.copy() for p in parameters]  # a loss may bring them back to where they may be
                 try:
                     rng.state = before
@@ -365,7 +408,10 @@ class Step:
                 a[...] = value
             return self._eager(x, rng)
         self.compiled += 1
-        return self._update(_finite([loss.item() for loss in program.losses]), program.gradients)
+        values = _finite([loss.item() for loss in program.losses])
+        for update in program.updates:
+            update()
+        return values[-1]
 
 
 @dataclass
@@ -379,6 +425,7 @@ class _Candidate:
     decisions: Sequence[bool] = ()
     program: Program | None = None
     due: bool = False
+    told: bool = False  # to whom it may concern
 
 
 def _ordinary(part):

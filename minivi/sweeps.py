@@ -185,6 +185,9 @@ class _Workers:
 
 def _serve(connection):
     """In a worker: answer calls until the other end is closed."""
+    from tqdm.auto import tqdm
+
+    tqdm.set_lock(threading.RLock())  # one of the operating system would be left behind by a process that is killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one ends the others
     _follow_parent()
     with contextlib.suppress(EOFError):

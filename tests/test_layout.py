@@ -13,12 +13,12 @@ import minivi
 ROOT = Path(minivi.__file__).parent
 FLOORS = {
     "files": 0, "kernels": 0, "protocols": 0, "tables": 0,
-    "progress": 1, "tensor": 1, "validate": 1,
+    "progress": 1, "tensor": 1, "validate": 1, "convolutions": 1.5,
     "data": 2, "ops": 2, "plots": 2, "random": 2,
     "distributions": 3, "gradcheck": 3, "nn": 3, "optim": 3,
-    "bounds": 4, "trace": 4, "flows": 4, "gradient_noise": 4, "identity": 4, "mcmc": 4,
+    "bounds": 4, "trace": 4, "updates": 4, "flows": 4, "gradient_noise": 4, "identity": 4, "mcmc": 4,
     "em": 5, "program": 5, "estimators": 5, "models": 5, "refinement": 5,
-    "evaluation": 6, "small": 6, "training": 6,
+    "evaluation": 6, "profile": 6, "small": 6, "training": 6,
     "experiments": 7, "semi_supervised": 7, "sweeps": 7,
     "bench": 8, "lesson": 8,
     "cli": 9,
@@ -30,6 +30,7 @@ HEAVY = {
     "tables",
     "files",
     "progress",
+    "profile",
     "evaluation",
     "training",
     "experiments",

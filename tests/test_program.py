@@ -299,6 +299,32 @@ def test_a_batch_that_is_not_binary_runs_eagerly_and_right():
     assert program[3].compiled == 25 - WARM_UP - 2 - 3
 
 
+def test_batches_that_lie_anywhere_are_read_where_they_are_and_only_then():
+    room = np.empty(B * D * 4 + 1, np.uint8)
+    odd = np.frombuffer(room, "f4", B * D, offset=1).reshape(B, D)  # not aligned: such are copied
+
+    def batches(compiled):
+        stream, used = np.random.default_rng(3), np.empty((B, D), "f4")
+        model = vae()
+        step, rng = (
+            Step(lambda x, r: -model.elbo(x, r).mean(), optim.Adam(model.parameters()), compiled=compiled),
+            Generator(7),
+        )
+        values = []
+        for k in range(25):
+            here = binary(stream) if k % 3 else used
+            if k % 5 == 4:
+                here = np.frombuffer(room, "f4", B * D, offset=1).reshape(B, D)
+            here[...] = binary(stream)
+            values.append(step(here, rng))
+            here[...] = np.nan  # nobody may look at it after the step
+        return values, step.compiled
+
+    assert not odd.flags.aligned
+    (eager, _), (program, compiled) = batches(False), batches(True)
+    assert eager == program and compiled == 20
+
+
 def test_batches_of_other_shapes_have_programs_of_their_own():
     stream = np.random.default_rng(3)
     batches = [binary(stream)[: B - 5 * (k % 2)] for k in range(30)]
@@ -319,6 +345,34 @@ def test_a_loss_that_is_not_finite_changes_nothing(bad):
     with pytest.raises(FloatingPointError, match="the loss became"):
         step(x, rng)
     assert all(np.array_equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("hidden", [(8,), (2000,)])
+@pytest.mark.parametrize("which", [0, 1, -2])
+def test_a_gradient_that_is_not_finite_leaves_what_the_eager_step_leaves(which, hidden):
+    seen = []
+    for compiled in (False, True):
+        model = VAE(D, hidden, 3, rng=Generator(0))
+        for p in model.parameters():
+            p.assign(p.data + np.float32(1e-3))  # the root of 0 has no slope
+        w = model.parameters()[which]  # small or large: looked at before anything changes, or block by block
+        loss = lambda x, rng, m=model, w=w: -m.elbo(x, rng).mean() + 1e-3 * ops.sqrt(w * w + 0.0).sum()
+        optimizer = optim.Adam(model.parameters(), optim.linear(1e-2, 1e-3, 20))
+        step, rng, stream = Step(loss, optimizer, compiled=compiled, quiet=True), Generator(7), np.random.default_rng(8)
+        told = []
+        for k in range(16):
+            try:
+                with np.errstate(all="ignore"):
+                    told.append(step(binary(stream), rng))
+            except FloatingPointError as error:
+                told.append(str(error))
+            if k == 12:
+                w._data.flat[len(w._data.flat) // 2] = 0  # whose root has a slope of 0 / 0
+            told += [p.data.tobytes() for p in model.parameters()] + [rng.state, optimizer.steps]
+        seen.append(told)
+        assert not compiled or step.compiled > 5, step.why
+    assert seen[0] == seen[1]
+    assert any("not finite" in str(x) for x in seen[0])
 
 
 def test_an_error_of_the_eager_step_is_raised_in_a_program_too():

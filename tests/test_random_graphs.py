@@ -208,6 +208,55 @@ def _normal_cdf(x):
     return 0.5 + (-0.5 * x * x).exp() * total * (1.0 / np.sqrt(2.0 * np.pi))
 
 
+TAPS = 2, 2, 1, 2  # of the convolutions' kernel: height, width, channels, outputs
+PADDING = (1, 0), (0, 1)
+
+
+def _flat(x):
+    return x.pick(np.arange(int(np.prod(x.shape))))
+
+
+def _patch_matrix(height, width, stride):
+    """Which pixel of an image stands where in its patches, rows by output and tap; and height and width of outputs."""
+    rows, columns = (height + 1 - 2) // stride + 1, (width + 1 - 2) // stride + 1
+    matrix = np.zeros((rows, columns, 2, 2, height, width))
+    for i, j, ky, kx in np.ndindex(rows, columns, 2, 2):
+        y, x = i * stride + ky - 1, j * stride + kx
+        if 0 <= y < height and 0 <= x < width:
+            matrix[i, j, ky, kx, y, x] = 1.0
+    return matrix.reshape(rows * columns * 4, height * width), (1, rows, columns)
+
+
+def _as(x, *shape):
+    return x.pick(np.arange(int(np.prod(shape))).reshape(shape))
+
+
+def _conv2d(x, w, b, stride, padding):
+    matrix, shape = _patch_matrix(*x.shape[1:3], stride)
+    return _as(_as(matrix @ _flat(x), len(matrix) // 4, 4) @ _as(w, 4, 2) + b, *shape, 2)
+
+
+def _conv2d_transposed(g, w, b, stride, padding, size):
+    matrix, _ = _patch_matrix(*size, stride)
+    patches = _as(g, len(matrix) // 4, 2) @ _rearranged(np.transpose)(_as(w, 4, 2))
+    return _as(matrix.T @ _flat(patches), 1, *size, 1) + b
+
+
+def _conv2d_weight_gradient(x, g, stride, padding, size):
+    matrix, _ = _patch_matrix(*x.shape[1:3], stride)
+    patches = _as(matrix @ _flat(x), len(matrix) // 4, 4)
+    return _as(_rearranged(np.transpose)(patches) @ _as(g, len(matrix) // 4, 2), *TAPS)
+
+
+def _window(which):
+    """The pixel of a (1, 2, 4, 1) image at each tap of its two windows of 2x2."""
+    return np.array([[[[4 * (tap // 2) + 2 * j + tap % 2] for j, tap in enumerate(which.ravel().astype(int))]]])
+
+
+def _max_pool2d(x, size):
+    return x.pick(_window(np.array([x.value[0, :, 2 * j : 2 * j + 2, 0].argmax() for j in range(2)])))
+
+
 _mean = lambda x, axis=None, keepdims=False: (lambda s: s * (np.prod(s.shape) / np.prod(x.shape)))(
     x.sum(axis, keepdims)
 )
@@ -225,6 +274,7 @@ FORMULAS = {
     "exp": lambda x: x.exp(),
     "log": lambda x: x.log(),
     "log1p": lambda x: (1.0 + x).log(),
+    "log1m_exp": lambda x: (1.0 - (-1.0 * x).exp()).log(),
     "tanh": lambda x: 1.0 - 2.0 / ((2.0 * x).exp() + 1.0),
     "tanh_vjp": lambda g, y: g * (1.0 - y * y),
     "sigmoid": _sigmoid,
@@ -269,6 +319,14 @@ FORMULAS = {
     "gaussian_kl": lambda mu, s: (0.5 * (mu * mu + (2.0 * s).exp() - 1.0) - s).sum(-1),
     "gaussian_sample": lambda mu, log_sigma, eps: mu + log_sigma.exp() * eps,
     "local_sample": lambda mean, variance, eps: mean + (0.5 * variance.log()).exp() * eps,
+    "conv2d": _conv2d,
+    "conv2d_transposed": _conv2d_transposed,
+    "conv2d_weight_gradient": _conv2d_weight_gradient,
+    "max_pool2d": _max_pool2d,
+    "max_pool2d_take": lambda u, which, size: u.pick(_window(which.value)),
+    "max_pool2d_transposed": lambda g, which, size, to: _add_at(
+        g, np.unravel_index(_window(which.value).ravel(), (1, 2, 4, 1)), (1, 2, 4, 1)
+    ),
 }
 
 
@@ -313,8 +371,25 @@ class Program:
         random = self.random
         choice, node = random.choice, self.node
         keywords = {}
-        if name in ("log", "sqrt"):
+        if name in ("log", "sqrt", "log1m_exp"):
             args = [node(0.2)]
+        elif name.startswith("conv2d"):
+            stride = choice([1, 2])
+            image, taps, small = (1, 2, 3, 1), TAPS, ((1, 2, 3, 2) if stride == 1 else (1, 1, 2, 2))
+            shapes, size = {
+                "conv2d": ([image, taps, (2,)], {}),
+                "conv2d_transposed": ([small, taps, (1,)], {"size": (2, 3)}),
+                "conv2d_weight_gradient": ([image, small], {"size": (2, 2)}),
+            }[name]
+            args = [node(shape=shape) for shape in shapes]
+            keywords = {"stride": stride, "padding": PADDING, **size}
+        elif name == "max_pool2d":
+            args, keywords = [node(shape=(1, 2, 4, 1))], {"size": 2}
+        elif name == "max_pool2d_take":
+            args, keywords = [node(shape=(1, 2, 4, 1)), np.array([3.0, 1.0]).reshape(1, 1, 2, 1)], {"size": 2}
+        elif name == "max_pool2d_transposed":
+            args = [node(shape=(1, 1, 2, 1)), np.array([3.0, 1.0]).reshape(1, 1, 2, 1)]
+            keywords = {"size": 2, "to": (2, 4)}
         elif name == "log1p":
             args = [node(-0.7)]
         elif name == "normal_cdf":

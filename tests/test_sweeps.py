@@ -15,6 +15,7 @@ import pytest
 
 from minivi import kernels
 from minivi.experiments import registry
+from minivi.progress import bar
 from minivi.sweeps import SweepError, sweep
 from minivi.training import TrainingError
 
@@ -23,7 +24,8 @@ EXPECTED = [{"product": c["x"] * c["scale"]} for c in CELLS]
 
 
 def product(x, scale):
-    """A cell; notes each call in the file that the environment names."""
+    """A cell; notes each call in the file that the environment names; has a bar, as what trains has."""
+    list(bar([], progress=False, label="", unit="step"))
     if "SWEEP_LOG" in os.environ:
         with open(os.environ["SWEEP_LOG"], "a") as file:
             file.write(f"{x} {scale}\n")
@@ -288,6 +290,7 @@ def test_killed_half_way_goes_on_and_leaves_no_process(tmp_path):
     begun = log.read_text().splitlines()
     second = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, check=True)
     assert second.stdout.strip() == str(EXPECTED)
+    assert not second.stderr  # nothing of the operating system's is left behind
     again = log.read_text().splitlines()[len(begun) :]
     assert len(again) == len(CELLS) - len(kept)
 

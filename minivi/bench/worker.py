@@ -25,6 +25,7 @@ import numpy as np
 from minivi.bench import CONTESTANTS
 from minivi.bench.workloads import workloads
 
+WARM_UP = 6  # steps until all contestants have compiled what they compile
 CHUNK = 0.05  # seconds between two looks at the clock: a slice is made of chunks, its time is their median
 
 
@@ -64,6 +65,7 @@ class Session:
         # The first value comes of the forward pass alone, the second of the gradients and the update too.
         values = [w.value(np.asarray(self.step(self.batches[0], noise))) for _ in range(2)]
         self.about = {"values": values, "setup_seconds": time.perf_counter() - begun}
+        self.steps(WARM_UP)
         with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # forgets the peak so far: that of setting up says nothing about a step
 

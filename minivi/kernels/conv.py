@@ -106,7 +106,7 @@ def _pack_kernel(p, s, lo, hi):
         v += width // lanes
 
 
-@chunk(setting=matmul_tile)
+@chunk(setting=matmul_tile, flush=True)
 def _correlate(p, s, lo, hi):
     """Tiles ``lo`` to ``hi`` of the patches times the packed kernel, row by row to where the target wants them."""
     q = as_integers(p[4])
@@ -150,7 +150,7 @@ def _correlate(p, s, lo, hi):
         room[0] = 0  # named in the loop: Numba frees an array after its last mention
 
 
-@chunk(setting=matmul_tile)
+@chunk(setting=matmul_tile, flush=True)
 def _weight_gradient(p, s, lo, hi):
     """Tiles ``lo`` to ``hi`` of the kernel's rows: patches, transposed, times the cotangent."""
     q = as_integers(p[3])

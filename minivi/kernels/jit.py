@@ -35,12 +35,14 @@ import pickle
 import sys
 import threading
 import warnings
+from types import FunctionType
 
 import llvmlite
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, njit, prange, types
+from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
@@ -86,6 +88,13 @@ def _keep_freed_memory() -> None:
         if mallopt is not None:
             mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: arrays of up to 32 MB come from the heap (the most that it takes),
             mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which does not shrink
+
+
+def give_back_memory() -> None:
+    """Have glibc give the system back what is free now, such as the intermediates of steps before one is compiled."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 _keep_freed_memory()
@@ -166,6 +175,7 @@ SETTINGS = [numba.__version__, llvmlite.__version__] + [
 # Functions to call with the name of a kernel that is about to be compiled, which takes 0.1 to 3 s; loading it from disk
 # calls none. A progress bar tells its reader here why it stands still.
 on_compile = []
+names: dict[int, str] = {}  # of kernels, by machine address
 _said = set()
 
 
@@ -279,6 +289,7 @@ class Chunk:
             compiled = _compile(self.function, signature, self.options, self.setting())
             self._alive.append(compiled)
             address = self.addresses[dtype] = compiled.address
+            names[address] = self.function.__qualname__.rpartition(".")[2].lstrip("_")
         return address
 
 
@@ -292,14 +303,61 @@ def _compile(function, signature, options, setting):
     return compiled
 
 
-def chunk(function=None, *, options=MATH, setting=tuple):
+def chunk(function=None, *, options=MATH, setting=tuple, flush=False):
     """Decorator: make ``function(p, s, lo, hi)`` a :class:`Chunk`.
 
-    ``setting()`` is what its code depends on besides the sources, the same for the whole process.
+    Args:
+        function: the kernel.
+        options: of Numba's compiler.
+        setting: ``setting()`` is what its code depends on besides the sources, the same for the whole process.
+        flush: numbers too small to be normal (below 1.2e-38 in float32) count as 0, as arguments and as results. A
+            multiplication that meets one takes some 150 cycles on Intel's CPUs, and cotangents under importance
+            weights, like squares of small gradients, are full of them.
     """
     if function is None:
-        return functools.partial(chunk, options=options, setting=setting)
+        return functools.partial(chunk, options=options, setting=setting, flush=flush)
+    if flush:  # not as a closure, see kernels.vector.pointwise
+        names = globals() | {"body": njit(**options)(function)}
+        flushing = FunctionType(_flushing.__code__, names, function.__name__)
+        flushing.__qualname__ = f"_flushing.{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+        function = flushing
     return Chunk(function, options, setting)
+
+
+body = None  # in the globals of each chunk that flushes: what it does
+
+
+def _flushing(p, s, lo, hi):
+    before = _flush_denormals(True, 0)
+    body(p, s, lo, hi)
+    _flush_denormals(False, before)
+
+
+@intrinsic
+def _flush_denormals(_, on, before):
+    """Where ``on``, take denormal numbers for 0 on this core; else do as ``before``, which is what it returned then.
+
+    Only x86 has the switch, a register; elsewhere such numbers cost little.
+    """
+
+    def codegen(context, builder, signature, args):
+        word = ir.IntType(32)
+        if "+sse" not in FEATURES.split(","):
+            return word(0)
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+        load, store = [
+            cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}mxcsr") for name in ("ld", "st")
+        ]
+        place = cgutils.alloca_once(builder, word)
+        address = builder.bitcast(place, kind.args[0])
+        builder.call(store, [address])
+        now_set = builder.load(place)
+        zeros = builder.or_(now_set, word(1 << 15 | 1 << 6))  # results that are too small, and arguments
+        builder.store(builder.select(args[0], zeros, builder.trunc(args[1], word)), place)
+        builder.call(load, [address])
+        return now_set
+
+    return types.int32(types.boolean, types.int64), codegen
 
 
 @njit(inline="always")

@@ -1,104 +1,197 @@
-"""Several launches in one compiled call, and kernels for what NumPy does between them on large arrays.
+"""Many launches in one compiled call, by a team of threads that starts once.
 
-Python needs 5 us between two launches, and NumPy has one thread. The kernels here give NumPy's bits: sums over the
-first axis add row after row.
+    row of the table      thread 0             thread 1
+    0  _gemm, 2 pieces    piece 0              piece 1           each claims its own piece: what it needs of the row
+    1  _tanh, 2 pieces    piece 0              piece 1           before is in its core's cache
+    2  _adam, 1 piece     piece 0              waits             until a row's pieces are done, nobody goes on
+    3  _gemm, 2 pieces    piece 0, piece 1     (has no core)     who waits for long takes pieces that nobody claimed
+
+Starting threads costs 2 to 6 us, waiting for a row 0.1 us. Python needs 5 us between two launches. A thread that waits
+looks at a word of memory, for some 0.1 ms, and then offers its core to other processes at each look. Where that
+happens, others want the cores: the next hundred runs do without a team. Which thread does a piece changes no bit.
 """
 
-import math
+import ctypes
+import sys
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from minivi.kernels import jit
-from minivi.kernels.jit import GRAIN, _call, _fork, cached, chunk, get_threads
-from minivi.kernels.matmul import as_integers, at
+from minivi.kernels.jit import FEATURES, _call, _fork, chunk
+
+APART = 100  # runs without a team after one in which a thread had to wait that long
+LINE = 8  # words of a cache line: each row's claims have lines of their own
+STEAL, YIELD = 40, 3000  # looks at a row that is not done, before taking others' pieces, and before offering the core
+_offer = ctypes.windll.kernel32.SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
+OFFER = ctypes.cast(_offer, ctypes.c_void_p).value
+
+_I64 = ir.IntType(64)
 
 
-@cached
-@njit(nogil=True)
-def _run(functions, arrays, first, scalars, sizes, threads):
-    for i in range(len(functions)):
-        addresses, values = arrays[first[i] :].ctypes.data, scalars[i].ctypes.data
-        if threads[i] == 1:
-            _call(functions[i], addresses, values, 0, sizes[i])
-        else:
-            _fork(functions[i], addresses, values, sizes[i], threads[i])
+def _atomic(operation):
+    """A function of an address: do ``operation`` with 1 to the word there, at once for all threads; the word before."""
+
+    @intrinsic
+    def change(_, address):
+        def codegen(context, builder, signature, args):
+            return builder.atomic_rmw(operation, builder.inttoptr(args[0], _I64.as_pointer()), _I64(1), "seq_cst")
+
+        return types.int64(types.int64), codegen
+
+    return change
+
+
+_swap, _count = _atomic("xchg"), _atomic("add")
+
+
+@intrinsic
+def _look(_, address):
+    """The word there, and all that other threads wrote before it."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(builder.inttoptr(args[0], _I64.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def _pause(_):
+    """Let the core's other half have it for some cycles."""
+
+    def codegen(context, builder, signature, args):
+        if "+sse2" in FEATURES.split(","):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def _ticks(_):
+    """A clock of the CPU; 0 where only the system may read it."""
+
+    def codegen(context, builder, signature, args):
+        if "+sse2" not in FEATURES.split(","):
+            return _I64(0)
+        kind = ir.FunctionType(_I64, [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def _ask(_, function):
+    """Call the C function without arguments at that address."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(32), []).as_pointer()
+        return builder.call(builder.inttoptr(args[0], kind), [])
+
+    return types.int32(types.int64), codegen
+
+
+@chunk(options={"error_model": "numpy", "nogil": True})
+def _members(p, s, lo, hi):
+    """What threads ``lo`` to ``hi`` of a team do: their parts of all rows.
+
+    ``p[0]`` has four numbers for each row: function, first address, n, pieces. ``p[1]`` says how many rows there are,
+    where the addresses, scalars and words are, the words a row, and the addresses of what stops and of what offers the
+    core. ``p[2]`` is 0, or 1 and a place for each row to which its ticks are added. Word 0 of a row counts the pieces
+    that are done, word 1 + c is piece c's claim.
+    """
+    rows, count, addresses, scalars, words = p[0], p[1][0], p[1][1], p[1][2], p[1][3]
+    width, stop, offer, clock = p[1][4], p[1][5], p[1][6], p[2]
+    for t in range(lo, hi):
+        begun = _ticks()
+        for i in range(count):
+            function, n, pieces = rows[4 * i], rows[4 * i + 2], rows[4 * i + 3]
+            arrays, values, word = addresses + 8 * rows[4 * i + 1], scalars + 96 * i, words + 8 * width * i
+            looks, piece = 0, t
+            while True:
+                if piece < pieces and _swap(word + 8 + 8 * piece) == 0:
+                    _call(function, arrays, values, n * piece // pieces, n * (piece + 1) // pieces)
+                    _count(word)
+                if _look(word) >= pieces:
+                    break
+                piece = pieces
+                looks += 1
+                if looks >= STEAL:
+                    for c in range(pieces):
+                        if _look(word + 8 + 8 * c) == 0:
+                            piece = c
+                if looks >= YIELD:
+                    _ask(offer)
+                    p[1][7] = 1
+                _pause()
+            if t == 0 and clock[0] != 0:
+                ended = _ticks()
+                clock[i + 1] += ended - begun
+                begun = ended
+            if stop != 0 and _look(stop) != 0:
+                break
 
 
 class Table:
-    """Launches as :func:`minivi.kernels.jit.launch` makes them: (function, arrays, scalars, n, threads)."""
+    """Launches in order, as :func:`minivi.kernels.jit.launch` makes them: (function, arrays, scalars, n, threads).
 
-    def __init__(self, launches):
-        self._held = [call[1] for call in launches]  # their memory must stay where it is
-        counts = [len(arrays) for arrays in self._held]
-        self._table = (
-            np.array([call[0] for call in launches], np.int64),
-            np.array([a.ctypes.data for arrays in self._held for a in arrays], np.int64),
-            np.cumsum([0, *counts])[:-1].astype(np.int64),
-            np.array([call[2] for call in launches], np.float64),
-            np.array([call[3] for call in launches], np.int64),
-            np.array([call[4] for call in launches], np.int64),
-        )
+    Args:
+        launches: one or more.
+        stop: an array of one float64, or two float32; where that is not 0 after a launch, none of the later ones is
+            done.
+
+    Attributes:
+        scalars: float64 (launches, 12), for other numbers in another run.
+        clock: int64 (1 + launches,): once the first is set to 1, each run adds a launch's ticks to its own.
+        names: of the kernels.
+    """
+
+    def __init__(self, launches, stop=None):
+        first = np.cumsum([0, *(len(call[1]) for call in launches)])
+        rows = [(call[0], at, call[3], call[4]) for call, at in zip(launches, first[:-1], strict=True)]
+        rows = np.array(rows, np.int64)
+        self.scalars = np.array([call[2] for call in launches], np.float64)
+        self.threads = int(rows[:, 3].max())
+        addresses = np.array([a.ctypes.data for call in launches for a in call[1]], np.int64)
+        width = LINE * (1 + self.threads // LINE)
+        words = np.zeros(width * len(rows) + LINE, np.int64)
+        self._words = words[-words.ctypes.data % 64 // 8 :][: width * len(rows)]
+        data = [a.ctypes.data for a in (addresses, self.scalars, self._words)]
+        settings = np.array([len(rows), *data, width, 0 if stop is None else stop.ctypes.data, OFFER, 0], np.int64)
+        self.clock, self.names = np.zeros(1 + len(rows), np.int64), [jit.names[call[0]] for call in launches]
+        self._pointers = np.array([a.ctypes.data for a in (rows, settings, self.clock)], np.int64)
+        self._held = [call[1] for call in launches], stop, rows, addresses, settings  # they must stay where they are
+        self._settings, self._stop, self._apart = settings, stop, 0
+        self._each = [
+            (call[0], addresses[at:].ctypes.data, self.scalars[i:].ctypes.data, *call[3:])
+            for i, (call, at) in enumerate(zip(launches, first[:-1], strict=True))
+        ]
+        self._function = _members.address(np.dtype(np.int64))
+        self._alone = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(self._function)
 
     def run(self):
         """All of them, in order."""
-        if jit._run is jit._launch_in_turn:
+        if self._apart:
+            return self._run_apart()
+        self._words[:] = self._settings[7] = 0
+        pointers, threads = self._pointers.ctypes.data, self.threads
+        if threads == 1:
+            self._alone(pointers, 0, 0, 1)
+        elif jit._run is jit._launch_in_turn:
             with jit._turn:
-                _run(*self._table)
+                _fork(self._function, pointers, 0, threads, threads)
         else:
-            _run(*self._table)
+            _fork(self._function, pointers, 0, threads, threads)
+            self._apart = APART * int(self._settings[7])
 
-
-@chunk
-def _take_rows(p, s, lo, hi):
-    index, n = as_integers(p[2]), np.int64(s[0])
-    for r in range(lo, hi):
-        out, a = at(p[0], r * n), at(p[1], index[r] * n)
-        for k in range(n):
-            out[k] = a[k]
-
-
-@chunk
-def _sum_columns(p, s, lo, hi):
-    count, n = np.int64(s[0]), np.int64(s[1])
-    for k in range(lo, hi):
-        p[0][k] = p[1][k]
-    for r in range(1, count):
-        row = at(p[1], r * n)
-        for k in range(lo, hi):
-            p[0][k] += row[k]
-
-
-def as_launch(function, args, kwargs, out):
-    """What NumPy is asked for as a launch, if there is a kernel for it and the arrays are large; else None."""
-    if function is np.ndarray.__getitem__ and isinstance(args[1], np.ndarray):
-        a, index = args
-        fits = a.ndim == 2 and index.ndim == 1 and index.dtype == np.int64 and index.flags.c_contiguous
-        if fits and _plain(a, out):
-            return _launch(_take_rows, len(index), (out, a, index), (a.shape[1],), out.size)
-    if function == np.add.reduce and len(args) == 1 and kwargs.keys() <= {"axis", "out", "keepdims", "dtype"}:
-        (a,), (out,) = args, kwargs["out"]
-        axis = kwargs.get("axis", 0)
-        axes = axis if isinstance(axis, tuple) else (axis,)
-        if axes == tuple(range(len(axes))) and len(axes) < a.ndim and kwargs.get("dtype") is None and _plain(a, out):
-            rows, columns = math.prod(a.shape[: len(axes)]), math.prod(a.shape[len(axes) :])
-            if rows > 1 and columns > 1:
-                return _launch(_sum_columns, columns, (out, a), (rows, columns), a.size)
-    return None
-
-
-def _plain(a, out):
-    large = max(a.size, out.size) >= GRAIN
-    return large and a.dtype == out.dtype and a.dtype.kind == "f" and a.flags.c_contiguous and out.flags.c_contiguous
-
-
-def _launch(kernel, n, arrays, scalars, work):
-    threads = 1 if work < 2 * GRAIN else min(get_threads(), work // GRAIN, n)
-    dtype = arrays[0].dtype
-    return (
-        kernel.addresses.get(dtype) or kernel.address(dtype),
-        arrays,
-        (*map(float, scalars), *jit._ZEROS[len(scalars) :]),
-        n,
-        threads,
-    )
+    def _run_apart(self):
+        """Where other processes want the cores: threads of each launch's own, which sleep until it comes."""
+        self._apart -= 1
+        for launch in self._each:
+            _fork(*launch)
+            if self._stop is not None and self._stop.any():
+                return

@@ -379,7 +379,7 @@ def _share(ranges, n, lanes, lo, hi):
 
 
 # Longer than a function should be: its loops share some thirty local numbers, which helpers would hand on as arguments.
-@chunk(setting=matmul_tile)
+@chunk(setting=matmul_tile, flush=True)
 def _gemm(p, s, lo, hi):
     """One thread's part of the products of a batch: rows in tiles, columns in vectors, or the work of a mask."""
     q, ranges = as_integers(p[4]), as_integers(p[5])
@@ -799,16 +799,21 @@ def _find_ones(p, s, lo, hi):
 
 @chunk
 def _turn_ones(p, s, lo, hi):
+    """Rows ``lo`` to ``hi`` of the transpose."""
     m, width = np.int64(s[0]), np.int64(s[1])
     places, counts = as_integers(p[1]), as_integers(p[2])
     turned_places, turned_counts = as_integers(p[3]), as_integers(p[4])
-    for j in range(width):
+    for j in range(lo, hi):
         turned_counts[j] = 0
     for i in range(m):
-        for e in range(counts[i]):
-            j = places[i * width + e]
+        e, last = i * width, i * width + counts[i]
+        while e < last and places[e] < lo:
+            e += 1
+        while e < last and places[e] < hi:
+            j = places[e]
             turned_places[j * m + turned_counts[j]] = i
             turned_counts[j] += 1
+            e += 1
 
 
 @chunk
@@ -851,7 +856,7 @@ class Ones:
         turned.shape, turned.dtype = self.shape[::-1], self.dtype
         turned._places, turned._counts = empty(turned.shape, np.int64), empty(turned.shape[0], np.int64)
         arrays = (np.empty(0, self.dtype), self._places, self._counts, turned._places, turned._counts)
-        launch(_turn_ones, 1, arrays, self.shape)
+        launch(_turn_ones, self.shape[1], arrays, self.shape, work=math.prod(self.shape) // 4)
         return turned
 
 

@@ -123,12 +123,26 @@ def _normal64(p, s, lo, hi):
             out[j], out[j + 1] = _turn(math.sqrt(-2 * scalar_log(u)), math.cos(a), math.sin(a), u32(w >> u64(62)))
 
 
+# Of each law and type: the kernel, words an element, and what an element is worth in those of a cheap kernel.
+LAWS = {
+    ("uniform", np.dtype(np.float32)): (_uniform32, 1, 1),
+    ("uniform", np.dtype(np.float64)): (_uniform64, 2, 3),
+    ("normal", np.dtype(np.float32)): (_normal32, 1, 3),
+    ("normal", np.dtype(np.float64)): (_normal64, 2, 16),
+}
+
+
+def place(key, counter: int, n: int) -> tuple:
+    """The scalars of a kernel that makes ``n`` elements of the stream ``key`` from block ``counter`` on."""
+    return *key, counter & 0xFFFFFFFF, counter >> 32, n
+
+
 def _launch(kernel, arrays, n, words, work, key, counter):
     """Run ``kernel`` for ``n`` elements of ``words`` words, each worth ``work`` elements of a cheap kernel."""
-    launch(kernel, -(-n * words // 4), arrays, (*key, counter & 0xFFFFFFFF, counter >> 32, n), n * work)
+    launch(kernel, -(-n * words // 4), arrays, place(key, counter, n), n * work)
 
 
-def _draw(kernel, dtype, n, words, work, key, counter):
+def _draw(kernel, words, work, dtype, n, key, counter):
     """``n`` elements from ``kernel``, which writes whole blocks."""
     out = np.empty(-(-n * words // 4) * 4 // words, dtype)
     _launch(kernel, (out,), n, words, work, key, counter)
@@ -137,21 +151,17 @@ def _draw(kernel, dtype, n, words, work, key, counter):
 
 def philox_words(n: int, key, counter: int) -> np.ndarray:
     """The ``n`` uint32 words of the stream ``key`` (four 32-bit integers) from block ``counter`` (64 bits) on."""
-    return _draw(_words, np.uint32, n, 1, 1, key, counter)
+    return _draw(_words, 1, 1, np.uint32, n, key, counter)
 
 
 def uniform(n: int, dtype, key, counter: int) -> np.ndarray:
     """``n`` uniform numbers in [0, 1): multiples of 2^-24 (float32) or 2^-53 (float64)."""
-    if np.dtype(dtype) == np.float32:
-        return _draw(_uniform32, np.float32, n, 1, 1, key, counter)
-    return _draw(_uniform64, np.float64, n, 2, 3, key, counter)
+    return _draw(*LAWS["uniform", np.dtype(dtype)], dtype, n, key, counter)
 
 
 def normal(n: int, dtype, key, counter: int) -> np.ndarray:
     """``n`` standard normal numbers, float32 or float64."""
-    if np.dtype(dtype) == np.float32:
-        return _draw(_normal32, np.float32, n, 1, 3, key, counter)
-    return _draw(_normal64, np.float64, n, 2, 16, key, counter)
+    return _draw(*LAWS["normal", np.dtype(dtype)], dtype, n, key, counter)
 
 
 def bernoulli(p: np.ndarray, key, counter: int) -> np.ndarray:

@@ -14,9 +14,15 @@ ACTIVATION_CODES = {"tanh": 0, "softplus": 1, "relu": 2, "elu": 3, "sigmoid": 4}
 
 
 class _Now(threading.local):
-    """Of this thread: the :class:`minivi.trace.Trace` that is told of every new array and launch, if one is open."""
+    """Of this thread.
+
+    Attributes:
+        tracer: the :class:`minivi.trace.Trace` that is told of every new array and launch, if one is open.
+        updates: a list that gets the optimizers' launches in place of doing them, if there is one.
+    """
 
     tracer = None
+    updates = None
 
 
 now = _Now()

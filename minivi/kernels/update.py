@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit
 
 from minivi.kernels.jit import MATH, SUMS, chunk, launch, rows
-from minivi.kernels.shapes import given
+from minivi.kernels.shapes import given, now
 
 __all__ = [
     "adadelta_update",
@@ -102,12 +102,15 @@ def guarded(arrays):
         names = globals() | {"update": njit(**MATH)(function), "last": arrays}
         kernel = FunctionType(_blockwise.__code__, names, function.__name__)
         kernel.__qualname__ = f"_blockwise.{function.__name__}"
-        return chunk(kernel)
+        return chunk(kernel, flush=True)
 
     return decorate
 
 
 def _apply(kernel, arrays, scalars):
+    if now.updates is not None:
+        now.updates.append((kernel, arrays, scalars))
+        return
     lost = np.zeros(1, arrays[0].dtype)
     given(arrays[0])
     launch(kernel, arrays[0].size, (*arrays, lost), scalars)

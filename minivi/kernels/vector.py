@@ -257,7 +257,7 @@ def pointwise(function):
     template = (_unary, _binary, _ternary)[arity - 1]
     kernel = FunctionType(template.__code__, globals() | {"element": njit(inline="always")(function)}, name)
     kernel.__qualname__ = f"{template.__name__}.{name}"
-    kernel = chunk(kernel)
+    kernel = chunk(kernel, flush=arity > 1)  # exp, log and their like are right for denormal numbers too
 
     def apply(*arrays):
         if arity == 3:
@@ -435,7 +435,7 @@ def _log_softmax(p, s, lo, hi):
             out[j] = (x[j] - shift) - log_total
 
 
-@chunk
+@chunk(flush=True)
 def _log_softmax_vjp(p, s, lo, hi):
     g, y, out, D = p[0], p[1], p[2], int(s[0])
     for r in range(lo, hi):
@@ -445,7 +445,7 @@ def _log_softmax_vjp(p, s, lo, hi):
             out[j] = g[j] - scalar_exp(y[j]) * total
 
 
-@chunk
+@chunk(flush=True)
 def _scale_rows(p, s, lo, hi):
     g, x, out, D = p[0], p[1], p[2], int(s[0])
     for r in range(lo, hi):
@@ -484,7 +484,7 @@ def _gaussian_log_prob(p, s, lo, hi):
         out[r] = total - 0.5 * LOG_2PI * D
 
 
-@chunk
+@chunk(flush=True)
 def _gaussian_log_prob_vjp(p, s, lo, hi):
     g, x, mu, log_sigma, gx, gmu, glog_sigma = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
     D, nx, nm, ns = int(s[0]), int(s[1]), int(s[2]), int(s[3])
@@ -513,7 +513,7 @@ def _gaussian_kl(p, s, lo, hi):
         out[r] = total
 
 
-@chunk
+@chunk(flush=True)
 def _gaussian_kl_vjp(p, s, lo, hi):
     g, mu, log_sigma, gmu, glog_sigma = p[0], p[1], p[2], p[3], p[4]
     D, nm, ns = int(s[0]), int(s[1]), int(s[2])

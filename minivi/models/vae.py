@@ -140,7 +140,8 @@ class VAE(Module):
     @property
     def dtype(self) -> np.dtype:
         """Of the parameters, hence of data and noise."""
-        return next(self.encoder.named_parameters())[1].dtype
+        layers = getattr(self.encoder, "layers", None)  # whose weights may be draws, which are no parameters
+        return layers[0].weight.dtype if layers else next(self.encoder.named_parameters())[1].dtype
 
     def encode(self, x: Any) -> Normal | FlowPosterior:
         """q(z | x), eq. 2.36, 2.37 or 2.53, 2.54 or 5.24: ``x`` (..., D) -> a distribution of draws (..., J).

@@ -92,7 +92,7 @@ TABLE_5_B_2 = {
     title="direction of inference, depth of the flow, location against scale",
     mirrors="thesis Tables 5.B.1 and 5.B.2",
     budgets={"quick": QUICK, "laptop": LAPTOP, "paper": PAPER},
-    minutes={"quick": 0.7, "laptop": 30, "paper": 60 * 24 * 400},
+    minutes={"quick": 0.7, "laptop": 30, "paper": 60 * 24 * 230},
 )
 def posteriors(run):
     """Bits per dimension of each posterior."""
@@ -157,7 +157,7 @@ LAMBDAS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
     budgets={
         "quick": QUICK | {"seeds": 1}, "laptop": LAPTOP | {"seeds": 1, "depth": 3}, "paper": PAPER | {"depth": 24},
     },
-    minutes={"quick": 0.5, "laptop": 30, "paper": 60 * 24 * 400},
+    minutes={"quick": 0.5, "laptop": 30, "paper": 60 * 24 * 600},
 )  # fmt: skip
 def free_bits(run):
     """Bits per dimension and nats in each layer, by lambda."""
@@ -212,7 +212,7 @@ def _(n):
     title="ReLU, softplus and ELU",
     mirrors="thesis 5.B.7",
     budgets={"quick": QUICK, "laptop": LAPTOP, "paper": PAPER},
-    minutes={"quick": 0.2, "laptop": 15, "paper": 60 * 24 * 100},
+    minutes={"quick": 0.2, "laptop": 15, "paper": 60 * 24 * 75},
 )
 def activations(run):
     """Bits per dimension by activation."""
