@@ -129,13 +129,13 @@ def _pooled(size, stride, padding):
     return pair(size), pair(size if stride is None else stride), pair(padding)
 
 
-@primitive(
-    lambda g, which, x, size, stride=None, padding=0: max_pool2d_transposed(
-        g, which, size, stride, padding, x.shape[1:3]
-    ),
-    saves=True,
-    cases=_cases_pool,
-)
+def _max_pool2d_vjp(g, which, x, size, stride=None, padding=0):
+    if isinstance(g, Tensor):  # then it is the result, and not what was saved
+        _, which = kernels.max_pool2d(x._data if isinstance(x, Tensor) else x, *_pooled(size, stride, padding))
+    return max_pool2d_transposed(g, which, size, stride, padding, x.shape[1:3])
+
+
+@primitive(_max_pool2d_vjp, saves=True, cases=_cases_pool)
 def max_pool2d(x: Array, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Array:
     """The largest number of each window of ``size``, one every ``stride`` (by default ``size``), for each channel.
 
