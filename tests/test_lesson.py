@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import CHAPTERS
@@ -34,29 +35,36 @@ def test_every_cell_shows_something_and_the_first_picture_comes_early(path):
     assert "stored(" in path.read_text() and re.search(r"^# ## \d+\. Try", path.read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
-def test_as_a_script(path, tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(CHAPTERS.parent)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(path)], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    shown = {match for match in re.findall(r"figure: (runs/lesson/.*)", done.stdout)}
-    assert shown and shown == {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png")}
-    assert "Traceback" not in done.stderr
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(CHAPTERS.parent)}
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("NUMBA", "OMP", "OPENBLAS", "MKL")}  # bits are those of several
+
+
+def run(path, folder):
+    """A lesson as a script: the finished process."""
+    command = [sys.executable, "-W", "error", str(path)]
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT | ONE_THREAD, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def scripts(request, tmp_path_factory):
+    """By path the folder and the run of each lesson that is tested; two at a time, as most have work for one core."""
+    tested = [i.callspec.params["path"] for i in request.session.items if i.name.startswith("test_as_a_script[")]
+    folders = {path: tmp_path_factory.mktemp(path.stem) for path in tested}
+    pool = ThreadPoolExecutor(2)
+    yield {path: (folder, pool.submit(run, path, folder)) for path, folder in folders.items()}
+    pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("path", IN_A_KERNEL, ids=lambda p: p.stem)
-def test_in_a_notebook(path, tmp_path, capsys):
-    """All cells in a real Jupyter kernel: no error, and pictures inline."""
+def test_in_a_notebook(path, scripts, tmp_path, capsys):
+    """All cells in a real Jupyter kernel: no error, and pictures inline. (Beside it the scripts run.)"""
     pytest.importorskip("jupytext", reason="needs the extra 'notebook': pip install -e '.[notebook]'")
     manager = pytest.importorskip("jupyter_client.manager", reason="needs the extra 'notebook'")
     nbformat = pytest.importorskip("nbformat", reason="needs the extra 'notebook'")
     assert cli.main(["notebook", path.stem, "--out", str(tmp_path)]) == 0
     notebook = nbformat.read(tmp_path / f"{path.stem}.ipynb", as_version=4)
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
-    environment = os.environ | {"PYTHONPATH": str(CHAPTERS.parent)}
-    kernel, client = manager.start_new_kernel(kernel_name="python3", cwd=str(tmp_path), env=environment)
+    kernel, client = manager.start_new_kernel(kernel_name="python3", cwd=str(tmp_path), env=ENVIRONMENT)
     pictures = 0
 
     def see(message):
@@ -79,6 +87,16 @@ def test_in_a_notebook(path, tmp_path, capsys):
         lesson.stored(key)
     assert pictures == len(shown) + capsys.readouterr().out.count("\nfigure: ")
     assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
+def test_as_a_script(path, scripts):
+    folder, running = scripts[path]
+    done = running.result()
+    assert done.returncode == 0, done.stderr[-2000:]
+    shown = {match for match in re.findall(r"figure: (runs/lesson/.*)", done.stdout)}
+    assert shown and shown == {str(p.relative_to(folder)) for p in folder.rglob("*.png")}
+    assert "Traceback" not in done.stderr
 
 
 def test_stored_results_are_printed_or_refused(capsys):
