@@ -6,7 +6,7 @@ import pytest
 from minivi import nn, ops
 from minivi.bounds import free_bits
 from minivi.gradcheck import gradcheck
-from minivi.models import VAE, ResNetVAE
+from minivi.models import VAE, ConvolutionalClassifier, ResNetVAE
 from minivi.models.resnet import ResidualBlock, ResNetDecoder, ResNetEncoder
 from minivi.models.resnet_vae import MaskedFlow
 from minivi.random import Generator
@@ -251,3 +251,12 @@ def test_shapes_and_samples():
     assert vae.log_weights(x, Generator(0), 7).shape == (7, 5) and vae.elbo(x, Generator(0)).shape == (5,)
     means, draws = vae.sample(4, Generator(0))
     assert means.shape == draws.shape == (4, 48) and set(np.unique(np.rint(255 * draws) - 255 * draws)) == {0.0}
+
+
+@pytest.mark.parametrize("pool", [None, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("shape", [(7, 10, 2), (8, 8, 1)])
+def test_a_classifier_with_windows_of_any_size(pool, shape):
+    model = ConvolutionalClassifier(shape, (3, 4), (5,), 6, size=3, pool=pool, rng=Generator(0), dtype="float64")
+    x, labels = images(3, shape), np.array([0, 2, 5])
+    spread_biases(model)
+    assert gradcheck(lambda: model.log_prob(x, labels).mean(), parameters=model).ok

@@ -103,7 +103,7 @@ class ConvolutionalClassifier(Classifier):
         hidden: sizes of the perceptron's hidden layers, such as (1000,).
         classes: number of classes.
         size: height and width of the kernels.
-        pool: size of the pooling windows, one every two pixels, with padding pool // 2; or None.
+        pool: size of the pooling windows, one every two pixels, with padding (pool - 1) // 2; or None.
         activation, input_dropout, hidden_dropout, rng, init, dtype: as for :class:`Classifier`; units of convolutions
             are not dropped.
 
@@ -140,7 +140,8 @@ class ConvolutionalClassifier(Classifier):
         self.convolutions = [
             Conv2d(i, o, size, rng, stride=stride, **options) for i, o in zip([shape[2], *maps[:-1]], maps, strict=True)
         ]
-        height, width = (-(-n // 2 ** len(maps)) for n in shape[:2])
+        down = 1 if pool is not None and pool % 2 == 0 else -1  # an even window leaves out the last of an odd number
+        height, width = (down * (down * n // 2 ** len(maps)) for n in shape[:2])
         dropped = {"input_dropout": input_dropout, "hidden_dropout": hidden_dropout}
         super().__init__(height * width * maps[-1], hidden, classes, activation, rng=rng, **dropped, **options)
         self.inputs = math.prod(shape)
@@ -157,7 +158,7 @@ class ConvolutionalClassifier(Classifier):
         h = ops.reshape(dropout(x, self.input_dropout, rng), shape=(-1, *self.shape))
         for layer in self.convolutions:
             h = act(layer(h))
-            h = h if self.pool is None else ops.max_pool2d(h, self.pool, 2, self.pool // 2)
+            h = h if self.pool is None else ops.max_pool2d(h, self.pool, 2, (self.pool - 1) // 2)
         h = ops.reshape(h, shape=(len(x), -1))
         for layer in self.network.layers[:-1]:
             h = dropout(act(layer(h)), self.hidden_dropout, rng)
