@@ -134,9 +134,9 @@ for name, function in (("one loop", plain_loop), ("polynomials", by_polynomials)
 #
 # ## 4. Threads
 #
-# Two cores halve the time of a long array, if nothing else wants them. Waking the second takes some 5 microseconds, in which one core does ten
-# thousand elements: short arrays are left to one (`GRAIN` in `kernels/jit.py`). A chunk of elements gives the same bits
-# whoever does it.
+# Two cores halve the time of a long array, if nothing else wants them. Waking the second takes some 5 microseconds, in
+# which one core does ten thousand elements: short arrays are left to one (`GRAIN` in `kernels/jit.py`). A chunk of
+# elements gives the same bits whoever does it.
 
 # %%
 for n, x in zip(lengths[3:6], arrays[3:6], strict=True):
