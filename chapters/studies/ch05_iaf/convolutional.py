@@ -11,8 +11,8 @@
 # minibatches and epochs are not in the appendix: AdaMax with step size 2e-3, as in the authors' code (openai/iaf), and
 # minibatches of 100.
 #
-# Beside our numbers stand those of the same network, initialisation, optimizer and data in PyTorch 2.13, written and run
-# once for this comparison: six epochs, one seed, as many samples, test images that were made binary by other draws.
+# Beside our numbers stand those of the same network, initialisation, optimizer and data in PyTorch 2.13, written and
+# run once for this comparison: six epochs, one seed, as many samples, test images that were made binary by other draws.
 #
 # "Between every other strided convolution" is read as: a block of stride 1 between two of stride 2, in each of the two
 # places. Blocks are pre-activation ones; where the text says nothing the mirror image decides.
