@@ -247,5 +247,4 @@ stored("ch05_resnet.posteriors")
 # ## 8. Try
 #
 # - In section 2: `blocks(2)` and `blocks(8)` too. Where is the time least, and how much is gathered there?
-# - In section 4: `strict=True` for `first` too. Which pixels stay hidden? Does the Jacobian stay triangular?
 # - In section 7: 2.0 for `least`, then 8.0. How many nats does each map carry, and what do the bits do?
