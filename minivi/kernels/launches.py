@@ -8,7 +8,8 @@
 
 Starting threads costs 2 to 6 us, waiting for a row 0.1 us. Python needs 5 us between two launches. A thread that waits
 looks at a word of memory, for some 0.1 ms, and then offers its core to other processes at each look. Where that
-happens, others want the cores: the next hundred runs do without a team. Which thread does a piece changes no bit.
+happens again and again, others want the cores: more and more runs do without a team. Which thread does a piece changes
+no bit.
 """
 
 import ctypes
@@ -23,7 +24,7 @@ from numba.extending import intrinsic
 from minivi.kernels import jit
 from minivi.kernels.jit import FEATURES, _call, _fork, chunk
 
-APART = 100  # runs without a team after one in which a thread had to wait that long
+APART = 100  # at most so many runs without a team after one in which a thread had to wait that long; at first one
 LINE = 8  # words of a cache line: each row's claims have lines of their own
 STEAL, YIELD = 40, 3000  # looks at a row that is not done, before taking others' pieces, and before offering the core
 _offer = ctypes.windll.kernel32.SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
@@ -166,6 +167,7 @@ class Table:
         self._pointers = np.array([a.ctypes.data for a in (rows, settings, self.clock)], np.int64)
         self._held = [call[1] for call in launches], stop, rows, addresses, settings  # they must stay where they are
         self._settings, self._stop, self._apart = settings, stop, 0
+        self._penalty = 0  # runs without a team, the last time
         self._each = [
             (call[0], addresses[at:].ctypes.data, self.scalars[i:].ctypes.data, *call[3:])
             for i, (call, at) in enumerate(zip(launches, first[:-1], strict=True))
@@ -186,7 +188,8 @@ class Table:
                 _fork(self._function, pointers, 0, threads, threads)
         else:
             _fork(self._function, pointers, 0, threads, threads)
-            self._apart = APART * int(self._settings[7])
+            self._penalty = min(2 * self._penalty + 1, APART) if self._settings[7] else self._penalty // 2
+            self._apart = self._penalty if self._settings[7] else 0
 
     def _run_apart(self):
         """Where other processes want the cores: threads of each launch's own, which sleep until it comes."""
