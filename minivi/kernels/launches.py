@@ -26,7 +26,8 @@ from minivi.kernels.jit import FEATURES, _call, _fork, chunk
 
 APART = 100  # at most so many runs without a team after one in which a thread had to wait that long; at first one
 LINE = 8  # words of a cache line: each row's claims have lines of their own
-STEAL, YIELD = 40, 3000  # looks at a row that is not done, before taking others' pieces, and before offering the core
+# Looks at a row that is not done before taking others' pieces, before offering the core, and before giving up the team
+STEAL, YIELD, WAITED = 40, 3000, 6000
 _offer = ctypes.windll.kernel32.SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
 OFFER = ctypes.cast(_offer, ctypes.c_void_p).value
 
@@ -127,7 +128,7 @@ def _members(p, s, lo, hi):
                             piece = c
                 if looks >= YIELD:
                     _ask(offer)
-                    p[1][7] = 1
+                    p[1][7] |= looks == WAITED
                 _pause()
             if t == 0 and clock[0] != 0:
                 ended = _ticks()
