@@ -628,8 +628,8 @@ def _plan(a, a_turned, b, b_turned, dtype, accumulate, biased, kind, ranges, bat
     m, k, n = a[-1 if a_turned else -2], a[-2 if a_turned else -1], b[-2 if b_turned else -1]
     work, vector = math.prod(batch) * m * k * n * dtype.itemsize // 128, matmul_tile()
     if kind is None:
-        kind = BY_ROWS if m > n else BY_COLUMNS
-        units = math.prod(batch) * (-(-m // TILES[vector][0]) if m > n else -(-n * dtype.itemsize // vector))
+        kind = BY_ROWS if m >= n else BY_COLUMNS
+        units = math.prod(batch) * (-(-m // TILES[vector][0]) if m >= n else -(-n * dtype.itemsize // vector))
     else:
         units, work = _work(ranges, vector // dtype.itemsize), int(work * ranges.share)
     numbers = [m, k, n, *distances(a, a_turned), *distances(b, b_turned), kind, accumulate, biased]
