@@ -165,8 +165,9 @@ class Table:
         data = [a.ctypes.data for a in (addresses, self.scalars, self._words)]
         settings = np.array([len(rows), *data, width, 0 if stop is None else stop.ctypes.data, OFFER, 0], np.int64)
         self.clock, self.names = np.zeros(1 + len(rows), np.int64), [jit.names[call[0]] for call in launches]
-        self._pointers = np.array([a.ctypes.data for a in (rows, settings, self.clock)], np.int64)
-        self._held = [call[1] for call in launches], stop, rows, addresses, settings  # they must stay where they are
+        pointers = np.array([a.ctypes.data for a in (rows, settings, self.clock)], np.int64)
+        self._held = [call[1] for call in launches], stop, rows, addresses, settings, pointers  # must stay in place
+        self._pointers = pointers.ctypes.data
         self._settings, self._stop, self._apart = settings, stop, 0
         self._penalty = 0  # runs without a team, the last time
         self._each = [
@@ -180,8 +181,10 @@ class Table:
         """All of them, in order."""
         if self._apart:
             return self._run_apart()
-        self._words[:] = self._settings[7] = 0
-        pointers, threads = self._pointers.ctypes.data, self.threads
+        # Each word of Python's that this touches comes from afar: the kernels before have filled the caches.
+        self._words.fill(0)
+        self._settings[7] = 0
+        pointers, threads = self._pointers, self.threads
         if threads == 1:
             self._alone(pointers, 0, 0, 1)
         elif jit._run is jit._launch_in_turn:
@@ -189,8 +192,10 @@ class Table:
                 _fork(self._function, pointers, 0, threads, threads)
         else:
             _fork(self._function, pointers, 0, threads, threads)
-            self._penalty = min(2 * self._penalty + 1, APART) if self._settings[7] else self._penalty // 2
-            self._apart = self._penalty if self._settings[7] else 0
+            if self._settings[7]:
+                self._apart = self._penalty = min(2 * self._penalty + 1, APART)
+            elif self._penalty:
+                self._penalty //= 2
 
     def _run_apart(self):
         """Where other processes want the cores: threads of each launch's own, which sleep until it comes."""
