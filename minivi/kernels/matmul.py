@@ -856,7 +856,7 @@ class Ones:
         turned.shape, turned.dtype = self.shape[::-1], self.dtype
         turned._places, turned._counts = empty(turned.shape, np.int64), empty(turned.shape[0], np.int64)
         arrays = (np.empty(0, self.dtype), self._places, self._counts, turned._places, turned._counts)
-        launch(_turn_ones, self.shape[1], arrays, self.shape, work=math.prod(self.shape) // 4)
+        launch(_turn_ones, self.shape[1], arrays, self.shape, work=math.prod(self.shape) // 2)
         return turned
 
 
