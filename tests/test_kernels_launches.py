@@ -51,7 +51,7 @@ def test_no_launch_after_one_that_says_stop(pieces):
 
 
 def test_a_team_is_given_up_for_long_only_where_it_waits_again_and_again(monkeypatch):
-    table, got = chain(2)
+    table, _ = chain(2)
     waits, fork = True, launches._fork
 
     def as_if_others_had_the_core(function, pointers, *rest):
