@@ -9,7 +9,6 @@ A few seconds on 8 x 8 digits.
 # ## 1. All conditionals in one network
 #
 # The model is a product, and each factor a function of what comes before it (eq. 4.8, 4.9):
-#
 # $$p(x) = p(x_1) \prod_{j=2}^D p(x_j | x_{<j}) \qquad p(x_j | x_{<j}) = Bernoulli(x_j; sigmoid(NeuralNet_j(x_{<j})))$$
 #
 # These are D networks. MADE (Germain et al. 2015) computes all in one: each hidden unit has a degree m and sees the
@@ -35,8 +34,7 @@ class Made(nn.Module):
     def __init__(self, order, degrees, rng, strict=True, init=nn.glorot):
         place = np.argsort(order) + 1  # of each pixel, 1 to D
         self.into = (place[:, None] <= degrees).astype("float32")
-        out = degrees[:, None] < place if strict else degrees[:, None] <= place
-        self.out = out.astype("float32")
+        self.out = (degrees[:, None] < place if strict else degrees[:, None] <= place).astype("float32")
         self.first, self.second = (nn.Linear(*mask.shape, rng, init=init) for mask in (self.into, self.out))
 
     def logits(self, x):
@@ -49,11 +47,7 @@ class Made(nn.Module):
         return ops.bernoulli_log_prob(x, self.logits(x))
 
 
-def even(dims, units):
-    """Degrees 1 to D - 1, each for as many units."""
-    return 1 + np.arange(units) * (dims - 1) // units
-
-
+even = lambda dims, units: 1 + np.arange(units) * (dims - 1) // units  # degrees 1 to D - 1, each for as many units
 small = Made(np.arange(8), even(8, 14), mv.Generator(0), init=nn.normal(1.0))
 fig = plots.figure(8.0, 2.6)
 pictures = (("pixel", "hidden unit", small.into), ("hidden unit", "output", small.out))
