@@ -70,8 +70,8 @@ _ = race_all(x, np.eye(10)[digits.train_labels], 10, "digits")
 
 # %% [markdown]
 # The text: Adam is like SGD with momentum, and both are faster than AdaGrad. Here, and on MNIST (section 5), AdaGrad is
-# at least as fast as Adam, and SGD is last. Best step sizes differ from optimizer to optimizer, here and below up to ten
-# times; at a wrong one each loses.
+# at least as fast as Adam, and SGD is last. Best step sizes differ from optimizer to optimizer, here and below up to
+# ten times; at a wrong one each loses.
 #
 # ## 2. Sparse features
 #
