@@ -1,21 +1,16 @@
 """The marginal likelihood: how to compute it, and who raises it fastest (thesis sections 2.7, 2.8, 2.11.2, 2.B).
 
-The bound is what AEVB maximises; what one wants is log p(x). How are the two related, as divergences? How well does
-importance sampling close the gap, and when does it fail? And Figure 2.6: is an encoder any better than Markov chains
-that sample the posterior itself? All logarithms are natural, in nats.
+AEVB maximises a bound of log p(x). When does importance sampling close the gap? Are Markov chains a better encoder?
 """
 
 # %% [markdown]
 # ## 1. Likelihood and bound as divergences (section 2.8, Figure 2.4)
 #
-# Let q_D(x) be the data's own distribution. Maximum likelihood minimises its divergence from p(x), and the ELBO that
-# of q_D(x) q(z | x) from p(x, z) (eq. 2.61 to 2.65), each up to the entropy of q_D, which no model changes:
+# Let q_D(x) be the data's own distribution, H its entropy in nats, which no model changes (eq. 2.61 to 2.65):
+# $$KL(q_D(x) || p(x)) = -\log p(D) - H \qquad KL(q_D(x) q(z | x) || p(x, z)) = -L(D) - H$$
 #
-# $$KL(q_D(x) || p(x)) = -\log p(D) - H(q_D) \qquad KL(q_D(x) q(z | x) || p(x, z)) = -L(D) - H(q_D)$$
-#
-# log p(D) is a mean over the data in eq. 2.58, while it was a sum in eq. 1.10. Here are 200 images of four pixels,
-# and a model with one latent: each divergence is a sum over 16 patterns and over a grid of z, while the bound is
-# maximised.
+# log p(D) is a mean over the data in eq. 2.58, while it was a sum in eq. 1.10. Here are 200 images of four pixels and a
+# model with one latent: divergences are sums over 16 patterns and a grid of z, while the bound is maximised.
 
 # %%
 import time
@@ -39,19 +34,16 @@ tiny, (z, dz) = small.small_vae(1), small.grid(12.0, 1201)
 
 def log_densities(vae):
     """log p(x, z) and log q(z | x) of every pattern on the grid, (16, grid)."""
-    with mv.no_grad():
-        log_px_z = np.asarray(vae.decode(z[:, None, None]).log_prob(small.PATTERNS)).T
-        q = vae.encode(small.PATTERNS)
+    q, log_px_z = vae.encode(small.PATTERNS), np.asarray(vae.decode(z[:, None, None]).log_prob(small.PATTERNS)).T
     return log_px_z + norm.logpdf(z), norm.logpdf(z, q.mu.data, np.exp(q.log_sigma.data))
 
 
 def divergences(vae):
-    """Of x alone, of x and z, and the mean over data of KL(q(z | x) || p(z | x)): three sums of their own."""
-    (log_joint, log_q), seen = log_densities(vae), q_d > 0
-    log_px, q = np.log(np.exp(log_joint).sum(axis=1) * dz), np.exp(log_q) * dz
-    marginal = np.sum(q_d[seen] * (np.log(q_d[seen]) - log_px[seen]))
-    joint = q_d[seen] @ (q * (np.log(np.maximum(q_d, 1e-9))[:, None] + log_q - log_joint)).sum(axis=1)[seen]
-    return marginal, joint, q_d @ (q * (log_q - log_joint + log_px[:, None])).sum(axis=1)
+    """Of x, of x and z, and the mean over data of KL(q(z | x) || p(z | x)): three sums of their own."""
+    log_joint, log_q = log_densities(vae)
+    log_px, log_q_d, q = np.log(np.exp(log_joint).sum(axis=1) * dz), np.log(q_d + 1e-300), np.exp(log_q) * dz
+    both = (q * (log_q_d[:, None] + log_q - log_joint)).sum(axis=1)
+    return q_d @ (log_q_d - log_px), q_d @ both, q_d @ (q * (log_q - log_joint + log_px[:, None])).sum(axis=1)
 
 
 optimizer, curves = Adam(tiny.parameters(), 0.02), []
@@ -59,12 +51,10 @@ for step in range(401):
     if step % 10 == 0:
         curves.append(divergences(tiny))
     optimizer.step(mv.grad(-tiny.elbo(images, rng).mean(), optimizer.parameters))
-curves = np.array(curves)
-fig = plots.figure(6.5, 3.2)
+curves, fig = np.array(curves), plots.figure(6.5, 3.2)
 axes = plots.panel(fig.add_subplot(), "Training on the bound, four pixels", "step", "divergence, nats")
 for i, name in enumerate(("KL(q_D(x) || p(x))", "KL(q_D(x) q(z | x) || p(x, z))", "E KL(q(z | x) || p(z | x))")):
     axes.plot(np.arange(0, 401, 10), curves[:, i], label=name, **plots.style(i, 41))
-axes.set_ylim(bottom=0)
 axes.legend(fontsize=8)
 show(fig, "divergences")
 marginal, joint, posterior = curves.T
