@@ -17,7 +17,7 @@ from sklearn import neighbors, svm
 
 import minivi as mv
 from minivi import data, models, nn, ops, optim, plots, program, training
-from minivi.lesson import show
+from minivi.lesson import show, stored
 from minivi.semi_supervised import Features, SemiSupervisedClassifier, minibatch_loss, sample_features
 
 # %%
@@ -236,15 +236,15 @@ for name, m in {"50 labels": classifier.model_, "every label": conditional}.item
     print(told(f"{name}, p(y | x)", m.log_joint(digits.test, mv.Generator(3), samples=20).argmax(axis=1)))
 
 # %% [markdown]
-# ## 8. The long runs
-#
-# Table 3.1 on MNIST: `minivi run ch03_semi_supervised.table_3_1 --budget laptop --out figures`; then
-# `stored("ch03_semi_supervised.table_3_1")` prints it. `minivi check ch03_semi_supervised` holds the equations.
-#
+# ## 8. The long run: Table 3.1 on MNIST
+
+# %%
+stored("ch03_semi_supervised.table_3_1")
+
+# %% [markdown]
 # ## 9. Try
 #
 # - In section 3: `0 * u` for `len(rest) * u`. Is it the other images that help, or the decoder?
 # - In section 1: 20 labels for 50, then 200. Where do the others help most, and where do they do harm?
-# - In section 2: leave out `- log_q` in `unlabelled`. Which line of output tells? What does q(y | x) become?
 # - In section 4: 50 latents for 20, then also `least=0.3` in `Features`. Which error of M1+M2 moves most, and why?
 # - In section 6: 1 latent for 4, then 20. What is a style now? What becomes of p(y | x) in section 7?

@@ -20,7 +20,7 @@ import numpy as np
 import minivi as mv
 from minivi import data, nn, ops, optim, plots, training
 from minivi.distributions import DiscretizedLogistic
-from minivi.lesson import show
+from minivi.lesson import show, stored
 from minivi.models import ResNetVAE
 
 # %%
@@ -239,12 +239,12 @@ show(fig, "drawn")
 
 # %% [markdown]
 # With lambda 0 one of the four maps carries nothing. Free bits make all carry some, and bits fall; a flow gains again.
-# `stored("ch05_resnet.posteriors")` prints the long run on photos once `minivi run ch05_resnet --budget laptop --out
-# figures` has made it; `minivi check ch05_resnet` compares the equations with something computed another way.
-#
+
+# %%
+stored("ch05_resnet.posteriors")
+
+# %% [markdown]
 # ## 8. Try
 #
 # - In section 2: `blocks(2)` and `blocks(8)` too. Where is the time least, and how much is gathered there?
-# - In section 3: taps of 1 to 3 in `five` (and `padding=(1, 0)`). Which taps does each phase have now?
-# - In section 4: `strict=True` for `first` too. Which pixels stay hidden? Does the Jacobian stay triangular?
 # - In section 7: 2.0 for `least`, then 8.0. How many nats does each map carry, and what do the bits do?

@@ -20,7 +20,7 @@ import numpy as np
 
 import minivi as mv
 from minivi import data, models, nn, ops, optim, plots, program, training
-from minivi.lesson import show
+from minivi.lesson import show, stored
 
 
 # %%
@@ -238,13 +238,13 @@ print(f"1 / root of the exact precision's diagonal: {np.diag(precision) ** -0.5}
 # %% [markdown]
 # Mean field finds the means, and the best factorised sigmas, one over the root of the precision's diagonal. These are
 # too small, by a factor of about two, as they ignore that weights vary together; and so is that of f, far from data.
-# `minivi run ch06_dropout --budget laptop --out figures` makes Figure 6.1 and Table 6.1 on MNIST, which
-# `stored("ch06_dropout.figure_6_1")` prints; `minivi check ch06_dropout` holds the equations.
-#
+
+# %%
+stored("ch06_dropout.table_6_1")
+
+# %% [markdown]
 # ## 7. Try
 #
 # - In section 1: `delta = ops.square(a @ ops.sqrt(variance))` in `output`. Which number tells, and which cannot?
-# - In section 2: `input_rate=0.2, hidden_rate=0.2`. What is datum / local at M = 64? And with `layer=0`?
-# - In section 4: `-at_one` for `sum(c)` in `divergences["cubic"]`. Where in (0, 1] is it right now, and where not?
 # - In section 5: `kl / 3000.0` in `train`, the text's "A2". Does it help A, as the text finds? Does it help B?
 # - In section 6: 100 data for 10, on either side. Does mean field come nearer to the exact sigmas? Why not?

@@ -531,7 +531,7 @@ class FlowPosterior:
         shape = broadcast_shape("log_prob", np.shape(z), self.shape)
         z = z if np.shape(z) == shape else ops.broadcast_to(z, shape=shape)
         start = self.flow.inverse(z, self.context)
-        beyond = ~np.isfinite(np.asarray(start)).all(axis=-1)  # of any number: its density is 0, not NaN
+        beyond = ~np.isfinite(np.asanyarray(start)).all(axis=-1)  # of any number: its density is 0, not NaN
         if np.any(beyond):
             start = ops.where(beyond[..., None], 0.0, start)
         log_q = self.base.log_prob(start) - self.flow.forward(start, self.context)[1]

@@ -34,7 +34,7 @@ class Profile:
             table.clock[0] = 1
         self._inside, replay = 0.0, step._replay
         for table in self.tables:
-            table.run = self._timed(table.run)
+            table.run = self._timed(table)
 
         def timed(which, *args):
             begun = time.perf_counter()
@@ -45,8 +45,11 @@ class Profile:
 
         step._replay = timed
 
-    def _timed(self, run):
+    def _timed(self, table):
+        run = table.run
+
         def timed():
+            table._apart = 0  # the clock is the team's
             begun = time.perf_counter()
             run()
             self._inside += time.perf_counter() - begun

@@ -77,6 +77,7 @@ class Program:
         self._places, self.arena = _plan(trace, self._fixed)
         self.actions, self._table, launched, taken = [], launches.Table, [], set()
         self._rng, self._draws = trace.rng, []
+        entering, looks = {number for number, a in trace.fixed.items() if any(a is x for x in trace.inputs)}, []
         for o in trace.operations:
             args, kwargs, out = map(self._bound, (o.args, o.kwargs, o.out))
             if o.kind == "launch":
@@ -94,9 +95,13 @@ class Program:
                 self._draws.append((len(launched), drawn[1]))
                 launched.append(drawn[0])
                 continue
+            if o.kind == "guard" and isinstance(o.args[0], Own) and o.args[0].number in entering:
+                looks.append(_action(o, args, kwargs, out))
+                continue
             self._flush(launched)
             self.actions.append(_action(o, args, kwargs, out))
         self._flush(launched)
+        self.actions[:0] = looks  # at the batch: before the launches, which then stay together
         self.losses = [self._bound(loss) for loss in losses]
         self.gradients = [[self._of_its_own(g, trace.memory, taken) for g in several] for several in gradients]
         self.updates = [update_of(o, g) for o, g in zip(optimizers, self.gradients, strict=True)]
@@ -402,13 +407,13 @@ class Step:
         before, kept = rng.state, [a.copy() for a in program.writes]
         try:
             program.run(batch)
+            values = _finite([loss.item() for loss in program.losses])
         except Exception:  # a guard, or what the eager step raises with its own words
             rng.state = before
             for a, value in zip(program.writes, kept, strict=True):
                 a[...] = value
             return self._eager(x, rng)
         self.compiled += 1
-        values = _finite([loss.item() for loss in program.losses])
         for update in program.updates:
             update()
         return values[-1]

@@ -50,6 +50,31 @@ def test_no_launch_after_one_that_says_stop(pieces):
         assert not (last == 7).any()
 
 
+def test_a_team_is_given_up_for_long_only_where_it_waits_again_and_again(monkeypatch):
+    table, _ = chain(2)
+    waits, fork = True, launches._fork
+
+    def as_if_others_had_the_core(function, pointers, *rest):
+        fork(function, pointers, *rest)
+        table._settings[7] = waits
+
+    monkeypatch.setattr(launches, "_fork", as_if_others_had_the_core)
+    without = []
+    for _ in range(8):
+        table.run()
+        without.append(table._apart)
+        while table._apart:
+            table.run()
+    assert without == [1, 3, 7, 15, 31, 63, launches.APART, launches.APART]
+    waits = False
+    for _ in range(8):  # each run by a team: none is made up for
+        table.run()
+        assert not table._apart
+    waits = True
+    table.run()
+    assert table._apart == 1
+
+
 def test_several_python_threads_run_tables_of_their_own():
     alone, want = chain(1)
     alone.run()

@@ -54,9 +54,9 @@ def of(model, loss, batch=binary, optimizers=None):
     return model, loss, optimizers or optim.Adam(model.parameters(), 1e-2), batch
 
 
-def elbo(**options):
+def elbo(batch=binary, **options):
     model = options.pop("model", None) or vae()
-    return of(model, lambda x, rng: -model.elbo(x, rng, **options).mean())
+    return of(model, lambda x, rng: -model.elbo(x, rng, **options).mean(), batch)
 
 
 def weights(bound, **options):
@@ -113,7 +113,8 @@ def semi(features=False):
 
 CASES = {
     "A": lambda: elbo(estimator="A"), "B": elbo, "full": lambda: elbo(model=vae(posterior="full")),
-    "gaussian": lambda: elbo(model=vae(likelihood="gaussian")), "samples": lambda: elbo(samples=3),
+    "gaussian": lambda: elbo(model=vae(likelihood="gaussian")), "grey": lambda: elbo(grey, samples=2),
+    "grey, gaussian": lambda: elbo(grey, model=vae(likelihood="gaussian")), "samples": lambda: elbo(samples=3),
     "iaf": lambda: elbo(model=vae(flow=flows.iaf(3, 2, [6], Generator(3), context=2), context=2)),
     "iwae": lambda: weights(bounds.iwae), "miwae": lambda: weights(lambda w: bounds.miwae(w, 2)),
     "float64": lambda: elbo(model=vae(dtype="float64")),
@@ -333,18 +334,36 @@ def test_batches_of_other_shapes_have_programs_of_their_own():
     assert program[3].compiled == 30 - 2 * (WARM_UP + 2)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_loss_that_is_not_finite_changes_nothing(bad):
-    model, loss, optimizer, _ = elbo(model=vae(likelihood="gaussian"))
-    step, rng, stream = Step(loss, optimizer, quiet=True), Generator(7), np.random.default_rng(8)
-    for _ in range(10):
-        step(grey(stream), rng)
-    assert step.compiled
-    before, x = model.state_dict(), grey(stream)
-    x[3, 4] = bad
-    with pytest.raises(FloatingPointError, match="the loss became"):
-        step(x, rng)
-    assert all(np.array_equal(before[name], value) for name, value in model.state_dict().items())
+def spoiled(part, k):
+    """``part`` with one number that should not be there, or another one that may: the ``k``-th of them."""
+    part = part.copy()
+    part.flat[part.size // 2] = (np.nan, np.inf, 2.0, -0.5, 0.5, 1e38)[k] if part.dtype.kind == "f" else (3, -1)[k % 2]
+    return part
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_in_mid_run_is_told_as_the_eager_step_tells_it(name):
+    seen = []
+    for compiled in (False, True):
+        model, loss, optimizer, batch = CASES[name]()
+        step, rng, stream = Step(loss, optimizer, compiled=compiled, quiet=True), Generator(7), np.random.default_rng(8)
+        dtype, told = next(iter(model.parameters())).dtype, []
+        for k in range(26):
+            parts = batch(stream)
+            parts = parts if isinstance(parts, tuple) else (parts,)
+            parts = [p.astype(dtype) if p.dtype.kind == "f" else p for p in parts]
+            if k >= 10 and k % 2:  # also in two parts at once, or in the last alone
+                parts = [spoiled(p, k // 2 % 6) if j % 2 <= k // 2 % 3 else p for j, p in enumerate(parts)]
+            try:
+                with np.errstate(all="ignore"):
+                    told.append(step(tuple(parts) if len(parts) > 1 else parts[0], rng))
+            except (ValueError, FloatingPointError) as error:
+                told.append(f"{type(error).__name__}: {error}")
+            told.append((rng.state, [w.tobytes() for w in model.state_dict().values()]))
+        seen.append(told)
+        assert not compiled or step.compiled > 5, step.why
+    assert seen[0] == seen[1]
+    assert any("Error" in str(value) for value in seen[0])
 
 
 @pytest.mark.parametrize("hidden", [(8,), (2000,)])

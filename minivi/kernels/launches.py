@@ -8,7 +8,8 @@
 
 Starting threads costs 2 to 6 us, waiting for a row 0.1 us. Python needs 5 us between two launches. A thread that waits
 looks at a word of memory, for some 0.1 ms, and then offers its core to other processes at each look. Where that
-happens, others want the cores: the next hundred runs do without a team. Which thread does a piece changes no bit.
+happens again and again, others want the cores: more and more runs do without a team. Which thread does a piece changes
+no bit.
 """
 
 import ctypes
@@ -23,9 +24,10 @@ from numba.extending import intrinsic
 from minivi.kernels import jit
 from minivi.kernels.jit import FEATURES, _call, _fork, chunk
 
-APART = 100  # runs without a team after one in which a thread had to wait that long
+APART = 100  # at most so many runs without a team after one in which a thread had to wait that long; at first one
 LINE = 8  # words of a cache line: each row's claims have lines of their own
-STEAL, YIELD = 40, 3000  # looks at a row that is not done, before taking others' pieces, and before offering the core
+# Looks at a row that is not done before taking others' pieces, before offering the core, and before giving up the team
+STEAL, YIELD, WAITED = 40, 3000, 6000
 _offer = ctypes.windll.kernel32.SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
 OFFER = ctypes.cast(_offer, ctypes.c_void_p).value
 
@@ -126,7 +128,7 @@ def _members(p, s, lo, hi):
                             piece = c
                 if looks >= YIELD:
                     _ask(offer)
-                    p[1][7] = 1
+                    p[1][7] |= looks == WAITED
                 _pause()
             if t == 0 and clock[0] != 0:
                 ended = _ticks()
@@ -163,9 +165,11 @@ class Table:
         data = [a.ctypes.data for a in (addresses, self.scalars, self._words)]
         settings = np.array([len(rows), *data, width, 0 if stop is None else stop.ctypes.data, OFFER, 0], np.int64)
         self.clock, self.names = np.zeros(1 + len(rows), np.int64), [jit.names[call[0]] for call in launches]
-        self._pointers = np.array([a.ctypes.data for a in (rows, settings, self.clock)], np.int64)
-        self._held = [call[1] for call in launches], stop, rows, addresses, settings  # they must stay where they are
+        pointers = np.array([a.ctypes.data for a in (rows, settings, self.clock)], np.int64)
+        self._held = [call[1] for call in launches], stop, rows, addresses, settings, pointers  # must stay in place
+        self._pointers = pointers.ctypes.data
         self._settings, self._stop, self._apart = settings, stop, 0
+        self._penalty = 0  # runs without a team, the last time
         self._each = [
             (call[0], addresses[at:].ctypes.data, self.scalars[i:].ctypes.data, *call[3:])
             for i, (call, at) in enumerate(zip(launches, first[:-1], strict=True))
@@ -177,8 +181,10 @@ class Table:
         """All of them, in order."""
         if self._apart:
             return self._run_apart()
-        self._words[:] = self._settings[7] = 0
-        pointers, threads = self._pointers.ctypes.data, self.threads
+        # Each word of Python's that this touches comes from afar: the kernels before have filled the caches.
+        self._words.fill(0)
+        self._settings[7] = 0
+        pointers, threads = self._pointers, self.threads
         if threads == 1:
             self._alone(pointers, 0, 0, 1)
         elif jit._run is jit._launch_in_turn:
@@ -186,7 +192,10 @@ class Table:
                 _fork(self._function, pointers, 0, threads, threads)
         else:
             _fork(self._function, pointers, 0, threads, threads)
-            self._apart = APART * int(self._settings[7])
+            if self._settings[7]:
+                self._apart = self._penalty = min(2 * self._penalty + 1, APART)
+            elif self._penalty:
+                self._penalty //= 2
 
     def _run_apart(self):
         """Where other processes want the cores: threads of each launch's own, which sleep until it comes."""

@@ -628,8 +628,8 @@ def _plan(a, a_turned, b, b_turned, dtype, accumulate, biased, kind, ranges, bat
     m, k, n = a[-1 if a_turned else -2], a[-2 if a_turned else -1], b[-2 if b_turned else -1]
     work, vector = math.prod(batch) * m * k * n * dtype.itemsize // 128, matmul_tile()
     if kind is None:
-        kind = BY_ROWS if m > n else BY_COLUMNS
-        units = math.prod(batch) * (-(-m // TILES[vector][0]) if m > n else -(-n * dtype.itemsize // vector))
+        kind = BY_ROWS if m >= n else BY_COLUMNS
+        units = math.prod(batch) * (-(-m // TILES[vector][0]) if m >= n else -(-n * dtype.itemsize // vector))
     else:
         units, work = _work(ranges, vector // dtype.itemsize), int(work * ranges.share)
     numbers = [m, k, n, *distances(a, a_turned), *distances(b, b_turned), kind, accumulate, biased]
@@ -856,7 +856,7 @@ class Ones:
         turned.shape, turned.dtype = self.shape[::-1], self.dtype
         turned._places, turned._counts = empty(turned.shape, np.int64), empty(turned.shape[0], np.int64)
         arrays = (np.empty(0, self.dtype), self._places, self._counts, turned._places, turned._counts)
-        launch(_turn_ones, self.shape[1], arrays, self.shape, work=math.prod(self.shape) // 4)
+        launch(_turn_ones, self.shape[1], arrays, self.shape, work=math.prod(self.shape) // 2)
         return turned
 
 
