@@ -10,9 +10,7 @@ all? The text recommends downwards; here both are tried. A few seconds.
 #
 # The smallest chain: z_2 from N(0, 1), z_1 from N(a z_2, 1), x from N(z_1, 1/4). The posterior p(z_1, z_2 | x) is a
 # Gaussian, and can be written in either order (Figure 4.1):
-#
 # $$\textrm{bottom-up:} \; q(z_1 | x) \, q(z_2 | z_1) \qquad \textrm{top-down:} \; q(z_2 | x) \, q(z_1 | z_2, x)$$
-#
 # Both can be exact. The text's argument for the second is about learning: by eq. 4.7 the lower factor is the *prior* of
 # z_1 times the likelihood, so let q be that prior times a learned Gaussian l, and q follows by itself when training
 # moves the prior. Below, all are exact at a = 1; then a is changed, and nothing else.
@@ -25,31 +23,23 @@ from minivi import bounds, data, nn, ops, optim, plots
 from minivi.distributions import Normal
 from minivi.lesson import show, stored
 
+
 # %%
-X, S = 1.5, 4.0  # the datum, and the precision of x given z_1
-
-
 def gaussian(*factors):
     """Precision and mean of (z_1, z_2) from factors exp(-w (c.z - t)^2 / 2), each given as (c, t, w)."""
     precision = sum(w * np.outer(c, c) for c, _, w in factors)
     return precision, np.linalg.solve(precision, sum(w * t * np.array(c) for c, t, w in factors))
 
 
-def posterior(a):
-    """Of both priors and the likelihood."""
-    return gaussian(([0, 1], 0.0, 1.0), ([1, -a], 0.0, 1.0), ([1, 0], X, S))
-
-
-def bottom_up(a):
-    """q(z_1 | x), and z_2 from N(a z_1 / (1 + a^2), 1 / (1 + a^2))."""
-    upper, lower = 1 + a * a, 1 / (1 + a * a) + S
-    return gaussian(([1, 0], S * X / lower, lower), ([-a / upper, 1], 0.0, upper))
-
-
-def top_down(a, prior):
-    """q(z_2 | x), and z_1 from the product of N(prior z_2, 1) and the likelihood of x."""
-    gain = a / (1 + 1 / S)
-    return gaussian(([0, 1], gain * X / (1 + gain * a), 1 + gain * a), ([1, -prior / (1 + S)], S * X / (1 + S), 1 + S))
+X, S = 1.5, 4.0  # the datum, and the precision of x given z_1
+posterior = lambda a: gaussian(([0, 1], 0.0, 1.0), ([1, -a], 0.0, 1.0), ([1, 0], X, S))  # both priors, the likelihood
+gain, back = lambda a: a / (1 + 1 / S), lambda a: 1 + a * a
+# q(z_1 | x), and z_2 from N(a z_1 / (1 + a^2), 1 / (1 + a^2)):
+bottom_up = lambda a: gaussian(([1, 0], S * X / (1 / back(a) + S), 1 / back(a) + S), ([-a / back(a), 1], 0.0, back(a)))
+# q(z_2 | x), and z_1 from the product of N(prior z_2, 1) and the likelihood of x:
+top_down = lambda a, prior: gaussian(
+    ([0, 1], gain(a) * X / (1 + gain(a) * a), 1 + gain(a) * a), ([1, -prior / (1 + S)], S * X / (1 + S), 1 + S)
+)
 
 
 def kl(q, p):
@@ -59,19 +49,16 @@ def kl(q, p):
     return 0.5 * (spread + off @ p[0] @ off)
 
 
-moved = np.linspace(0.4, 1.6, 61)
-ways = {
-    "bottom-up": lambda a: bottom_up(1.0),
-    "top-down, separate": lambda a: top_down(1.0, 1.0),
-    "top-down, p l / Z": lambda a: top_down(1.0, a),
-}
+moved, ways = np.linspace(0.4, 1.6, 61), {"bottom-up": lambda a: bottom_up(1.0)}
+ways |= {"top-down, separate": lambda a: top_down(1.0, 1.0), "top-down, p l / Z": lambda a: top_down(1.0, a)}
 fig = plots.figure(5.5, 3.0)
 axes = plots.panel(fig.add_subplot(), "q was exact at a = 1", "a, after the prior has moved", "KL(q || p(z | x)), nats")
 for i, (name, q) in enumerate(ways.items()):
     axes.plot(moved, [kl(q(a), posterior(a)) for a in moved], label=name, **plots.style(i, 61))
-    print(f"{name:18s}: KL {kl(q(1.0), posterior(1.0)):.0e} at a = 1, {kl(q(1.4), posterior(1.4)):.4f} nats at a = 1.4")
 axes.legend(fontsize=8)
 show(fig, "moved")
+for name, q in ways.items():
+    print(f"{name:18s}: KL {kl(q(1.0), posterior(1.0)):.0e} at a = 1, {kl(q(1.4), posterior(1.4)):.4f} nats at a = 1.4")
 
 # %% [markdown]
 # So it is in this model, for a part of the error; the rest is in q(z_2 | x), which sees x through the moved prior too.

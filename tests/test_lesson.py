@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import CHAPTERS
@@ -46,19 +45,9 @@ def run(path, folder):
     return subprocess.run(command, cwd=folder, env=ENVIRONMENT | ONE_THREAD, capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module")
-def scripts(request, tmp_path_factory):
-    """By path the folder and the run of each lesson that is tested; two at a time, as most have work for one core."""
-    tested = [i.callspec.params["path"] for i in request.session.items if i.name.startswith("test_as_a_script[")]
-    folders = {path: tmp_path_factory.mktemp(path.stem) for path in tested}
-    pool = ThreadPoolExecutor(2)
-    yield {path: (folder, pool.submit(run, path, folder)) for path, folder in folders.items()}
-    pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.parametrize("path", IN_A_KERNEL, ids=lambda p: p.stem)
-def test_in_a_notebook(path, scripts, tmp_path, capsys):
-    """All cells in a real Jupyter kernel: no error, and pictures inline. (Beside it the scripts run.)"""
+def test_in_a_notebook(path, tmp_path, capsys):
+    """All cells in a real Jupyter kernel: no error, and pictures inline."""
     pytest.importorskip("jupytext", reason="needs the extra 'notebook': pip install -e '.[notebook]'")
     manager = pytest.importorskip("jupyter_client.manager", reason="needs the extra 'notebook'")
     nbformat = pytest.importorskip("nbformat", reason="needs the extra 'notebook'")
@@ -91,12 +80,11 @@ def test_in_a_notebook(path, scripts, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
-def test_as_a_script(path, scripts):
-    folder, running = scripts[path]
-    done = running.result()
+def test_as_a_script(path, tmp_path):
+    done = run(path, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     shown = {match for match in re.findall(r"figure: (runs/lesson/.*)", done.stdout)}
-    assert shown and shown == {str(p.relative_to(folder)) for p in folder.rglob("*.png")}
+    assert shown and shown == {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png")}
     assert "Traceback" not in done.stderr
 
 
