@@ -7,7 +7,6 @@ all? The text recommends downwards; here both are tried. A few seconds.
 
 # %% [markdown]
 # ## 1. Two directions for one posterior
-#
 # The smallest chain: z_2 from N(0, 1), z_1 from N(a z_2, 1), x from N(z_1, 1/4). The posterior p(z_1, z_2 | x) is a
 # Gaussian, and can be written in either order (Figure 4.1):
 # $$\textrm{bottom-up:} \; q(z_1 | x) \, q(z_2 | z_1) \qquad \textrm{top-down:} \; q(z_2 | x) \, q(z_1 | z_2, x)$$

@@ -54,7 +54,7 @@ def test_in_a_notebook(path, tmp_path, capsys):
     assert cli.main(["notebook", path.stem, "--out", str(tmp_path)]) == 0
     notebook = nbformat.read(tmp_path / f"{path.stem}.ipynb", as_version=4)
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
-    kernel, client = manager.start_new_kernel(kernel_name="python3", cwd=str(tmp_path), env=ENVIRONMENT)
+    kernel, client = manager.start_new_kernel(kernel_name="python3", cwd=str(tmp_path), env=ENVIRONMENT | ONE_THREAD)
     pictures = 0
 
     def see(message):
