@@ -1,17 +1,19 @@
 """Several layers of latent variables (thesis sections 4.1, 4.1.1, 5.B.1 and 5.B.8).
 
 A prior with layers of its own is more flexible than a Gaussian. Inference can go from the data upwards, against the
-arrows of the generative model, or downwards along them. Does the direction matter, and are the upper layers used at
-all? The text recommends downwards; here both are tried. A few seconds.
+arrows of the generative model, or downwards along them, as the text recommends. Does it matter? A few seconds.
 """
 
 # %% [markdown]
 # ## 1. Two directions for one posterior
+#
 # The smallest chain: z_2 from N(0, 1), z_1 from N(a z_2, 1), x from N(z_1, 1/4). The posterior p(z_1, z_2 | x) is a
 # Gaussian, and can be written in either order (Figure 4.1):
+#
 # $$\textrm{bottom-up:} \; q(z_1 | x) \, q(z_2 | z_1) \qquad \textrm{top-down:} \; q(z_2 | x) \, q(z_1 | z_2, x)$$
-# Both can be exact. The text's argument for the second is about learning: by eq. 4.7 the lower factor is the *prior* of
-# z_1 times the likelihood, so let q be that prior times a learned Gaussian l, and q follows by itself when training
+#
+# Both can be exact. The text's argument for the second is about learning: by eq. 4.7 the lower factor is the *prior* p
+# of z_1 times the likelihood. So let it be p l / Z with a learned Gaussian l, and q follows by itself when training
 # moves the prior. Below, all are exact at a = 1; then a is changed, and nothing else.
 
 # %%
@@ -22,42 +24,39 @@ from minivi import bounds, data, nn, ops, optim, plots
 from minivi.distributions import Normal
 from minivi.lesson import show, stored
 
-
 # %%
+X, S = 1.5, 4.0  # the datum, and the precision of x given z_1
+
+
 def gaussian(*factors):
     """Precision and mean of (z_1, z_2) from factors exp(-w (c.z - t)^2 / 2), each given as (c, t, w)."""
     precision = sum(w * np.outer(c, c) for c, _, w in factors)
     return precision, np.linalg.solve(precision, sum(w * t * np.array(c) for c, t, w in factors))
 
 
-X, S = 1.5, 4.0  # the datum, and the precision of x given z_1
-posterior = lambda a: gaussian(([0, 1], 0.0, 1.0), ([1, -a], 0.0, 1.0), ([1, 0], X, S))  # both priors, the likelihood
-gain, back = lambda a: a / (1 + 1 / S), lambda a: 1 + a * a
-# q(z_1 | x), and z_2 from N(a z_1 / (1 + a^2), 1 / (1 + a^2)):
-bottom_up = lambda a: gaussian(([1, 0], S * X / (1 / back(a) + S), 1 / back(a) + S), ([-a / back(a), 1], 0.0, back(a)))
-# q(z_2 | x), and z_1 from the product of N(prior z_2, 1) and the likelihood of x:
-top_down = lambda a, prior: gaussian(
-    ([0, 1], gain(a) * X / (1 + gain(a) * a), 1 + gain(a) * a), ([1, -prior / (1 + S)], S * X / (1 + S), 1 + S)
-)
-
-
 def kl(q, p):
     """KL(q || p) of two Gaussians, in nats."""
-    off = q[1] - p[1]
-    spread = np.trace(np.linalg.solve(q[0], p[0])) - 2 + np.log(np.linalg.det(q[0]) / np.linalg.det(p[0]))
-    return 0.5 * (spread + off @ p[0] @ off)
+    off, spread = q[1] - p[1], np.trace(np.linalg.solve(q[0], p[0])) - 2
+    return 0.5 * (spread + np.log(np.linalg.det(q[0]) / np.linalg.det(p[0])) + off @ p[0] @ off)
 
 
-moved, ways = np.linspace(0.4, 1.6, 61), {"bottom-up": lambda a: bottom_up(1.0)}
-ways |= {"top-down, separate": lambda a: top_down(1.0, 1.0), "top-down, p l / Z": lambda a: top_down(1.0, a)}
+def top_down(a, prior):
+    """q(z_2 | x) of the model with a, and z_1 from the product of N(prior z_2, 1) and the likelihood of x."""
+    w = 1 + a * a / (1 + 1 / S)
+    return gaussian(([0, 1], (w - 1) * X / (a * w), w), ([1, -prior / (1 + S)], S * X / (1 + S), 1 + S))
+
+
+posterior = lambda a: gaussian(([0, 1], 0.0, 1.0), ([1, -a], 0.0, 1.0), ([1, 0], X, S))
+bottom_up = gaussian(([1, 0], S * X / (S + 0.5), S + 0.5), ([-0.5, 1], 0.0, 2.0))  # z_2 from N(z_1 / 2, 1 / 2)
+ways = {"bottom-up": lambda a: bottom_up, "top-down": lambda a: top_down(1, 1), "p l / Z": lambda a: top_down(1, a)}
+moved = np.linspace(0.4, 1.6, 61)
 fig = plots.figure(5.5, 3.0)
 axes = plots.panel(fig.add_subplot(), "q was exact at a = 1", "a, after the prior has moved", "KL(q || p(z | x)), nats")
 for i, (name, q) in enumerate(ways.items()):
     axes.plot(moved, [kl(q(a), posterior(a)) for a in moved], label=name, **plots.style(i, 61))
+    print(f"{name:9s}: KL {kl(q(1.0), posterior(1.0)):.0e} at a = 1, {kl(q(1.4), posterior(1.4)):.4f} nats at a = 1.4")
 axes.legend(fontsize=8)
 show(fig, "moved")
-for name, q in ways.items():
-    print(f"{name:18s}: KL {kl(q(1.0), posterior(1.0)):.0e} at a = 1, {kl(q(1.4), posterior(1.4)):.4f} nats at a = 1.4")
 
 # %% [markdown]
 # So it is in this model, for a part of the error; the rest is in q(z_2 | x), which sees x through the moved prior too.
@@ -131,7 +130,8 @@ for inference in ("bottom-up", "separate", "precision"):
     print(f" +- {w.std() / w.mean() / 20_000**0.5:.2f} nats, before training")
 
 # %% [markdown]
-# Three bounds on one log p(x). (To test a graph of your own so: `minivi.models.directed` takes any.)
+# Three bounds on one log p(x); the farthest q finds it with the largest error. (To test a graph of
+# your own so: `minivi.models.directed` takes any.)
 #
 # ## 3. Are the upper layers used?
 #
@@ -171,7 +171,7 @@ for objective, axes in panels.items():
         axes.bar(i, first, color="0.75", edgecolor="black", label="$z_1$" if i == 0 else None)
         axes.bar(i, second, bottom=first, color="0.25", edgecolor="black", label="$z_2$" if i == 0 else None)
     axes.set_xticks(range(3), ["bottom-up", "separate", "precision"], rotation=20)
-    plots.panel(axes, objective, "", "nats a test image" if objective == "plain" else "")
+    plots.panel(axes, objective, "", "log q - log p, nats an image" if objective == "plain" else "")
 panels["plain"].legend(fontsize=8)
 show(fig, "layers")
 
@@ -195,8 +195,9 @@ stored("ch04_layers.free_bits")
 #
 # ## 5. Try
 #
-# - In section 1: let `top_down` have the likelihood of z_2 for the new a as well. What is its KL then, and why?
-# - In section 2: leave out p(z_1 | z_2) in `second` or `first` of `terms`. Which printed number betrays it at once?
+# - In section 1: `top_down(a, a)` for "p l / Z". What is its KL then, and why?
+# - In section 2: leave out `p1.log_prob(z1)` in `terms`. Which printed numbers betray it at once?
 # - In section 3: `np.array([2.0, 1.0])` times 4. Both layers pay; what does the true bound say?
-# - In section 3: the bottom-up term of z_1 is no KL divergence, and can be negative. Find a seed and an epoch.
+# - In section 3: print `terms[1].mean(axis=1).min()` with `epochs=5`. Which term can be negative, and why is that no
+#   contradiction? (A KL divergence never is.)
 # - In section 3: q(z_2 | z_1, x) for "bottom-up", by `ops.concatenate`. Is z_2 used more?

@@ -1,7 +1,8 @@
 """Auxiliary latent variables: a richer posterior at a price (thesis section 5.2.1).
 
 If q(z | x) draws another variable u first, its marginal over z is a mixture, as flexible as can be. But nobody can
-compute that mixture's density, and the bound that can be computed pays for not knowing u. When does it pay? Seconds.
+compute that mixture's density, and the bound that can be computed pays for not knowing u. When does it pay? A few
+seconds.
 """
 
 # %% [markdown]
@@ -183,9 +184,9 @@ for axes, (name, q) in zip(fig.subplots(1, 2, sharey=True), posteriors.items(), 
     with mv.no_grad():
         z = np.asarray(q.draw(rng, 1500)[1])
     density = np.exp(np.asarray(ring(plane)) - log_z).reshape(121, 121)
-    axes.plot(*z.T, ".", color="0.6", markersize=2, label="draws of q(z)")
+    axes.plot(*z.T, ".", color="0.6", markersize=2)
     axes.contour(line, line, density, levels=[0.02, 0.1], colors="black", linewidths=1)
-    plots.panel(axes, f"{name}; contours: the posterior", "$z_1$", "$z_2$" if q.width == 0 else "")
+    plots.panel(axes, f"draws {name}; contours: the posterior", "$z_1$", "$z_2$" if q.width == 0 else "")
     axes.set(xlim=(-5, 5), ylim=(-5, 5), aspect="equal")
 show(fig, "ring")
 

@@ -160,14 +160,15 @@ for epochs in (2, 40):
         print(f"  layer {layer + 1}: median {np.median(root):.1e}, {small}")
 
 # %% [markdown]
-# It falls by half while the loss falls 180 times, and stays far above eps. Only weights that never had a gradient are
-# below: those of pixels that are 0 in all images, and of hidden units that never fire.
+# It falls by half while the loss falls 180 times, and stays far above eps. What is below is nearly all exactly 0, weights
+# that never had a gradient: of pixels that are 0 in all images, or of hidden units that never fire.
 #
 # ## 5. The long runs
 #
 # The same races on MNIST and on 10,662 short reviews, with momentum searched too, and convolutions on CIFAR-10. Look at
 # the verdicts: on digits AdaGrad is as fast as Adam; on reviews SGD is behind both with dropout, and ahead of AdaGrad
-# without. With convolutions v-hat does not vanish either, but Adam's first moment does pay.
+# without. With convolutions v-hat does not vanish in six epochs either, nor does SGD overtake AdaGrad; but Adam's first
+# moment does pay.
 
 # %%
 stored("ch07_experiments.logistic")
