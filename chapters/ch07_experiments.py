@@ -160,8 +160,8 @@ for epochs in (2, 40):
         print(f"  layer {layer + 1}: median {np.median(root):.1e}, {small}")
 
 # %% [markdown]
-# It falls by half while the loss falls 180 times, and stays far above eps. What is below is nearly all exactly 0,
-# weights that never had a gradient: of pixels that are 0 in all images, or of hidden units that never fire.
+# It falls by half while the loss falls 180 times, and stays far above eps. What is below is nearly all exactly 0, of
+# weights that never had a gradient: those of pixels that are 0 in all images, and of units that never fire.
 #
 # ## 5. The long runs
 #
