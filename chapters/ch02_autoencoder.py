@@ -1,8 +1,7 @@
 """Reconstruction: a VAE beside a plain autoencoder (AEVB report sections 1 and 4; thesis section 2.10).
 
-Leave noise and divergence out of the bound, and an autoencoder is left. The report asks whether the VAE reconstructs
-better than that, and notes "Tried mean and sampling for VAE, mean worked better". Better at what, and why? Errors are
-in nats, -log p(x | z), or squared distances of x from the mean image, both for a whole image.
+A bound without noise and divergence is an autoencoder's objective. The report asks whether the VAE reconstructs better,
+and notes "mean worked better" than a draw. Errors are -log p(x | z) in nats, or squared distances, of whole images.
 """
 
 # %% [markdown]
@@ -28,7 +27,6 @@ from minivi.training import fit
 # %%
 digits = data.load("digits")
 test = data.fresh(digits.test, mv.Generator(0))
-few = data.fresh(digits.train[:200], mv.Generator(0))  # 200 images whose pixels are drawn once, for section 2
 
 
 def loss(vae, x, rng, beta):
@@ -49,6 +47,18 @@ def train(beta, latents=10, images=digits.train, epochs=30, prepare=data.fresh):
     return vae
 
 
+ae, vae = train(None), train(1.0)
+rows = {"grey digits": digits.test, "binary pixels": test, "autoencoder": ae.reconstruct(test)}
+rows |= {"VAE, mean": vae.reconstruct(test), "VAE, draw": vae.mean_image(vae.encode(test).sample(mv.Generator(3)))}
+fig = plots.figure(8.5, 2.7)
+axes = fig.add_subplot()
+sheet = plots.tile(np.concatenate([images[:20] for images in rows.values()]), digits.shape, 20)
+plots.show(axes, sheet, "Twenty test images and their reconstructions")
+axes.set_yticks(9 * np.arange(5) + 4, rows, fontsize=8)
+show(fig, "reconstructions")
+
+
+# %%
 def nats(vae, z=None):
     """-log p(x | z) of the test images, by default at the code's mean, (N,)."""
     with mv.no_grad():
@@ -66,15 +76,6 @@ def line(name, a, b):
     print(f"{name:36s} {a.mean():9.2f} {b.mean():9.2f} {gain.mean():+9.2f} +- {gain.std() / len(gain) ** 0.5:.2f}")
 
 
-ae, vae = train(None), train(1.0)
-rows = {"grey digits": digits.test, "binary pixels": test, "autoencoder": ae.reconstruct(test)}
-rows |= {"VAE, mean": vae.reconstruct(test), "VAE, draw": vae.mean_image(vae.encode(test).sample(mv.Generator(3)))}
-fig = plots.figure(8.5, 2.7)
-axes = fig.add_subplot()
-sheet = plots.tile(np.concatenate([images[:20] for images in rows.values()]), digits.shape, 20)
-plots.show(axes, sheet, "Twenty test images and their reconstructions")
-axes.set_yticks(9 * np.arange(5) + 4, rows, fontsize=8)
-show(fig, "reconstructions")
 print(f"{'297 test images, mean codes':36s} {'AE':>9s} {'VAE':>9s} {'AE - VAE':>9s}")
 line("nats, of the pixels it was given", nats(ae), nats(vae))
 line("squared error, of these pixels", squared(ae.reconstruct(test), test), squared(vae.reconstruct(test), test))
@@ -92,6 +93,7 @@ line("squared error, of the grey digit", *(squared(m.reconstruct(test), digits.t
 
 # %%
 BETAS = (0.1, 0.3, 1.0, 3.0)
+few = data.fresh(digits.train[:200], mv.Generator(0))
 STATIC = {"images": few, "epochs": 120, "prepare": None}
 fig = plots.figure(8.5, 3.6)
 panels = fig.subplots(1, 2)
@@ -100,22 +102,21 @@ for i, (name, options) in enumerate(
 ):
     plain = train(None, **options) if options else ae
     models = {b: train(b, **options) if options or b != 1 else vae for b in BETAS}
-    qs = {beta: m.encode(test) for beta, m in models.items()}
-    rates = [q.kl().data.mean() for q in qs.values()]
-    left = [nats(m, qs[beta].sample(mv.Generator(4))).mean() for beta, m in models.items()]
+    rates = [m.encode(test).kl().data.mean() for m in models.values()]
+    left = [nats(m, m.encode(test).sample(mv.Generator(4))).mean() for m in models.values()]
     panels[0].plot(rates, left, label=name, **plots.style(i, 4))
     error = {"AE": nats(plain).mean()} | {b: nats(m).mean() for b, m in models.items()}
     panels[1].plot(BETAS, list(error.values())[1:], label=name, **plots.style(i, 4))
     panels[1].axhline(error["AE"], color=plots.style(i)["color"], linewidth=0.8, linestyle=(0, (1, 2)))
     print(f"{name + ', error':40s}", *(f"{k}: {e:.2f}" for k, e in error.items()), sep="  ")
-    bound_of = {b: -r - e for b, r, e in zip(BETAS, rates, left, strict=True)}
-    print(f"{'bound, for each beta':40s}", *(f"{b}: {bound:.2f}" for b, bound in bound_of.items()), sep="  ")
+    totals = zip(BETAS, rates, left, strict=True)
+    print(f"{'bound, for each beta':40s}", *(f"{b}: {-r - e:.2f}" for b, r, e in totals), sep="  ")
 for total in (24, 28, 34):
     ends = np.array([max(0, total - 28), min(22, total - 12)])
     panels[0].plot(ends, total - ends, color="#999999", linewidth=0.6)
 panels[0].set(xlim=(0, 22), ylim=(12, 28))
 plots.panel(panels[0], "Test images (thin: equal bounds)", "KL(q || p(z)), nats", "-log p(x | z) at a draw, nats")
-plots.panel(panels[1], "(dotted: the autoencoder)", "beta", "-log p(x | z) at the mean code, nats", log="x")
+plots.panel(panels[1], "Test error (dotted: the autoencoder)", "beta", "-log p(x | z) at the mean code, nats", log="x")
 plots.legend_below(fig, panels)
 show(fig, "weights")
 
@@ -137,8 +138,8 @@ q = vae.encode(test)
 decoded = vae.mean_image(q.sample(mv.Generator(5), (100,)))  # (100, N, 64)
 average = decoded.mean(axis=0, dtype=float)
 one, mean, code = squared(decoded, test).mean(axis=0), squared(average, test), squared(vae.mean_image(q.mu), test)
-spread = squared(decoded, average).mean(axis=0)
-print(f"squared error: a draw {one.mean():.3f} = mean of draws {mean.mean():.3f} + variance {spread.mean():.3f}")
+variance = squared(decoded, average).mean()
+print(f"squared error: a draw {one.mean():.3f} = mean of draws {mean.mean():.3f} + variance {variance:.3f}")
 print(f"the mean code {code.mean():.3f}; better than a draw for {np.mean(code < one):.0%} of images,", end=" ")
 print(f"than the mean of draws for {np.mean(code < mean):.0%}")
 
@@ -237,7 +238,7 @@ show(fig, "information")
 stored("ch02_autoencoder.reconstruction")
 
 # %% [markdown]
-# `ch02_autoencoder.reconstruction_frey` has the faces, where the two are level with 20 latents.
+# On faces, `ch02_autoencoder.reconstruction_frey`, the two are level with 20 latents.
 #
 # ## 7. Try
 #
