@@ -351,6 +351,9 @@ def estimators(run):
 
 @estimators.table
 def _(n, table):
+    says = table.says(
+        "AEVB report 2", "It seems probable that this estimator will in general have lower variance", seeds=1
+    )
     for entry in n.measured:
         case = f"{entry['latents']} latents, {entry['stage']}"
         for name in "AB":
@@ -360,7 +363,7 @@ def _(n, table):
             times, error = entry[f"{kind} {name}"]
             table.row(f"{case}: {kind}, {name}", times, unit="times", note=f"+- {error:.2g}")
             if name == "A / B":
-                table.claim(times, ">=", 1.0, 2 * error, f"{case}: {kind} of B varies less, A / B")
+                says(times, ">=", 1.0, 0.0, f"{case}: variance of the {kind}, A / B", standard_error=error)
 
 
 @estimators.figure()
