@@ -30,7 +30,7 @@ LOGISTIC = {
     mirrors="thesis section 7.5.1, Figure 7.1 (Kingma & Ba 2015, Figure 1)",
     budgets={
         "quick": {"data": "digits", "reviews": "synthetic", "epochs": 20, "review_epochs": 20},
-        "laptop": {"data": "mnist", "reviews": "polarity", "epochs": 15, "review_epochs": 40},
+        "laptop": {"data": "mnist", "reviews": "polarity", "epochs": 45, "review_epochs": 40},
         "paper": {"data": "mnist", "reviews": "polarity", "epochs": 45, "review_epochs": 160},
     },
     minutes={"quick": 0.3, "laptop": 4, "paper": 14},

@@ -32,10 +32,10 @@ SNR_BUDGETS = {
         "points": 16, "draws": 40, "epochs": 20, "K_vae": [1, 10, 100], "images": 12, "draws_vae": 40,
     },
     "laptop": MNIST | SNR | {
-        "points": 64, "draws": 100, "epochs": 10, "K_vae": [1, 10, 100, 1000], "images": 8, "draws_vae": 100,
+        "K": [*K, 1800, 3200, 5600, 10_000], "points": 16, "draws": 60, "epochs": 10, "K_vae": [1, 10, 100, 1000], "images": 8, "draws_vae": 60,
     },
     "paper": MNIST | SNR | {
-        "points": 1024, "draws": 1000, "epochs": 100, "K_vae": K, "images": 64, "draws_vae": 1000,
+        "K": [*K, 1800, 3200, 5600, 10_000], "points": 1024, "draws": 1000, "epochs": 100, "K_vae": K, "images": 64, "draws_vae": 1000,
     },
 }  # fmt: skip
 
