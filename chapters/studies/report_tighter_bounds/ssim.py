@@ -85,15 +85,23 @@ def _(n, table):
                 note = f"+- {values['spread']:.2f} over images; epoch {s.runs[method]['epochs']}"
                 what = f"{method}: trained on {trained_on}, {seen}"
                 table.row(what, values["mean"], published, unit="SSIM", note=note)
+    says = table.says(
+        "tighter-bounds report Table 2", "Note that all models are being evaluated by SSIM on the Omniglot datasets, "
+        "while only the second row was trained on it. (MNIST 0.57 to 0.60, Omniglot 0.72 to 0.75)", seeds=1,
+    )  # fmt: skip
     for method in names:
-        own, foreign = (n.similar[f"{trained_on}, characters, {method}"] for trained_on in ("characters", "digits"))
-        label = f"{method}: characters are reconstructed better by a model trained on characters"
-        table.claim(own["mean"], ">=", foreign["mean"], 0.0, label)
+        gain, error = n.own[method]
+        label = f"{method}: SSIM of characters, trained on characters less trained on digits"
+        says(gain, ">=", 0.0, 0.0, label, standard_error=error)
+    says = table.says(
+        "tighter-bounds report 5", "Evaluation of the reconstruction quality using the SSIM metric has indicated that "
+        "the performance of the different models under this metric is comparable.", seeds=1,
+    )  # fmt: skip
     for name in sets:
         values = [n.similar[f"{name}, {name}, {method}"] for method in names]
         means, spread = [v["mean"] for v in values], np.mean([v["spread"] for v in values])
-        label = f"{name}: methods are comparable, SSIM apart by less than its standard deviation over images"
-        table.claim(max(means) - min(means), "<=", spread, 0.0, label)
+        label = f"{name}: SSIM of the best less the worst method, and its standard deviation over images"
+        says(max(means) - min(means), "<=", spread, 0.0, label)
 
 
 @reconstructions.figure()
