@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("folder", nargs="?", default="runs", help="default: runs; figures/ holds the project's own")
     redraw = add("redraw", _redraw, "make the table and figures of a stored result anew, without training")
     redraw.add_argument("files", nargs="+", metavar="JSON", help="files that runs have left, such as runs/*.json")
+    redraw.add_argument("--tables", action="store_true", help="tables and claims only; the figures stay as they are")
     check = add("check", _check, "verify every primitive's derivatives and the chapters' equations")
     check.add_argument("what", nargs="?", help="primitives, a chapter (ch02) or an equation (2.8); default: everything")
     check.add_argument("--index", action="store_true", help="print where each equation is checked, run nothing")
@@ -228,7 +229,7 @@ def _redraw(args: Any) -> int:
     from minivi import experiments
 
     for path in args.files:
-        experiments.redraw(path)
+        experiments.redraw(path, pictures=not args.tables)
     return 0
 
 

@@ -70,15 +70,15 @@ class Experiment:
 
         return register
 
-    def result(self, about: dict[str, Any]) -> Result:
-        """Table, claims and figures of a stored result, from its numbers alone."""
+    def result(self, about: dict[str, Any], pictures: bool = True) -> Result:
+        """Table, claims and, unless told not to, figures of a stored result, from its numbers alone."""
         numbers, table, figures = measured(about), Table(), {}
         for function in self.tables:
             function(numbers, table)
-        for name, function in self.figures.items():
+        for name, function in self.figures.items() if pictures else ():
             drawn = function(numbers)
             figures |= drawn if isinstance(drawn, dict) else {name: drawn}
-        return Result(table.rows, figures, claims=table.claims)
+        return Result(table.rows, figures, claims=table.claims, checks=table.checks)
 
 
 EXPERIMENTS: dict[str, Experiment] = {}
