@@ -2,8 +2,7 @@
 
 A model that sees all its variables is learned by climbing its log-probability, a minibatch at a time. A variable that
 is not seen makes the model richer, and puts an integral in the way. What does it buy, why does the integral defeat a
-grid, and what did one do before there were recognition networks? 15 seconds, on 8 x 8 digits; logs are natural, so
-log-probabilities are in nats.
+grid, and what did one do before there were recognition networks? 15 seconds, on 8 x 8 digits; all in nats.
 """
 
 # %% [markdown]
@@ -15,7 +14,6 @@ log-probabilities are in nats.
 # $$p(y | x) = Categorical(y; NeuralNet(x)) \qquad \theta \leftarrow \theta + \alpha \nabla_\theta
 #   \frac{1}{|M|} \sum_{(x, y) \in M} \log p(y | x)$$
 #
-# (`mv.grad` has the gradients: lesson `how_engine` builds such an engine. `ops` are functions that it can go through.)
 # With 50 images the network learns them by heart: their curve (left) falls on, that of new images (right) turns. Two
 # remedies: to stop early (section 9.3), where 500 images held out are likeliest; the test images must not choose. Or a
 # prior on theta (eq. 9.5), here N(0, I / 0.3), which counts once for all N data: hence 0.3 theta / N in the gradient.
@@ -25,7 +23,7 @@ import time
 
 import numpy as np
 
-import minivi as mv
+import minivi as mv  # mv.grad finds gradients: how, is lesson `how_engine`
 from minivi import data, nn, ops, plots
 from minivi.lesson import show, stored
 from minivi.models import VAE
