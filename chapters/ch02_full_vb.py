@@ -111,7 +111,7 @@ for n, x in sets.items():
 #
 # Now digits, and a decoder all of whose weights and biases have a mu and a sigma each: eq. 2.88 prints sigma^2 I, one
 # sigma for all. A minibatch shares one draw of the weights ("global"). Or each datum has its own, in effect: of a sum
-# of independent Gaussians it is enough to draw the sum ("local", see lesson `ch06_dropout`). Our bound of two images, the
+# of independent Gaussians it is enough to draw the sum ("local", lesson `ch06_dropout`). Our bound of two images, the
 # library's on the same noise, and the variance of the gradient, all parameters together:
 
 

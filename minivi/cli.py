@@ -19,6 +19,7 @@ import numpy as np
 
 import minivi
 from minivi import tables
+from minivi.experiments.registry import BUDGETS
 
 
 class UsageError(ValueError):
@@ -82,10 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("experiment", help="ch02_aevb.manifold, ch02_aevb or ch02; `minivi list` has them all")
     run.add_argument(
         "--budget",
-        choices=("quick", "laptop", "paper"),
+        choices=BUDGETS,
         default="quick",
-        help="quick (default): small digits, at most a minute each; laptop: MNIST and Frey faces, minutes each; paper: "
-        "as published, from minutes to months (`minivi list` says how long)",
+        help="quick (default): small digits, at most a minute each; laptop: MNIST and Frey faces, minutes each; night: "
+        "a headline of each document, at most eight hours; paper: as published, from minutes to months (`minivi list` "
+        "says how long)",
     )
     run.add_argument("--data", help="another data set than the budget's, e.g. digits or mnist (`minivi data list`)")
     run.add_argument("--seed", type=_seed, default=0, help="of everything random (default: 0)")
@@ -138,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument(
         "what", help="a workload of `minivi bench`, such as vae, or an experiment (ch02_aevb.manifold)"
     )
-    profile.add_argument("--budget", choices=("quick", "laptop", "paper"), default="quick", help="of an experiment")
+    profile.add_argument("--budget", choices=BUDGETS, default="quick", help="of an experiment")
     profile.add_argument("--data", help="of an experiment, as in `minivi run`")
     profile.add_argument("--steps", type=int, default=200, help="of a workload (default: 200)")
     from minivi import bench
@@ -161,15 +163,19 @@ def _list(args: Any) -> int:
     from minivi import experiments
 
     experiments.load_chapters()
-    lines = [["experiment", "mirrors", *experiments.BUDGETS]]
+    lines = [["experiment", "mirrors", *BUDGETS]]
     for e in experiments.EXPERIMENTS.values():
-        about = [f"{e.key} {e.title}", e.mirrors, *(tables.duration(e.minutes[b]) for b in experiments.BUDGETS)]
+        about = [
+            f"{e.key} {e.title}",
+            e.mirrors,
+            *(tables.duration(e.minutes[b]) if b in e.minutes else "" for b in BUDGETS),
+        ]
         if all(word.lower() in " ".join(about).lower() for word in args.words):
             lines.append([f"{e.key}: {e.title}", *about[1:]])
     if len(lines) == 1:
         raise UsageError(f"no experiment has {' and '.join(map(repr, args.words))}; `minivi list` shows all of them")
-    print(tables.text_table(lines, (2, 3, 4), tables.terminal_width() or 80))
-    print("\nminivi run EXPERIMENT [--budget quick|laptop|paper]; times are for two cores")
+    print(tables.text_table(lines, (2, 3, 4, 5), tables.terminal_width() or 80))
+    print(f"\nminivi run EXPERIMENT [--budget {'|'.join(BUDGETS)}]; times are for two cores")
     return 0
 
 
