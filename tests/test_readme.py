@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import empty_registry
 
-from minivi import experiments
+from minivi import cli, experiments
 from minivi.experiments.page import told_count
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +43,12 @@ def test_example_runs():
     assert done.returncode == 0, done.stderr
     bound = float(re.search(r"bound on the last minibatch: (-\d+\.\d+)", done.stdout).group(1))
     assert -35 < bound < -20 and "verdict" in done.stdout
+
+
+def test_the_courses_command_grades(capsys):
+    (command,) = block("Course").splitlines()
+    assert cli.main([*command.split()[1:-1], str(ROOT / command.split()[-1])]) == 1
+    assert "not done yet" in capsys.readouterr().out
 
 
 def test_budgets_take_what_is_said_of_them(monkeypatch):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minivi.experiments.provenance import environment
-from minivi.experiments.registry import Experiment, find
+from minivi.experiments.registry import BUDGETS, Experiment, find
 from minivi.experiments.results import ExperimentError, Result, report_claims, rows_text, stored, to_json
 from minivi.files import prepare_folder, write_atomically
 from minivi.protocols import Stepper, Trainable
@@ -30,7 +30,7 @@ class Run:
 
     Attributes:
         settings: of the budget, e.g. ``run.settings.epochs``.
-        budget: "quick", "laptop" or "paper".
+        budget: one of ``experiments.BUDGETS``.
         seed: of everything random.
         folder: for weights, checkpoints and cells of sweeps, one for the chapter, so that experiments share trained
             models.
@@ -161,11 +161,11 @@ def run_experiments(
 
     Raises:
         DataError: no data set ``data``.
-        ExperimentError: no such experiment, or one that would ignore ``data``.
+        ExperimentError: no such experiment, or one that has not this budget, or would ignore ``data``.
         FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
         TrainingError: ``out`` cannot be written.
     """
-    entries, out = list(find(key)), Path(out)
+    entries, out = _with_budget(list(find(key)), budget), Path(out)
     _accepts(entries, budget, data)
     prepare_folder(out)
     shared: dict[str, dict[str, Any]] = {entry.chapter: {} for entry in entries}
@@ -186,6 +186,17 @@ def run_experiments(
         told = "; ".join(text for text, _ in failures)
         raise FailedExperiments(f"{len(failures)} of {len(entries)} experiments failed: {told}") from failures[0][1]
     return results
+
+
+def _with_budget(entries, budget):
+    """Those of the experiments that have it: all but "night" is everyone's."""
+    able = [entry for entry in entries if budget in entry.budgets]
+    if not able:
+        known = [name for name in BUDGETS if name in entries[0].budgets]
+        raise ExperimentError(
+            f"no budget {budget!r} in {', '.join(entry.key for entry in entries)}; take {', '.join(known)}"
+        )
+    return able
 
 
 def _accepts(entries, budget, data):
