@@ -1,10 +1,12 @@
 """What the README says is so: its example runs, its commands are single lines, and CI runs nothing else."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import empty_registry
 
@@ -45,6 +47,24 @@ def test_example_runs():
     assert -35 < bound < -20 and "verdict" in done.stdout
 
 
+def test_a_trained_model_is_loaded_as_the_readme_says(tmp_path):
+    """After its own command; so are the commands on it."""
+    environment = os.environ | {"MINIVI_CHAPTERS": str(ROOT / "chapters"), "PYTHONPATH": str(ROOT)}
+    run = lambda *words: subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    minivi = sys.executable, "-m", "minivi"
+    np.savez(tmp_path / "faces.npz", train=np.random.default_rng(0).random((40, 6, 5)))
+    commands = re.findall(r"^\| `minivi (run \S+ --set .*?|sample .*?)` \|", README, re.M)
+    assert [command.split()[0] for command in commands] == ["run", "sample"]
+    for command in commands:
+        done = run(*minivi, *command.replace("epochs=50", "epochs=2").split())
+        assert done.returncode == 0, done.stderr
+    code = block("Trained models")
+    done = run(sys.executable, "-W", "error", "-c", code + "print(images.shape)")
+    assert done.returncode == 0 and done.stdout == "(16, 30)\n", done.stderr
+    done = run(*minivi, *re.search(r"# minivi (sample .*)", code)[1].split())
+    assert done.returncode == 0 and {"sample.png", "mine.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_budgets_take_what_is_said_of_them(monkeypatch):
     """ "quick" and "paper" by the times that the experiments declare, as `minivi list` prints them."""
     empty_registry(monkeypatch)
@@ -63,8 +83,6 @@ def test_pictures_exist():
 
 def test_a_whole_models_gradient_is_checked_as_the_readme_says():
     """The line below the example; the loss must use the copy that is checked."""
-    import numpy as np
-
     from minivi import Generator, gradcheck
     from minivi.models import VAE
 
