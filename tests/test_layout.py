@@ -20,7 +20,7 @@ FLOORS = {
     "em": 5, "program": 5, "estimators": 5, "models": 5, "refinement": 5,
     "evaluation": 6, "profile": 6, "small": 6, "training": 6,
     "experiments": 7, "semi_supervised": 7, "sweeps": 7,
-    "bench": 8, "generate": 8, "lesson": 8, "weights": 8,
+    "bench": 8, "exercises": 8, "generate": 8, "lesson": 8, "weights": 8,
     "cli": 9,
     "__init__": 10, "__main__": 10,
 }  # fmt: skip
@@ -37,6 +37,7 @@ HEAVY = {
     "semi_supervised",
     "sweeps",
     "bench",
+    "exercises",
     "generate",
     "lesson",
     "weights",
