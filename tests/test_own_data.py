@@ -5,20 +5,16 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import no_own_data
 from PIL import Image
 
 from minivi import data
-from minivi.data import DataError, own
+from minivi.data import DataError
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    monkeypatch.setattr(own, "PATHS", {})
-    monkeypatch.delenv(own.VARIABLE, raising=False)
-    before = dict(data.SOURCES)
-    yield
-    for name in data.SOURCES.keys() - before.keys():
-        del data.SOURCES[name]
+    no_own_data(monkeypatch)
 
 
 LEVELS = np.arange(20 * 6, dtype=np.uint8).reshape(20, 2, 3)

@@ -1,6 +1,5 @@
 """What the README says is so: its example runs, its commands are single lines, and CI runs nothing else."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import empty_registry
+from helpers import empty_registry, no_own_data
 
 from minivi import cli, experiments
 from minivi.experiments.page import told_count
@@ -47,22 +46,22 @@ def test_example_runs():
     assert -35 < bound < -20 and "verdict" in done.stdout
 
 
-def test_a_trained_model_is_loaded_as_the_readme_says(tmp_path):
-    """After its own command; so are the commands on it."""
-    environment = os.environ | {"MINIVI_CHAPTERS": str(ROOT / "chapters"), "PYTHONPATH": str(ROOT)}
-    run = lambda *words: subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    minivi = sys.executable, "-m", "minivi"
-    np.savez(tmp_path / "faces.npz", train=np.random.default_rng(0).random((40, 6, 5)))
+def test_a_trained_model_is_loaded_as_the_readme_says(tmp_path, monkeypatch):
+    """After the README's own command; so are the commands on it."""
+    empty_registry(monkeypatch)
+    monkeypatch.setenv("MINIVI_CHAPTERS", str(ROOT / "chapters"))
+    no_own_data(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    np.savez("faces.npz", train=np.random.default_rng(0).random((40, 6, 5)))
     commands = re.findall(r"^\| `minivi (run \S+ --set .*?|sample .*?)` \|", README, re.M)
     assert [command.split()[0] for command in commands] == ["run", "sample"]
     for command in commands:
-        done = run(*minivi, *command.replace("epochs=50", "epochs=2").split())
-        assert done.returncode == 0, done.stderr
-    code = block("Trained models")
-    done = run(sys.executable, "-W", "error", "-c", code + "print(images.shape)")
-    assert done.returncode == 0 and done.stdout == "(16, 30)\n", done.stderr
-    done = run(*minivi, *re.search(r"# minivi (sample .*)", code)[1].split())
-    assert done.returncode == 0 and {"sample.png", "mine.png"} <= {path.name for path in tmp_path.iterdir()}
+        assert cli.main(command.replace("epochs=50", "epochs=2").split()) == 0
+    names = {}
+    exec(block("Trained models"), names)
+    assert names["images"].shape == (16, 30)
+    assert cli.main(re.search(r"# minivi (sample .*)", block("Trained models"))[1].split()) == 0
+    assert {"sample.png", "mine.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_courses_command_grades(capsys):

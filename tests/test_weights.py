@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers import empty_registry
+from helpers import empty_registry, no_own_data
 
 import minivi
 from minivi import Generator, cli, estimators, experiments, flows, generate, models, nn, optim, plots, training, weights
@@ -281,7 +281,7 @@ def runs(tmp_path, monkeypatch):
     (tmp_path / "chapters").mkdir()
     (tmp_path / "chapters" / "ch99_small.py").write_text(CHAPTER)
     monkeypatch.setenv("MINIVI_CHAPTERS", str(tmp_path / "chapters"))
-    monkeypatch.delenv("MINIVI_OWN_DATA", raising=False)
+    no_own_data(monkeypatch)
     monkeypatch.chdir(tmp_path)
     empty_registry(monkeypatch)
     return tmp_path / "runs"
