@@ -219,11 +219,9 @@ def piwae_gradients(log_w, groups, by_encoder, by_decoder):
     """The encoder's and the decoder's gradients, (B, P) and (B, R), from log_w (M K, B) and its gradients by each."""
     # [solution]
     weights = np.exp(log_w - log_w.max(axis=0))
-    grouped = np.exp(
-        log_w - np.repeat(log_w.reshape(groups, -1, log_w.shape[1]).max(axis=1), len(log_w) // groups, axis=0)
-    )
-    totals = grouped.reshape(groups, -1, log_w.shape[1]).sum(axis=1)
-    in_group = grouped / np.repeat(totals, len(log_w) // groups, axis=0)
+    in_groups = log_w.reshape(groups, -1, log_w.shape[1])
+    grouped = np.exp(in_groups - in_groups.max(axis=1, keepdims=True))
+    in_group = (grouped / grouped.sum(axis=1, keepdims=True)).reshape(log_w.shape)
     encoder = np.sum(in_group[..., None] * by_encoder, axis=0) / groups
     return encoder, np.sum((weights / weights.sum(axis=0))[..., None] * by_decoder, axis=0)
     # [end]
