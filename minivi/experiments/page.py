@@ -64,6 +64,17 @@ def write_page(folder: str | os.PathLike) -> Path:
     return target
 
 
+def pictures_of(path: Path, stems: list[str]) -> list[Path]:
+    """The pictures of the result in ``path``, not those of another of the ``stems`` that begins like it."""
+    longer = tuple(stem for stem in stems if stem.startswith(f"{path.stem}_"))
+    return [
+        picture
+        for picture in sorted(path.parent.glob(f"{path.stem}*.png"))
+        if picture.stem == path.stem
+        or (picture.stem.startswith(f"{path.stem}_") and not picture.stem.startswith(longer))
+    ]
+
+
 def _entry(path, about, stems):
     """One result: heading, pictures, where it comes from, claims."""
     key = about["experiment"]
@@ -73,12 +84,6 @@ def _entry(path, about, stems):
         f"`{command}`" + (f" ({data})" if data else ""), f"seed {about['seed']}", duration(about["seconds"] / 60),
         f"commit {about['commit']}", f"[numbers]({path.name})",
     ]  # fmt: skip
-    longer = tuple(stem for stem in stems if stem.startswith(f"{path.stem}_"))
-    pictures = [
-        f"![{key}: {about['mirrors']}]({picture.name})"
-        for picture in sorted(path.parent.glob(f"{path.stem}*.png"))
-        if picture.stem == path.stem
-        or (picture.stem.startswith(f"{path.stem}_") and not picture.stem.startswith(longer))
-    ]
+    pictures = [f"![{key}: {about['mirrors']}]({picture.name})" for picture in pictures_of(path, stems)]
     lines = [f"- {verdict(holds)}: {claim}" for claim, holds in claims_of(about)]
     return "\n\n".join(filter(None, [f"### {about['mirrors']}", *pictures, ", ".join(facts), "\n".join(lines)]))
