@@ -1,4 +1,4 @@
-"""The command line: ``minivi list | run | profile | check | gradcheck | predict | data | site | bench``.
+"""The command line: ``minivi list | run | check | exercise | grade | gradcheck | predict | data | site | bench``.
 
 Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the
 mend; ``--debug`` shows the traceback.
@@ -19,6 +19,7 @@ import numpy as np
 
 import minivi
 from minivi import tables
+from minivi.experiments.registry import BUDGETS
 
 
 class UsageError(ValueError):
@@ -50,10 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         from minivi.bench import BenchError, WorkerError
         from minivi.data import DataError
+        from minivi.exercises import ExerciseError
         from minivi.experiments import ExperimentError, FailedExperiments
         from minivi.files import TrainingError
 
-        usage = isinstance(error, (UsageError, ExperimentError, BenchError))
+        usage = isinstance(error, (UsageError, ExerciseError, ExperimentError, BenchError))
         known = usage or isinstance(error, (DataError, FailedExperiments, TrainingError, WorkerError))
         name = "" if known else f"{type(error).__name__}: "
         text = " ".join(str(error).split()) or "no further message"
@@ -81,10 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("experiment", help="ch02_aevb.manifold, ch02_aevb or ch02; `minivi list` has them all")
     run.add_argument(
         "--budget",
-        choices=("quick", "laptop", "paper"),
+        choices=BUDGETS,
         default="quick",
-        help="quick (default): small digits, at most a minute each; laptop: MNIST and Frey faces, minutes each; paper: "
-        "as published, from minutes to months (`minivi list` says how long)",
+        help="quick (default): small digits, at most a minute each; laptop: MNIST and Frey faces, minutes each; night: "
+        "a headline of each document, at most eight hours; paper: as published, from minutes to months (`minivi list` "
+        "says how long)",
     )
     run.add_argument("--data", help="another data set than the budget's, e.g. digits or mnist (`minivi data list`)")
     run.add_argument("--seed", type=_seed, default=0, help="of everything random (default: 0)")
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("folder", nargs="?", default="runs", help="default: runs; figures/ holds the project's own")
     redraw = add("redraw", _redraw, "make the table and figures of a stored result anew, without training")
     redraw.add_argument("files", nargs="+", metavar="JSON", help="files that runs have left, such as runs/*.json")
+    redraw.add_argument("--tables", action="store_true", help="tables and claims only; the figures stay as they are")
     check = add("check", _check, "verify every primitive's derivatives and the chapters' equations")
     check.add_argument("what", nargs="?", help="primitives, a chapter (ch02) or an equation (2.8); default: everything")
     check.add_argument("--index", action="store_true", help="print where each equation is checked, run nothing")
@@ -105,6 +109,18 @@ def _parser() -> argparse.ArgumentParser:
     notebook = add("notebook", _notebook, "write a lesson as a Jupyter notebook")
     notebook.add_argument("lesson", help="such as ch02_aevb")
     notebook.add_argument("--out", default=".", help="folder for the .ipynb file (default: here)")
+    exercise = add("exercise", _exercise, "the exercises: list them, or write the blank of one for students")
+    exercise.add_argument("name", nargs="?", help="such as ch07_adam; default: list all")
+    exercise.add_argument("--blank", action="store_true", help="the file for students, made from the solutions")
+    exercise.add_argument("--out", help="where to write it, .py or .ipynb (default: print it)")
+    grade = add("grade", _grade, "grade exercises: points, what was expected and found, a hint for each task")
+    grade.add_argument("path", help="chapters/exercises/NAME.py; with --submit NAME is enough")
+    grade.add_argument("--submit", nargs="+", metavar="FILE", help="grade these instead: files, notebooks, folders")
+    grade.add_argument("--seed", type=_seed, default=0, help="of the inputs that are asked (default: 0)")
+    grade.add_argument("--json", metavar="FILE", help="write the result of one submission there")
+    grade.add_argument("--format", choices=("gradescope", "github"), default="gradescope", help="of --json")
+    grade.add_argument("--csv", metavar="FILE", help="write a line for each submission there")
+    grade.add_argument("--seconds", type=float, default=10.0, help="for each answer (default: 10; six times in all)")
     gradcheck = add("gradcheck", _gradcheck, "check the gradient of your own function by finite differences")
     gradcheck.add_argument(
         "target", metavar="module:function", help="a function of Tensors, or one that returns a Report"
@@ -124,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument(
         "what", help="a workload of `minivi bench`, such as vae, or an experiment (ch02_aevb.manifold)"
     )
-    profile.add_argument("--budget", choices=("quick", "laptop", "paper"), default="quick", help="of an experiment")
+    profile.add_argument("--budget", choices=BUDGETS, default="quick", help="of an experiment")
     profile.add_argument("--data", help="of an experiment, as in `minivi run`")
     profile.add_argument("--steps", type=int, default=200, help="of a workload (default: 200)")
     site = add("site", _site, "build the pages for a browser: lessons, results, equations, errata, library")
@@ -150,15 +166,19 @@ def _list(args: Any) -> int:
     from minivi import experiments
 
     experiments.load_chapters()
-    lines = [["experiment", "mirrors", *experiments.BUDGETS]]
+    lines = [["experiment", "mirrors", *BUDGETS]]
     for e in experiments.EXPERIMENTS.values():
-        about = [f"{e.key} {e.title}", e.mirrors, *(tables.duration(e.minutes[b]) for b in experiments.BUDGETS)]
+        about = [
+            f"{e.key} {e.title}",
+            e.mirrors,
+            *(tables.duration(e.minutes[b]) if b in e.minutes else "" for b in BUDGETS),
+        ]
         if all(word.lower() in " ".join(about).lower() for word in args.words):
             lines.append([f"{e.key}: {e.title}", *about[1:]])
     if len(lines) == 1:
         raise UsageError(f"no experiment has {' and '.join(map(repr, args.words))}; `minivi list` shows all of them")
-    print(tables.text_table(lines, (2, 3, 4), tables.terminal_width() or 80))
-    print("\nminivi run EXPERIMENT [--budget quick|laptop|paper]; times are for two cores")
+    print(tables.text_table(lines, (2, 3, 4, 5), tables.terminal_width() or 80))
+    print(f"\nminivi run EXPERIMENT [--budget {'|'.join(BUDGETS)}]; times are for two cores")
     return 0
 
 
@@ -218,7 +238,7 @@ def _redraw(args: Any) -> int:
     from minivi import experiments
 
     for path in args.files:
-        experiments.redraw(path)
+        experiments.redraw(path, pictures=not args.tables)
     return 0
 
 
@@ -338,6 +358,60 @@ def _site(args: Any) -> int:
 
     print(site.build(args.out, args.strict))
     return 0
+
+
+def _exercise(args: Any) -> int:
+    from minivi import exercises, files
+
+    if args.name is None:
+        lines = [["track", "task", "kind", "points", "source"]]
+        for track in map(exercises.find, exercises.names()):
+            lines.append([f"{track.name}: {track.title}", f"{len(track.tasks)} tasks", "", str(track.points), ""])
+            lines += [["", t.title, t.kind, str(t.points), t.equation] for t in track.tasks]
+        print(tables.text_table(lines, (3,), tables.terminal_width() or 120))
+        return 0
+    track = exercises.find(args.name)
+    if not args.blank:
+        lines = [["task", "kind", "points", "source"]]
+        lines += [[f"{t.name}: {t.title}", t.kind, str(t.points), t.equation] for t in track.tasks]
+        print(tables.text_table(lines, (2,), tables.terminal_width() or 120))
+    elif args.out is None:
+        print(track.blank(), end="")
+    else:
+        text = exercises.as_notebook(track.blank()) if args.out.endswith(".ipynb") else track.blank()
+        files.write_atomically(args.out, text.encode())
+        print(args.out)
+    return 0
+
+
+def _grade(args: Any) -> int:
+    from pathlib import Path
+
+    from minivi import exercises, files
+
+    grader = exercises.Grader(exercises.find(Path(args.path).stem), args.seed)
+    paths = []
+    for path in map(Path, args.submit or [args.path]):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file; give a .py file, a notebook or a folder of them")
+        paths += sorted(p for p in path.iterdir() if p.suffix in (".py", ".ipynb")) if path.is_dir() else [path]
+    if not paths:
+        raise UsageError(f"{' '.join(args.submit)}: no .py file or notebook in it")
+    if args.json and len(paths) > 1:
+        raise UsageError("--json is for one submission; --csv takes a class")
+    limits = exercises.Limits(task=args.seconds, total=6 * args.seconds)
+    grades = []
+    for path in paths:
+        grades.append(exercises.grade_file(grader, path, limits))
+        if len(paths) == 1:
+            print(grades[0].text(tables.terminal_width() or 120))
+        else:
+            print(f"{grades[-1].points:4d} of {grades[-1].most}  {path.name}  {grades[-1].trouble}".rstrip())
+    if args.json:
+        files.write_atomically(args.json, grades[0].json(args.format).encode())
+    if args.csv:
+        files.write_atomically(args.csv, exercises.table_of_class(grades).encode())
+    return 0 if all(g.points == g.most for g in grades) else 1
 
 
 def _gradcheck(args: Any) -> int:

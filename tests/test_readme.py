@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import empty_registry
 
-from minivi import experiments
-from minivi.experiments.page import count_claims
+from minivi import cli, experiments
+from minivi.experiments.page import told_count
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +45,12 @@ def test_example_runs():
     assert -35 < bound < -20 and "verdict" in done.stdout
 
 
+def test_the_courses_command_grades(capsys):
+    (command,) = block("Course").splitlines()
+    assert cli.main([*command.split()[1:-1], str(ROOT / command.split()[-1])]) == 1
+    assert "not done yet" in capsys.readouterr().out
+
+
 def test_budgets_take_what_is_said_of_them(monkeypatch):
     """ "quick" and "paper" by the times that the experiments declare, as `minivi list` prints them."""
     empty_registry(monkeypatch)
@@ -77,9 +83,7 @@ def test_a_whole_models_gradient_is_checked_as_the_readme_says():
 
 
 def test_how_many_claims_hold():
-    count, claims, hold = count_claims(ROOT / "figures")
-    told = f"{count} results with {claims} claims of the documents, of which {hold} hold and {claims - hold} are not"
-    assert told in README
+    assert told_count(ROOT / "figures") in README
 
 
 def test_files_that_are_named_exist():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minivi.experiments.provenance import environment
-from minivi.experiments.registry import Experiment, find
+from minivi.experiments.registry import BUDGETS, Experiment, find
 from minivi.experiments.results import ExperimentError, Result, report_claims, rows_text, stored, to_json
 from minivi.files import prepare_folder, write_atomically
 from minivi.protocols import Stepper, Trainable
@@ -30,7 +30,7 @@ class Run:
 
     Attributes:
         settings: of the budget, e.g. ``run.settings.epochs``.
-        budget: "quick", "laptop" or "paper".
+        budget: one of ``experiments.BUDGETS``.
         seed: of everything random.
         folder: for weights, checkpoints and cells of sweeps, one for the chapter, so that experiments share trained
             models.
@@ -161,11 +161,11 @@ def run_experiments(
 
     Raises:
         DataError: no data set ``data``.
-        ExperimentError: no such experiment, or one that would ignore ``data``.
+        ExperimentError: no such experiment, or one that has not this budget, or would ignore ``data``.
         FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
         TrainingError: ``out`` cannot be written.
     """
-    entries, out = list(find(key)), Path(out)
+    entries, out = _with_budget(list(find(key)), budget), Path(out)
     _accepts(entries, budget, data)
     prepare_folder(out)
     shared: dict[str, dict[str, Any]] = {entry.chapter: {} for entry in entries}
@@ -186,6 +186,17 @@ def run_experiments(
         told = "; ".join(text for text, _ in failures)
         raise FailedExperiments(f"{len(failures)} of {len(entries)} experiments failed: {told}") from failures[0][1]
     return results
+
+
+def _with_budget(entries, budget):
+    """Those of the experiments that have it: all but "night" is everyone's."""
+    able = [entry for entry in entries if budget in entry.budgets]
+    if not able:
+        known = [name for name in BUDGETS if name in entries[0].budgets]
+        raise ExperimentError(
+            f"no budget {budget!r} in {', '.join(entry.key for entry in entries)}; take {', '.join(known)}"
+        )
+    return able
 
 
 def _accepts(entries, budget, data):
@@ -237,21 +248,21 @@ def _run_one(entry, run, out, report):
 
 
 def _told(result):
-    """The table and the claims of a result, for JSON."""
-    claims = [{**vars(claim), "holds": claim.ok} for claim in result.claims]
-    return {"table": [vars(row) for row in result.rows], "claims": claims}
+    """The table, the claims with their verdicts, and the checks of a result, for JSON."""
+    claims = [{**vars(claim), "verdict": claim.verdict} for claim in result.claims]
+    return {"table": [vars(row) for row in result.rows], "claims": claims, "checks": [vars(c) for c in result.checks]}
 
 
-def _leave(result, about, path, report, resume=False):
-    """Print a result's table and claims, write its JSON to ``path`` and its figures beside it."""
+def _leave(result, about, path, report, resume=False, pictures=True):
+    """Print a result's table and claims, write its JSON to ``path`` and, unless told not to, its figures beside it."""
     from minivi import plots
 
     if result.rows:
         report(rows_text(result.rows))
-    report_claims(result.claims, report, about["settings"].get("data"))
+    report_claims(result.claims, report, about["settings"].get("data"), result.checks)
     text = to_json(about)
     about = json.loads(text)
-    for name, fig in result.figures.items():
+    for name, fig in result.figures.items() if pictures else ():
         picture = path.with_name(f"{path.stem}_{name}.png" if name else f"{path.stem}.png")
         plots.save(fig, picture)
         report(f"figure: {picture}")
@@ -263,8 +274,13 @@ def _leave(result, about, path, report, resume=False):
         report(f"numbers: {path} ({about['seconds']:.0f} s)")
 
 
-def redraw(path: str | os.PathLike, *, report: Callable[[str], None] = print) -> Result:
+def redraw(path: str | os.PathLike, *, pictures: bool = True, report: Callable[[str], None] = print) -> Result:
     """Make the table, claims and figures of a stored result anew, in its folder, from its numbers, without training.
+
+    Args:
+        path: the JSON file.
+        pictures: also the figures; without, table and claims alone.
+        report: takes lines of text.
 
     Raises:
         ExperimentError: ``path`` holds no result, or one without numbers, or its experiment is not there any more.
@@ -277,11 +293,11 @@ def redraw(path: str | os.PathLike, *, report: Callable[[str], None] = print) ->
     if not (entry.tables or entry.figures):
         raise ExperimentError(f"{entry.key} measures and draws in one; run it again to draw it")
     try:
-        result = entry.result(about)
+        result = entry.result(about, pictures)
     except (AttributeError, KeyError) as error:  # of an earlier version
         message = f"{path} has not all the numbers that {entry.key} is drawn from; run the experiment again"
         raise ExperimentError(message) from error
-    _leave(result, about | _told(result), path, report)
+    _leave(result, about | _told(result), path, report, pictures=pictures)
     return result
 
 

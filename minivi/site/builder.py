@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import html.parser
 import json
@@ -140,8 +139,11 @@ def measure(chapters: str = "") -> dict[str, Any]:
     values = {}
     for entry in (c for c in CHECKS if not chapters or c.chapter in chapters.split(",")):
         claims, message = run_check(entry)
-        about = [dataclasses.asdict(claim) | {"ok": claim.ok} for claim in claims]
-        plain = [{k: v if isinstance(v, (str, bool)) else float(v) for k, v in claim.items()} for claim in about]
+        plain = [
+            {name: float(getattr(claim, name)) for name in ("left", "right", "tolerance")}
+            | {"relation": claim.relation, "label": claim.label, "ok": claim.ok}
+            for claim in claims
+        ]
         values[pages.check_name(entry)] = {"claims": plain, "message": message}
     return values
 

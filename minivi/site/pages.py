@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,6 @@ def lessons_page(root: Path, names: list[str]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------- gallery
-def verdict_of(claim: dict[str, Any]) -> str:
-    """The verdict of a stored claim: "holds", "does not hold" or "undecided"."""
-    return claim.get("verdict") or ("holds" if claim["holds"] else "does not hold")
-
-
 def badge(verdict: str) -> str:
     """A verdict that can be told by its colour too."""
     return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>'
@@ -99,22 +95,14 @@ def gallery(figures: Path) -> list[dict[str, Any]]:
     for path, about in paths.items():
         key, known = about["experiment"], EXPERIMENTS.get(about["experiment"])
         chapter = key.partition(".")[0]
-        claims = [
-            {
-                "verdict": verdict_of(kept),
-                "text": str(claim),
-                "source": kept.get("source"),
-                "says": kept.get("sentence"),
-            }
-            for kept, (claim, *_) in zip(about["claims"], claims_of(about), strict=True)
-        ]
+        claims = claims_of(about)
         entries.append(
             {
                 "id": path.stem.replace("_", "-").replace(".", "-").lower(),
                 "key": key, "chapter": chapter, "mirrors": about["mirrors"],
                 "title": known.title if known else about["mirrors"],
                 "documents": document_of(chapter, about["mirrors"]),
-                "verdicts": list(dict.fromkeys(claim["verdict"] for claim in claims)) or ["no claims"],
+                "verdicts": list(dict.fromkeys(claim.verdict for claim in claims)) or ["no claims"],
                 "claims": claims, "about": about, "path": path,
                 "pictures": pictures_of(path, [p.stem for p in paths]),
             }
@@ -129,10 +117,7 @@ def gallery_page(entries: list[dict[str, Any]], alts: dict[str, str]) -> str:
         entries: of :func:`gallery`.
         alts: what each picture shows, by file name.
     """
-    counts: dict[str, int] = {}
-    for entry in entries:
-        for claim in entry["claims"]:
-            counts[claim["verdict"]] = counts.get(claim["verdict"], 0) + 1
+    count = Counter(claim.verdict for entry in entries for claim in entry["claims"])
     options = {
         "document": [d for d in DOCUMENTS if any(d in e["documents"] for e in entries)],
         "chapter": list(dict.fromkeys(e["chapter"] for e in entries)),
@@ -150,10 +135,9 @@ def gallery_page(entries: list[dict[str, Any]], alts: dict[str, str]) -> str:
     ]
     parts = [
         "---\ntocdepth: 2\n---\n\n# Results\n\n"
-        f"{len(entries)} results with {sum(counts.values())} claims of the documents: "
-        + ", ".join(f"{n} {'hold' if v == 'holds' else 'do not hold' if v == 'does not hold' else v}"
-                    for v, n in sorted(counts.items(), key=lambda item: -item[1]))
-        + ". Each claim stands with its numbers; one that failed says so.",
+        f"{len(entries)} results with {sum(count.values())} claims of the documents: {count['holds']} hold, "
+        f"{count['does not hold']} do not, {count['undecided']} are undecided: nearer to the other verdict than two "
+        "standard errors, or of too short a run. Each claim stands with its numbers, below the document's sentence.",
         f'<form id="filter" class="filter" hidden>\n{form}\n<button type="reset">show all</button>\n'
         '<p id="shown" role="status"></p>\n</form>\n'
         f'<script type="application/json" id="gallery-data">{json.dumps(data)}</script>',
@@ -181,11 +165,12 @@ def _result(entry, alts):
         f"```{{image}} figures/{p.name}\n:alt: {alts.get(p.name, other)}\n:loading: lazy\n```"
         for p in entry["pictures"]
     ]
-    lines = [
-        f"- {badge(claim['verdict'])} {plain(claim['text'])}"
-        + (f" ({plain(claim['source'])})" if claim["source"] else "")
-        for claim in entry["claims"]
-    ]
+    lines, said = [], None
+    for claim in entry["claims"]:
+        if claim.sentence and claim.sentence != said:
+            lines.append(f'- {plain(claim.source)}: "{plain(claim.sentence)}"')
+        said = claim.sentence
+        lines.append(f"{'  ' if said else ''}- {badge(claim.verdict)} {plain(str(claim))}")
     heading = f"({entry['id']})=\n### {plain(entry['title'][:1].upper() + entry['title'][1:])}"
     about_it = f"{plain(entry['mirrors'])}. {', '.join(facts)}"
     return "\n\n".join(filter(None, [heading, about_it, *pictures, "\n".join(lines)]))

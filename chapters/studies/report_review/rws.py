@@ -167,10 +167,12 @@ COMPARED = ("VIMCO", "RWS", "NVIL")
     budgets={
         "quick": QUICK | {"samples": 5, "step_size": 1e-3, "batch": 24, "epochs": 15, "images": 297, "proposals": 200},
         "laptop": REAL | {"samples": 5, "step_size": 1e-3, "batch": 24, "epochs": 4, "images": 1000, "proposals": 1000},
+        "night": REAL
+        | {"samples": 5, "step_size": 1e-3, "batch": 24, "epochs": 100, "images": 2000, "proposals": 1000},
         "paper": REAL
         | {"samples": 5, "step_size": 1e-3, "batch": 24, "epochs": 400, "images": 10_000, "proposals": 5000},
     },
-    minutes={"quick": 0.5, "laptop": 2, "paper": 60 * 10},
+    minutes={"quick": 0.5, "laptop": 2, "night": 60, "paper": 60 * 10},
 )
 def vimco(run):
     """Train each with K samples by Adam (NVIL averages over them); K-sample bounds by epoch, log p-hat at the end."""

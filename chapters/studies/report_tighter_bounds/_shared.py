@@ -57,6 +57,8 @@ OFTEN = [1, 4, 13, 40, 121, 364, 1093]
 MNIST = {
     "quick": QUICK | {"runs": runs(13, 297, 2, "IWAE", at=[1, 4]) | runs(13, 297, 1, *FOUR, "VAE", at=[1, 4])},
     "laptop": LAPTOP | {"runs": runs(10, 10_000, 2, "IWAE", "VAE", at=[1, 2, 4]) | runs(3, 1000, 1, *FOUR)},
+    "night": LAPTOP
+    | {"runs": runs(40, 10_000, 1, "IWAE", "VAE", at=[1, 2, 4, 10, 20]) | runs(13, 10_000, 1, *FOUR, at=[1, 4])},
     "paper": PAPER | {"runs": runs(3280, 10_000, 1, "IWAE", *FOUR, "VAE", at=OFTEN)},
 }
 # At `quick`, digits turned by a quarter stand in for other characters. At `laptop`, Omniglot's two small sets: 242
