@@ -7,7 +7,6 @@ import io
 import json
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +112,14 @@ class Grader:
     def __init__(self, track: Track, seed: int = 0):
         self.track, self.seed = track, seed
         self.cases = {t.name: list(t.cases(np.random.default_rng([seed, i]))) for i, t in enumerate(track.tasks)}
-        self.mistaken = lru_cache(None)(lambda name, k: self._mistaken(name, k))
+        self._mistaken: dict[tuple[str, int], list[Any]] = {}
 
-    def _mistaken(self, name, k):
-        t = next(t for t in self.track.tasks if t.name == name)
-        return t.answers(t.code(t.mistakes[k]), self.cases[name])
+    def mistaken(self, name: str, k: int) -> list[Any]:
+        """What the k-th mistake of a task answers to its cases."""
+        if (name, k) not in self._mistaken:
+            t = next(t for t in self.track.tasks if t.name == name)
+            self._mistaken[name, k] = t.answers(t.code(t.mistakes[k]), self.cases[name])
+        return self._mistaken[name, k]
 
     def judge(self, t: Task, answers: list[Any]) -> Row:
         """The row of a task, from what each case gave: a result, or (kind, message) of an error."""
