@@ -1,4 +1,4 @@
-"""The command line: ``minivi list | run | check | sample | reconstruct | interpolate | embed | ...``.
+"""The command line: ``minivi list | run | check | sample | embed | exercise | grade | site | bench | ...``.
 
 Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the
 mend; ``--debug`` shows the traceback.
@@ -171,6 +171,9 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--budget", choices=BUDGETS, default="quick", help="of an experiment")
     profile.add_argument("--data", help="of an experiment, as in `minivi run`")
     profile.add_argument("--steps", type=int, default=200, help="of a workload (default: 200)")
+    site = add("site", _site, "build the pages for a browser: lessons, results, equations, errata, library")
+    site.add_argument("--out", default="build/site", help="folder (default: build/site); the pages are in its html/")
+    site.add_argument("--strict", action="store_true", help="warnings and links that lead nowhere are errors")
     from minivi import bench
 
     bench.add_arguments(add("bench", bench.run, "time training steps against NumPy, PyTorch, JAX and autograd"))
@@ -423,6 +426,13 @@ def _notebook(args: Any) -> int:
     from minivi import lesson
 
     print(lesson.notebook(args.lesson, args.out))
+    return 0
+
+
+def _site(args: Any) -> int:
+    from minivi import site
+
+    print(site.build(args.out, args.strict))
     return 0
 
 

@@ -21,6 +21,7 @@ FLOORS = {
     "evaluation": 6, "profile": 6, "small": 6, "training": 6,
     "experiments": 7, "semi_supervised": 7, "sweeps": 7,
     "bench": 8, "exercises": 8, "generate": 8, "lesson": 8, "weights": 8,
+    "site": 8.5,
     "cli": 9,
     "__init__": 10, "__main__": 10,
 }  # fmt: skip
@@ -40,6 +41,7 @@ HEAVY = {
     "exercises",
     "generate",
     "lesson",
+    "site",
     "weights",
     "cli",
     "__init__",
