@@ -105,7 +105,7 @@ def test_a_track_is_whole(name, graders):
 @pytest.mark.parametrize("seed", [0, 11])
 @pytest.mark.parametrize("name", NAMES)
 def test_solutions_get_all_points_and_mistakes_their_hints(name, seed, graders):
-    """Here, without a process: solutions for both seeds, whose inputs differ; mistakes for one, as some are compiled."""
+    """Here, without a process: solutions for both seeds, whose inputs differ; mistakes for one, some are compiled."""
     grader = graders[name, seed]
     for t in grader.track.tasks:
         cases = grader.cases[t.name]
