@@ -17,11 +17,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import ndtri
 
-from minivi import data, estimators, evaluation, nn, optim, plots
+from minivi import data, estimators, evaluation, nn, optim, plots, weights
 from minivi.experiments import experiment
 from minivi.models import VAE
 from minivi.random import Generator
-from minivi.training import fit, save_arrays
+from minivi.training import fit
 
 # %% [markdown]
 # ## Settings
@@ -150,9 +150,7 @@ def trained(run, latents, seed=None, method="AEVB"):
         f"{s.data}_{likelihood}_latents{latents}_seed{seed}_{method}", start, images.train, epochs=s.epochs,
         batch_size=s.batch, rng=Generator([seed, latents, 1]), prepare=preparation(s), evaluate=evaluate,
     )  # fmt: skip
-    about = {"model": "VAE", "pixels": vae.pixels, "hidden": s.hidden, "latents": latents}
-    about |= {"step_size": optimizer.step_size}
-    save_arrays(history.folder / "weights.safetensors", vae.state_dict(), about)
+    weights.save(history.folder / "weights.safetensors", vae, step_size=optimizer.step_size)
     return vae, history, held_out, optimizer.step_size
 
 
