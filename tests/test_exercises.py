@@ -237,6 +237,9 @@ def one(tiny, source):
         ("import os; os.system('true')", "may not use os.system"),
         ("import subprocess; subprocess.run(['true'])", "may not use subprocess.Popen"),
         ("import socket; socket.create_connection(('127.0.0.1', 9))", "may not use socket"),
+        ("from multiprocessing import *; get_context('spawn').Process(target=print).start()", "not start a process"),
+        ("import os; open(f'/proc/{os.getppid()}/environ')", "may not read"),
+        ("import os; os.rename('/tmp/nothing_such', 'x')", "may not change /tmp/nothing_such"),
         ("import os, signal; os.kill(os.getppid(), signal.SIGTERM)", "may not use os.kill"),
     ],
 )  # fmt: skip
@@ -270,6 +273,22 @@ def test_one_bad_task_leaves_the_others(tiny, twice, told):
     assert [row.points for row in grade.rows] == [0, 3] and told in grade.rows[0].found, grade.rows
     if "argument" not in told:
         assert not grade.trouble
+
+
+def test_what_notebooks_do_besides(tiny, tmp_path):
+    """Plots and magics disturb nothing, and minivi can be used."""
+    cells = [
+        "%matplotlib inline\nimport tempfile\nimport matplotlib.pyplot as plt\nif True:\n    !pip list\n",
+        "%%bash\nls -l | nothing python\n",
+        "%%time\nplt.plot([1, 2])\nplt.show()\nplt.savefig('mine.png')\ndisplay(plt.gcf())\n",
+        "with tempfile.TemporaryDirectory() as d:\n    open(d + '/x', 'w').write('x')\n",
+        "import minivi as mv\ndef twice(x):\n    x = mv.Tensor(x)\n    return mv.grad((x * x).sum(), x)\n",
+        RIGHT.splitlines()[1],
+    ]
+    notebook = {"cells": [{"cell_type": "code", "source": cell} for cell in cells]}
+    (tmp_path / "mine.ipynb").write_text(json.dumps(notebook))
+    grade = exercises.grade_file(tiny, tmp_path / "mine.ipynb", Limits(task=30.0))
+    assert grade.points == 5, grade.text()
 
 
 def test_missing_functions_and_guesses(tiny):
@@ -328,7 +347,7 @@ def test_what_a_submission_cannot_read_or_write(tiny, tmp_path):
         assert "PermissionError: a submission may not" in one(tiny, f"open({str(path)!r}, {mode!r})").trouble
     assert not (tmp_path / "x").exists()
     real = FOLDER / "solutions/ch07_adam.py"
-    assert "may not read the solutions" in one(tiny, f"import pathlib; pathlib.Path({str(real)!r}).read_text()").trouble
+    assert f"may not read {real}" in one(tiny, f"import pathlib; pathlib.Path({str(real)!r}).read_text()").trouble
     assert one(tiny, "open('mine.txt', 'w').write('x')\n" + RIGHT).points == 5  # its own folder
     secret = one(tiny, "import os\nx = 1 / ('MINIVI_SECRET' not in os.environ)\n" + RIGHT)
     os.environ["MINIVI_SECRET"] = "x"
