@@ -110,7 +110,8 @@ TIMES = {
 
 
 def noise(surrogate, vae, draws=40, minibatches=3):
-    """The variance of the encoder's gradient, summed over its weights, for each of some minibatches of 20 images."""
+    """Variance of the encoder's gradient, summed over its weights, for some minibatches of 20; a *surrogate* is a
+    number whose gradient is the estimate."""
     found = []
     for x in np.split(test[: 20 * minibatches], minibatches):
         draw = lambda x=x: mv.grad(surrogate(vae, x).mean(), vae.encoder.parameters())

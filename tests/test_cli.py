@@ -608,6 +608,11 @@ def test_a_table_keeps_sentences_and_checks():
     ]  # fmt: skip
 
 
+def test_a_budget_that_an_experiment_has_not(chapter, capsys):
+    status, _, err = run(capsys, "run", "ch99_toy.sum", "--budget", "night")
+    assert status == 2 and "no budget 'night' in ch99_toy.sum; take quick" in err
+
+
 def test_a_page_of_results(chapter, capsys, tmp_path):
     status, _, err = run(capsys, "results", str(tmp_path), "--page")
     assert status == 2 and "no results in" in err

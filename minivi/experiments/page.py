@@ -68,22 +68,28 @@ def write_page(folder: str | os.PathLike) -> Path:
     return target
 
 
+def pictures_of(path: Path, stems: list[str]) -> list[Path]:
+    """The pictures of the result in ``path``, not those of another of the ``stems`` that begins like it."""
+    longer = tuple(stem for stem in stems if stem.startswith(f"{path.stem}_"))
+    return [
+        picture
+        for picture in sorted(path.parent.glob(f"{path.stem}*.png"))
+        if picture.stem == path.stem
+        or (picture.stem.startswith(f"{path.stem}_") and not picture.stem.startswith(longer))
+    ]
+
+
 def _entry(path, about, stems):
     """One result: heading, pictures, where it comes from, claims."""
     key = about["experiment"]
     data = about["settings"].get("data")
     command = f"minivi run {key} --budget {about['budget']}" + (f" --seed {about['seed']}" if about["seed"] else "")
+    command += "".join(f" --set {name}={value}" for name, value in about.get("changes", {}).items())
     facts = [
         f"`{command}`" + (f" ({data})" if data else ""), f"seed {about['seed']}", duration(about["seconds"] / 60),
         f"commit {about['commit']}", f"[numbers]({path.name})",
     ]  # fmt: skip
-    longer = tuple(stem for stem in stems if stem.startswith(f"{path.stem}_"))
-    pictures = [
-        f"![{key}: {about['mirrors']}]({picture.name})"
-        for picture in sorted(path.parent.glob(f"{path.stem}*.png"))
-        if picture.stem == path.stem
-        or (picture.stem.startswith(f"{path.stem}_") and not picture.stem.startswith(longer))
-    ]
+    pictures = [f"![{key}: {about['mirrors']}]({picture.name})" for picture in pictures_of(path, stems)]
     lines, said = [], None
     for claim in claims_of(about):
         if claim.sentence and claim.sentence != said:
