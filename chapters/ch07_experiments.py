@@ -87,7 +87,7 @@ weights = race_all(x, np.eye(2)[y.astype(int)], 15, "words")
 seen = x.sum(axis=0)
 groups = {"in over 100 texts": seen > 100, "in 11 to 100": (seen > 10) & (seen <= 100), "in 10 or fewer": seen <= 10}
 print("how far the weights have come, |w| over |w| at the minimum:")
-for name, group in groups.items():
+for name, group in ((name, group) for name, group in groups.items() if group.any()):
     far = {other: np.linalg.norm(w[group]) / np.linalg.norm(weights["minimum"][group]) for other, w in weights.items()}
     print(f"{name:18s} ({group.sum():3d}): " + ", ".join(f"{other} {far[other]:.2f}" for other in OPTIMIZERS))
 
