@@ -230,7 +230,7 @@ def stack_figure(curves, columns, title):
     title="two and three latent layers, inferred bottom-up or top-down",
     mirrors="thesis section 4.1.1, Figures 4.1 and 5.B.4, Table 5.B.2 (inference direction)",
     budgets=DIRECTIONS,
-    minutes={"quick": 0.5, "laptop": 8, "paper": 60 * 24 * 20},
+    minutes={"quick": 0.5, "laptop": 15, "paper": 60 * 24 * 20},
 )
 def directions(run):
     """Train each variant from the same generative weights on the same minibatches."""
@@ -311,7 +311,7 @@ FREE_BITS_INFERENCE = "bottom-up", "precision"
     title="free bits and annealing on each layer, in both directions",
     mirrors="thesis Figure 5.B.4, section 5.B.8, eq. 5.33",
     budgets=FREE_BITS,
-    minutes={"quick": 0.5, "laptop": 6, "paper": 60 * 24 * 6},
+    minutes={"quick": 0.5, "laptop": 7.9, "paper": 60 * 24 * 6},
 )
 def free_bits(run):
     """Train bottom-up and with precision-weighted inference by each objective."""

@@ -61,7 +61,7 @@ def harm(corrected, not_corrected, ceiling):
         "laptop": {"data": "mnist", "images": 20_000, "hidden": 500, "latents": 50, "halves": 2, "at": [10]},
         "paper": {"data": "mnist", "images": 60_000, "hidden": 500, "latents": 50, "halves": 2, "at": [10, 100]},
     },
-    minutes={"quick": 0.4, "laptop": 10, "paper": 420},
+    minutes={"quick": 0.4, "laptop": 19, "paper": 840},
 )
 def bias_correction(run):
     """Sweep Adam's hyperparameters: the loss by step size, betas and correction, (step sizes, keys, epochs)."""
