@@ -118,6 +118,19 @@ def test_files_that_are_named_exist():
     assert {path.name for path in (ROOT / "chapters").glob("*.py")} <= named
 
 
+def test_lessons_stand_in_an_order_in_which_they_can_be_read():
+    """All of them, each after those that it needs."""
+    rows = re.findall(r"^\| `(?:ch|report|how).*\|$", README, re.MULTILINE)
+    done = []
+    for row in rows:
+        *_, after, lesson = (cell.strip() for cell in row.strip("|").split("|"))
+        assert all(name in done for name in re.findall("`(.*?)`", after)), row
+        name, seconds = re.fullmatch(r"`(\w+)\.py`, (\d+) s", lesson).groups()
+        assert int(seconds) <= 60
+        done.append(name)
+    assert sorted(done) == sorted(path.stem for path in (ROOT / "chapters").glob("*.py"))
+
+
 def test_the_listing_of_a_study_is_that_study():
     page = (ROOT / "chapters/README.md").read_text()
     study = (ROOT / "chapters/studies/ch05_iaf/reference.py").read_text()
