@@ -144,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("--json", metavar="FILE", help="write the result of one submission there")
     grade.add_argument("--format", choices=("gradescope", "github"), default="gradescope", help="of --json")
     grade.add_argument("--csv", metavar="FILE", help="write a line for each submission there")
+    grade.add_argument("--reports", metavar="FOLDER", help="write each submission's table there, to hand back")
     grade.add_argument("--seconds", type=float, default=10.0, help="for each answer (default: 10; six times in all)")
     gradcheck = add("gradcheck", _gradcheck, "check the gradient of your own function by finite differences")
     gradcheck.add_argument(
@@ -491,6 +492,8 @@ def _grade(args: Any) -> int:
             print(f"{grades[-1].points:4d} of {grades[-1].most}  {path.name}  {grades[-1].trouble}".rstrip())
     if args.json:
         files.write_atomically(args.json, grades[0].json(args.format).encode())
+    for g in grades if args.reports else ():
+        files.write_atomically(Path(args.reports, f"{g.submission}.txt"), f"{g.text(120)}\n".encode())
     if args.csv:
         files.write_atomically(args.csv, exercises.table_of_class(grades).encode())
     return 0 if all(g.points == g.most for g in grades) else 1
