@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     notebook = add("notebook", _notebook, "write a lesson as a Jupyter notebook")
     notebook.add_argument("lesson", help="such as ch02_aevb")
     notebook.add_argument("--out", default=".", help="folder for the .ipynb file (default: here)")
-    exercise = add("exercise", _exercise, "the exercises: list them, or write the blank of one for students")
+    exercise = add("exercise", _exercise, "the exercises: list them or the tasks of one, or write its blank for students")
     exercise.add_argument("name", nargs="?", help="such as ch07_adam; default: list all")
     exercise.add_argument("--blank", action="store_true", help="the file for students, made from the solutions")
     exercise.add_argument("--out", help="where to write it, .py or .ipynb (default: print it)")
@@ -447,11 +447,9 @@ def _exercise(args: Any) -> int:
     from minivi import exercises, files
 
     if args.name is None:
-        lines = [["track", "task", "kind", "points", "source"]]
-        for track in map(exercises.find, exercises.names()):
-            lines.append([f"{track.name}: {track.title}", f"{len(track.tasks)} tasks", "", str(track.points), ""])
-            lines += [["", t.title, t.kind, str(t.points), t.equation] for t in track.tasks]
-        print(tables.text_table(lines, (3,), tables.terminal_width() or 120))
+        lines = [["track", "about", "tasks", "points"]]
+        lines += [[t.name, t.title, str(len(t.tasks)), str(t.points)] for t in map(exercises.find, exercises.names())]
+        print(tables.text_table(lines, (2, 3), tables.terminal_width() or 120))
         return 0
     track = exercises.find(args.name)
     if not args.blank:
