@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     notebook = add("notebook", _notebook, "write a lesson as a Jupyter notebook")
     notebook.add_argument("lesson", help="such as ch02_aevb")
     notebook.add_argument("--out", default=".", help="folder for the .ipynb file (default: here)")
-    exercise = add("exercise", _exercise, "the exercises: list them or the tasks of one, or write its blank for students")
+    exercise = add("exercise", _exercise, "list the exercises or the tasks of one, or write its blank for students")
     exercise.add_argument("name", nargs="?", help="such as ch07_adam; default: list all")
     exercise.add_argument("--blank", action="store_true", help="the file for students, made from the solutions")
     exercise.add_argument("--out", help="where to write it, .py or .ipynb (default: print it)")
