@@ -2,7 +2,7 @@
 
 A model that sees all its variables is learned by climbing its log-probability, a minibatch at a time. A variable that
 is not seen makes the model richer, and puts an integral in the way. What does it buy, why does the integral defeat a
-grid, and what did one do before there were recognition networks? Half a minute, on 8 x 8 digits; all in nats.
+grid, and what did one do before there were recognition networks? 15 seconds, on 8 x 8 digits; all in nats.
 """
 
 # %% [markdown]
@@ -23,7 +23,7 @@ import time
 
 import numpy as np
 
-import minivi as mv
+import minivi as mv  # mv.grad finds gradients: how, is lesson `how_engine`
 from minivi import data, nn, ops, plots
 from minivi.lesson import show, stored
 from minivi.models import VAE
@@ -84,8 +84,8 @@ for m in (1, 5, 25):
 # $$p(x) = \sum_k \pi_k \, p(x | z = k) \qquad\text{or}\qquad p(x) = \int p(z) \, p(x | z) \, dz$$
 #
 # (For a discrete z the text calls *q(z | x)* the mixture; that is p(x). p(z | x) is K numbers whose sum is one.) A sum
-# over K values is no difficulty, and EM learns it (eq. 9.6, 9.7): E step r = p(z | x) by eq. 1.19, exactly; M step
-# weighted means. That is Bayes' rule; as eq. 9.2 prints it, with p(z | x) on the right too, it does not sum to one. In
+# over K values is no difficulty, and EM learns it (eq. 9.6, 9.7): E step r = p(z | x), the *posterior*, by eq. 1.19; M
+# step weighted means. That is Bayes' rule; as eq. 9.2 prints it, with p(z | x) on the right too, its sum is not one. In
 # the picture most components are a way to write a digit; black on grey is one that has only a few images to itself.
 
 # %%
@@ -111,9 +111,9 @@ show(fig, "mixture")
 # ## 3. Why p(x) is intractable (section 1.7)
 #
 # The deep latent variable model of eq. 1.15 to 1.18: z from N(0, I), and a network from z to the pixels' probabilities,
-# trained by chapter 2's method, which needs no integral. With J latents a grid for p(x) has points^J points, each a run
-# of the network. Left: here 15 points on an axis are enough for an error of 0.03 nats, for each J. Right: the cost of
-# log p(x) for 100 images; a point's is printed.
+# trained by chapter 2's method (and Adam, a gradient ascent of chapter 7), which needs no integral. With J latents a
+# grid for p(x) has points^J points, each a run of the network. Left: here 15 points on an axis are enough for an error
+# of 0.03 nats, for each J. Right: the cost of log p(x) for 100 images; a point's is printed.
 
 
 # %%
@@ -136,7 +136,6 @@ def train_vae(vae, x, epochs, optimizer, rng):
 
 fig = plots.figure(9.0, 3.4)
 left, right = fig.subplots(1, 2)
-plots.panel(left, "A grid fine enough", "points on an axis", "mean |error| of log p(x), nats", log="y")
 for latents, finest in {1: 200, 2: 80, 3: 40}.items():
     vae = VAE(pixels=64, hidden=(50,), latents=latents, rng=mv.Generator(latents))
     train_vae(vae, train, 80, Adam(vae.parameters(), 3e-3), mv.Generator(3))
@@ -146,7 +145,7 @@ for latents, finest in {1: 200, 2: 80, 3: 40}.items():
     errors = [np.abs(log_p(vae, test[:100], n) - exact).mean() for n in points]
     left.plot(points, errors, label=f"J = {latents}", **plots.style(latents - 1, 10))
     print(f"J = {latents}: test log p(x) {log_p(vae, test, 30).mean():.2f} nats, {1e6 * per_point:.0f} us a point")
-left.legend(fontsize=8)
+plots.panel(left, "A grid fine enough", "points on an axis", "mean |error| of log p(x), nats", "y").legend(fontsize=8)
 j = np.arange(1, 21)
 plots.panel(right, "Its cost with 15 points on an axis", "latents", "seconds for 100 images", log="y")
 right.plot(j, per_point * 15.0**j, **plots.style(0, 20))
@@ -165,7 +164,8 @@ show(fig, "grid")
 # ## 4. Before recognition networks: EM with local parameters (9.2.2)
 #
 # Each image i has a Gaussian q_i(z) of its own, N(mu_i, diag(sigma_i^2)). The E step climbs the bound in mu_i and log
-# sigma_i (eq. 9.6), which lowers KL(q_i || p(z | x_i)) (eq. 9.8 to 9.10); the M step climbs it in theta (eq. 9.7):
+# sigma_i (eq. 9.6), which lowers its divergence from the posterior, KL(q || p) = E_q[log q - log p] >= 0 (eq. 9.8 to
+# 9.10); the M step climbs it in theta (eq. 9.7):
 #
 # $$L(x) = E_{q(z)}[\log p(x | z)] - KL(q(z) || p(z)) = \log p(x) - KL(q(z) || p(z | x))$$
 #
@@ -190,7 +190,7 @@ def e_step(vae, x, mu, log_sigma, rng, steps):
     return mu, log_sigma
 
 
-seen, rng = train[:500], mv.Generator(7)
+seen, rng = train[:500], mv.Generator(7)  # aevb has chapter 2's encoder, a network from x to mu and log sigma
 aevb, em = (VAE(pixels=64, hidden=(50,), latents=2, rng=mv.Generator(6)) for _ in range(2))
 adam, adam_em = Adam(aevb.parameters(), 3e-3), Adam(em.decoder.parameters(), 3e-3)
 mu, log_sigma, curves = *np.zeros((2, 500, 2), "float32"), []
@@ -206,11 +206,10 @@ for _ in range(12):
 print("after 1,200 gradients, log p(x): encoder {:.2f}, test {:.2f}; EM {:.2f}, test {:.2f}".format(*curves[-1]))
 fig = plots.figure(9.0, 3.4)
 left, right = fig.subplots(1, 2)
-plots.panel(left, "Two latents, 500 images", "network gradients an image", "log p(x), nats")
 names = ("encoder, training", "encoder, test", "EM, training", "EM, test")
 for i, (name, values) in enumerate(zip(names, np.transpose(curves), strict=True)):
     left.plot(100 * np.arange(1, 13), values, label=name, **plots.style(i, 12))
-left.legend(fontsize=8)
+plots.panel(left, "Two latents, 500 images", "network gradients an image", "log p(x), nats").legend(fontsize=8)
 
 # And for images that training has not seen: the encoder at once, a local q from the prior step by step
 eps, zero = rng.standard_normal((200, len(test), 2), dtype="float32"), np.zeros((len(test), 2), "float32")

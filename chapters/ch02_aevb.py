@@ -3,7 +3,7 @@
 A model of data x with latent variables z explains each x by an unseen z. For anything richer than linear maps neither
 p(x) nor p(z | x) can be computed. How can such a model be trained? Algorithm 1 answers: maximise a lower bound on
 log p(x) with a second network, the encoder, and take gradients through the sampling. Here is the whole method, on
-8 x 8 digits, in half a minute. Symbols and equation numbers are the thesis's; all logarithms are natural, in nats.
+8 x 8 digits, in ten seconds. Symbols and equation numbers are the thesis's; all logarithms are natural, in nats.
 Behind +- stands a standard error: of a mean over images where a bound is printed, over draws where a gradient is.
 """
 
@@ -49,7 +49,8 @@ print(f"{len(digits.train)} training images, {len(digits.test)} test images of {
 # $$p(z) = N(0, I) \qquad p(x | z) = \prod_d Bernoulli(x_d; DecoderNet(z)_d) \qquad
 #   q(z | x) = N(z; \mu(x), diag(\sigma(x)^2))$$
 #
-# The objective is the bound of eq. 2.10, with the divergence in closed form (appendix 2.A, eq. 2.77):
+# The objective is the bound of eq. 2.10 on log p(x), the *evidence*: the evidence lower bound, ELBO. Its divergence is
+# in closed form (appendix 2.A, eq. 2.77):
 #
 # $$L(x) = E_{q(z | x)}[\log p(x | z)] - KL(q(z | x) || p(z)) \; \le \; \log p(x)$$
 #
@@ -152,8 +153,9 @@ for estimator in ("A", "B"):
 # %% [markdown]
 # ## 5. Algorithm 1
 #
-# Minibatch, noise, gradient, update. Nothing else happens in the long runs. The test bound is that of images which the
-# training never sees; the curve takes one draw for each, hence its jitter.
+# Minibatch, noise, gradient, update. Nothing else happens in the long runs. The update is Adam's, gradient ascent with
+# a step of its own for each weight (lesson `ch07_adam`). The test bound is that of images which the training never
+# sees; the curve takes one draw for each, hence its jitter.
 
 # %%
 test = data.binarize(digits.test, "dynamic", rng)
@@ -208,8 +210,9 @@ for k in (1, 10, 100, 1000):
 # %% [markdown]
 # ## 8. The published figures
 #
-# The same on MNIST, with 3 to 200 latents, beside wake-sleep (Figure 2.5), as `minivi run ch02_aevb --budget laptop`
-# has left it. Claims are sentences of the thesis; each could have come out the other way.
+# The same on MNIST, with 3 to 200 latents, beside wake-sleep (Figure 2.5), whose encoder learns from images that the
+# model itself draws (lesson `report_review`), as `minivi run ch02_aevb --budget laptop` has left it. Claims are
+# sentences of the thesis; each could have come out the other way.
 
 # %%
 stored("ch02_aevb.bound")

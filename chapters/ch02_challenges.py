@@ -64,8 +64,8 @@ for s2 in (0.3, 0.9, 1.1):
 #
 # ## 2. A decoder that need not use z
 #
-# On digits: each pixel's logit gets, beside the decoder's function of z, a linear one of the pixels before. This is
-# trained first, at z = 0. Then the last layers of encoder and decoder start from weights of scale t, near that state.
+# On digits: each pixel's logit, log p / (1 - p), gets beside the decoder's function of z a linear one of the pixels
+# before, which is trained first, at z = 0. Then the last layers start from weights of scale t, near that state.
 
 
 # %%
@@ -106,7 +106,7 @@ begun = [p.data.copy() for p in last]
 
 
 def signal_to_noise(t, objective, draws=50):
-    """Over minibatches and noise, as a root mean square over weights: of the encoder's, and of the decoder's."""
+    """|mean| / deviation over minibatches and noise, root mean square over the encoder's weights; the decoder's."""
     for p, values in zip(last, begun, strict=True):
         p.assign(t * values)
 

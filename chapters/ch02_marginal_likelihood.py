@@ -123,9 +123,10 @@ show(fig, "importance")
 #
 # ## 3. Monte Carlo EM (appendix 2.B)
 #
-# No encoder: each training image keeps a Markov chain in its posterior, by Hamiltonian Monte Carlo. Its force is
-# grad log p(z | x) = grad log p(z) + grad log p(x | z), as log p(x) does not depend on z. Ten leapfrog steps are a
-# proposal, the step size aims at 90 % acceptance; then come 5 updates of the decoder at the z reached.
+# No encoder: each training image keeps a Markov chain in its posterior, by Hamiltonian Monte Carlo. z rolls over log
+# p(z | x) with a random momentum. Its force is grad log p(z | x) = grad log p(z) + grad log p(x | z), as log p(x) does
+# not depend on z. Ten leapfrog steps are a proposal, the step size aims at 90 % acceptance; then come 5 updates of the
+# decoder at the z reached.
 
 
 # %%

@@ -108,14 +108,14 @@ for name, u in {"summed": (np.exp(ours.log_q(x).data.T) * signal).sum(axis=0), "
 # $$J^\alpha = \sum_{labelled} L(x, y) + \sum_{others} U(x) + \alpha E_{labelled}[\log q(y | x)] \quad \alpha = 0.1 N$$
 #
 # q(y | x) does not occur in L: without the third term no label reaches it. Eq. 3.10 has a minus before log q, which
-# trains it to be wrong. The expectation is a mean, and N the number of all images: log q of each label weighs
-# 0.1 N / N_l = 0.1 1500 / 50 = 3 times as much as its L. Below all is divided by N: 0.1 is left. (Section 3.3.2 names
-# AdaGrad, 3.4.4 RMSProp with momentum and bias correction, that is Adam. Here it is Adam.)
+# trains it to be wrong. The expectation is a mean, and N the number of all images: log q of each label weighs 0.1 N /
+# N_l = 0.1 1500 / 50 = 3 times as much as its L. Below all is divided by N: 0.1 is left. (Section 3.3.2 names AdaGrad,
+# 3.4.4 RMSProp with momentum and bias correction, which is Adam, lesson `ch07_adam`; so it is here.)
 
 
 # %%
 def train(alpha, epochs=30):
-    """Maximise J^alpha: the model, and its test error in % after each epoch."""
+    """Maximise J^alpha: the model, and its test error in % after each epoch; a `Step` is gradient and update in one."""
     model, rng, errors = M2(mv.Generator(1)), mv.Generator(2), []
 
     def loss(batch, rng):

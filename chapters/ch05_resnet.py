@@ -162,7 +162,7 @@ def deviations(init, weight_norm):
         layer = nn.Conv2d(inputs, 16, 3, rng, init=init, weight_norm=weight_norm)
         with nn.initialise_by_data():  # does nothing to a layer without weight normalisation
             layer(ops.elu(out[-1]))
-        out.append(layer(ops.elu(out[-1])))
+        out.append(layer(ops.elu(out[-1])))  # ELU is x, or e^x - 1 below 0
     return [np.std(np.asarray(h)) for h in out[1:]]
 
 

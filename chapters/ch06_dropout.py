@@ -64,9 +64,9 @@ for how, numbers in zip(WAYS, (300 * 300, 50 * 300 * 300, 50 * 300), strict=True
 # The expected log-likelihood (eq. 6.2) is estimated by M of the N data, drawn with replacement:
 # $$\sum_n E_q[\log p(y_n | x_n, w)] \simeq \frac{N}{M} \sum_{i=1}^M L_i \qquad
 #   Var = N^2 \left( \frac{1}{M} Var[L_i] + \frac{M - 1}{M} Cov[L_i, L_j] \right)$$
-# The same holds of each component of its gradient. With noise of its own for each datum the covariance is 0. With one
-# W it is the variance of the mean over *all* data: a floor, whatever M. The network is the library's, with two hidden
-# layers of ReLU and weights N(theta, theta^2); section 3 says why. M = 4, 16, 64, 256, and in brackets by eq. 6.5:
+# The same holds of each component of its gradient. With noise of its own for each datum the covariance is 0. With one W
+# it is the variance of the mean over *all* data: a floor, whatever M. The network is the library's: two hidden layers
+# of ReLU, max(0, a), with weights N(theta, theta^2) (see section 3). M = 4, 16, 64, 256, and in brackets by eq. 6.5:
 
 # %%
 order = mv.Generator(3).permutation(1797)  # 1,000 images train, 797 test

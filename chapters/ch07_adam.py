@@ -1,7 +1,7 @@
 """Adam, its bias correction and its relatives (thesis sections 7.1 to 7.4 and 7.6).
 
 Gradient descent needs one step size that suits all parameters. Adam divides a running mean of the gradient by the root
-of a running mean of its square. How far can such a step go, and what does the bias correction correct? Half a minute.
+of a running mean of its square. How far can such a step go, and what does the bias correction correct? 10 seconds.
 Equation numbers are the thesis's; numbers show its slips.
 """
 

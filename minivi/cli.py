@@ -1,4 +1,4 @@
-"""The command line: ``minivi list | run | profile | check | gradcheck | predict | data | bench``.
+"""The command line: ``minivi list | run | check | sample | embed | exercise | grade | site | bench | ...``.
 
 Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the
 mend; ``--debug`` shows the traceback.
@@ -19,6 +19,14 @@ import numpy as np
 
 import minivi
 from minivi import tables
+from minivi.experiments.registry import BUDGETS
+
+GENERATES = {
+    "sample": ("draw images from a trained model", 64),
+    "reconstruct": ("images beside what a trained model makes of their codes", 32),
+    "interpolate": ("images along straight paths between codes of a trained model", 8),
+    "embed": ("the codes that a trained model gives to images", 0),
+}
 
 
 class UsageError(ValueError):
@@ -50,10 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         from minivi.bench import BenchError, WorkerError
         from minivi.data import DataError
+        from minivi.exercises import ExerciseError
         from minivi.experiments import ExperimentError, FailedExperiments
         from minivi.files import TrainingError
 
-        usage = isinstance(error, (UsageError, ExperimentError, BenchError))
+        usage = isinstance(error, (UsageError, ExerciseError, ExperimentError, BenchError))
         known = usage or isinstance(error, (DataError, FailedExperiments, TrainingError, WorkerError))
         name = "" if known else f"{type(error).__name__}: "
         text = " ".join(str(error).split()) or "no further message"
@@ -81,12 +90,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("experiment", help="ch02_aevb.manifold, ch02_aevb or ch02; `minivi list` has them all")
     run.add_argument(
         "--budget",
-        choices=("quick", "laptop", "paper"),
+        choices=BUDGETS,
         default="quick",
-        help="quick (default): small digits, at most a minute each; laptop: MNIST and Frey faces, minutes each; paper: "
-        "as published, from minutes to months (`minivi list` says how long)",
+        help="quick (default): small digits, at most a minute each; laptop: MNIST and Frey faces, minutes each; night: "
+        "a headline of each document, at most eight hours; paper: as published, from minutes to months (`minivi list` "
+        "says how long)",
     )
-    run.add_argument("--data", help="another data set than the budget's, e.g. digits or mnist (`minivi data list`)")
+    run.add_argument(
+        "--data",
+        help="another data set than the budget's, e.g. digits or mnist (`minivi data list`); or your own: a .npz file "
+        "with images train (N, H, W) and, if you like, test, train_labels, test_labels; or a folder of PNG or JPEG",
+    )
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a setting of the budget, e.g. epochs=50; again for more. An unknown name lists all",
+    )
     run.add_argument("--seed", type=_seed, default=0, help="of everything random (default: 0)")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out, where there are any")
     run.add_argument("--out", default="runs", help="folder for figures, tables and weights (default: runs)")
@@ -96,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("folder", nargs="?", default="runs", help="default: runs; figures/ holds the project's own")
     redraw = add("redraw", _redraw, "make the table and figures of a stored result anew, without training")
     redraw.add_argument("files", nargs="+", metavar="JSON", help="files that runs have left, such as runs/*.json")
+    redraw.add_argument("--tables", action="store_true", help="tables and claims only; the figures stay as they are")
     check = add("check", _check, "verify every primitive's derivatives and the chapters' equations")
     check.add_argument("what", nargs="?", help="primitives, a chapter (ch02) or an equation (2.8); default: everything")
     check.add_argument("--index", action="store_true", help="print where each equation is checked, run nothing")
@@ -105,6 +127,18 @@ def _parser() -> argparse.ArgumentParser:
     notebook = add("notebook", _notebook, "write a lesson as a Jupyter notebook")
     notebook.add_argument("lesson", help="such as ch02_aevb")
     notebook.add_argument("--out", default=".", help="folder for the .ipynb file (default: here)")
+    exercise = add("exercise", _exercise, "the exercises: list them, or write the blank of one for students")
+    exercise.add_argument("name", nargs="?", help="such as ch07_adam; default: list all")
+    exercise.add_argument("--blank", action="store_true", help="the file for students, made from the solutions")
+    exercise.add_argument("--out", help="where to write it, .py or .ipynb (default: print it)")
+    grade = add("grade", _grade, "grade exercises: points, what was expected and found, a hint for each task")
+    grade.add_argument("path", help="chapters/exercises/NAME.py; with --submit NAME is enough")
+    grade.add_argument("--submit", nargs="+", metavar="FILE", help="grade these instead: files, notebooks, folders")
+    grade.add_argument("--seed", type=_seed, default=0, help="of the inputs that are asked (default: 0)")
+    grade.add_argument("--json", metavar="FILE", help="write the result of one submission there")
+    grade.add_argument("--format", choices=("gradescope", "github"), default="gradescope", help="of --json")
+    grade.add_argument("--csv", metavar="FILE", help="write a line for each submission there")
+    grade.add_argument("--seconds", type=float, default=10.0, help="for each answer (default: 10; six times in all)")
     gradcheck = add("gradcheck", _gradcheck, "check the gradient of your own function by finite differences")
     gradcheck.add_argument(
         "target", metavar="module:function", help="a function of Tensors, or one that returns a Report"
@@ -113,6 +147,16 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck.add_argument("--gradient", metavar="module:function", help="a hand-written gradient to check instead")
     gradcheck.add_argument("--positive", action="store_true", help="draw the inputs from (0.2, 2)")
     gradcheck.add_argument("--seed", type=_seed, default=0)
+    for name, (text, count) in GENERATES.items():
+        made = add(name, _generate, text)
+        made.add_argument("model", help="a file or folder of weights, or an experiment that has run: ch02_aevb.samples")
+        made.add_argument("--out", help=f"the file: .png a picture, .npz all arrays, .npy one (default: {name}.png)")
+        made.add_argument("--count", type=_count, default=count, help=f"how many (default: {count or 'all'})")
+        made.add_argument("--seed", type=_seed, default=0, help="of what is drawn (default: 0)")
+        made.add_argument(
+            "--data", help="its test images are used (default: the data of the run that left the weights)"
+        )
+        made.add_argument("--runs", default="runs", help="folder of the runs, for an experiment (default: runs)")
     predict = add("predict", _predict, "the labels that a saved classifier gives to data")
     predict.add_argument("model", help="a file of minivi.semi_supervised.SemiSupervisedClassifier.save")
     predict.add_argument("data", help="a .npy file with data (N, D), such as images of 784 pixels")
@@ -124,9 +168,12 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument(
         "what", help="a workload of `minivi bench`, such as vae, or an experiment (ch02_aevb.manifold)"
     )
-    profile.add_argument("--budget", choices=("quick", "laptop", "paper"), default="quick", help="of an experiment")
+    profile.add_argument("--budget", choices=BUDGETS, default="quick", help="of an experiment")
     profile.add_argument("--data", help="of an experiment, as in `minivi run`")
     profile.add_argument("--steps", type=int, default=200, help="of a workload (default: 200)")
+    site = add("site", _site, "build the pages for a browser: lessons, results, equations, errata, library")
+    site.add_argument("--out", default="build/site", help="folder (default: build/site); the pages are in its html/")
+    site.add_argument("--strict", action="store_true", help="warnings and links that lead nowhere are errors")
     from minivi import bench
 
     bench.add_arguments(add("bench", bench.run, "time training steps against NumPy, PyTorch, JAX and autograd"))
@@ -143,19 +190,37 @@ def _seed(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of images; give a whole number from 1 up")
+    return int(text)
+
+
+def _changes(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for (name, equals, _), text in zip(pairs, texts, strict=True):
+        if not name or not equals:
+            raise UsageError(f"--set {text}: write it as NAME=VALUE, such as --set epochs=50")
+    return {name.strip(): value for name, _, value in pairs}
+
+
 def _list(args: Any) -> int:
     from minivi import experiments
 
     experiments.load_chapters()
-    lines = [["experiment", "mirrors", *experiments.BUDGETS]]
+    lines = [["experiment", "mirrors", *BUDGETS]]
     for e in experiments.EXPERIMENTS.values():
-        about = [f"{e.key} {e.title}", e.mirrors, *(tables.duration(e.minutes[b]) for b in experiments.BUDGETS)]
+        about = [
+            f"{e.key} {e.title}",
+            e.mirrors,
+            *(tables.duration(e.minutes[b]) if b in e.minutes else "" for b in BUDGETS),
+        ]
         if all(word.lower() in " ".join(about).lower() for word in args.words):
             lines.append([f"{e.key}: {e.title}", *about[1:]])
     if len(lines) == 1:
         raise UsageError(f"no experiment has {' and '.join(map(repr, args.words))}; `minivi list` shows all of them")
-    print(tables.text_table(lines, (2, 3, 4), tables.terminal_width() or 80))
-    print("\nminivi run EXPERIMENT [--budget quick|laptop|paper]; times are for two cores")
+    print(tables.text_table(lines, (2, 3, 4, 5), tables.terminal_width() or 80))
+    print(f"\nminivi run EXPERIMENT [--budget {'|'.join(BUDGETS)}]; times are for two cores")
     return 0
 
 
@@ -170,7 +235,41 @@ def _run(args: Any) -> int:
         resume=args.resume,
         out=args.out,
         progress=not args.quiet,
+        changes=_changes(args.set),
     )
+    return 0
+
+
+def _generate(args: Any) -> int:
+    from minivi import data, generate, weights
+    from minivi.random import Generator
+
+    path = weights.locate(args.model, args.runs)
+    model, about, sets = weights.load(path), weights.run_of(path), None
+    name = args.data or about.get("own_data", {}).get("path") or about.get("settings", {}).get("data")
+    if name:
+        sets = data.load(data.add(name) if data.is_own(name) else name)
+    elif args.command in ("reconstruct", "embed"):
+        raise UsageError(f"{path}: no run says what data it is of; give --data, such as --data mnist")
+    if sets is not None and not isinstance(sets.test, np.ndarray):
+        raise UsageError(f"{name} holds texts, not images; give --data of images")
+    rng, x, labels = Generator(args.seed), None, None
+    if sets is not None:
+        x, labels = (part if part is None else part[: args.count or None] for part in (sets.test, sets.test_labels))
+    match args.command:
+        case "sample":
+            made = generate.sample(model, args.count, rng)
+        case "reconstruct":
+            made = generate.reconstruct(model, x)
+        case "interpolate":
+            made = generate.interpolate(model, args.count, rng, sets.test if sets is not None else None)
+        case _:
+            made = generate.embed(model, x, labels)
+    out = args.out or f"{args.command}.png"
+    photo = name is not None and (name == "frey" or os.path.isdir(name))
+    generate.store(made, out, sets.shape if sets is not None else None, photo)
+    arrays = ", ".join(f"{key} {'x'.join(map(str, array.shape))}" for key, array in made.arrays.items())
+    print(f"{out}: {arrays}; {model!r}")
     return 0
 
 
@@ -215,7 +314,7 @@ def _redraw(args: Any) -> int:
     from minivi import experiments
 
     for path in args.files:
-        experiments.redraw(path)
+        experiments.redraw(path, pictures=not args.tables)
     return 0
 
 
@@ -328,6 +427,67 @@ def _notebook(args: Any) -> int:
 
     print(lesson.notebook(args.lesson, args.out))
     return 0
+
+
+def _site(args: Any) -> int:
+    from minivi import site
+
+    print(site.build(args.out, args.strict))
+    return 0
+
+
+def _exercise(args: Any) -> int:
+    from minivi import exercises, files
+
+    if args.name is None:
+        lines = [["track", "task", "kind", "points", "source"]]
+        for track in map(exercises.find, exercises.names()):
+            lines.append([f"{track.name}: {track.title}", f"{len(track.tasks)} tasks", "", str(track.points), ""])
+            lines += [["", t.title, t.kind, str(t.points), t.equation] for t in track.tasks]
+        print(tables.text_table(lines, (3,), tables.terminal_width() or 120))
+        return 0
+    track = exercises.find(args.name)
+    if not args.blank:
+        lines = [["task", "kind", "points", "source"]]
+        lines += [[f"{t.name}: {t.title}", t.kind, str(t.points), t.equation] for t in track.tasks]
+        print(tables.text_table(lines, (2,), tables.terminal_width() or 120))
+    elif args.out is None:
+        print(track.blank(), end="")
+    else:
+        text = exercises.as_notebook(track.blank()) if args.out.endswith(".ipynb") else track.blank()
+        files.write_atomically(args.out, text.encode())
+        print(args.out)
+    return 0
+
+
+def _grade(args: Any) -> int:
+    from pathlib import Path
+
+    from minivi import exercises, files
+
+    grader = exercises.Grader(exercises.find(Path(args.path).stem), args.seed)
+    paths = []
+    for path in map(Path, args.submit or [args.path]):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file; give a .py file, a notebook or a folder of them")
+        paths += sorted(p for p in path.iterdir() if p.suffix in (".py", ".ipynb")) if path.is_dir() else [path]
+    if not paths:
+        raise UsageError(f"{' '.join(args.submit)}: no .py file or notebook in it")
+    if args.json and len(paths) > 1:
+        raise UsageError("--json is for one submission; --csv takes a class")
+    limits = exercises.Limits(task=args.seconds, total=6 * args.seconds)
+    grades = []
+    for path in paths:
+        grades.append(exercises.grade_file(grader, path, limits))
+        if len(paths) == 1:
+            print(grades[0].text(tables.terminal_width() or 120))
+        else:
+            print(f"{grades[-1].points:4d} of {grades[-1].most}  {path.name}  {grades[-1].trouble}".rstrip())
+    if args.json:
+        files.write_atomically(args.json, grades[0].json(args.format).encode())
+    if args.csv:
+        files.write_atomically(args.csv, exercises.table_of_class(grades).encode())
+    return 0 if all(g.points == g.most for g in grades) else 1
 
 
 def _gradcheck(args: Any) -> int:

@@ -23,7 +23,7 @@ FOLDER = Path("runs/lesson")
 def show(figure: Figure, name: str) -> None:
     """Show a figure that :func:`minivi.plots.figure` has made; ``name`` ends the name of a script's file."""
     if in_notebook():
-        _inline(plots.png(figure))
+        _inline(plots.png(figure), plots.describe(figure))
     else:
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{Path(sys.argv[0]).stem}_{name}.png"
@@ -49,7 +49,7 @@ def stored(key: str) -> None:
     for path in sorted(folder.glob(f"{stem}*.png")):
         if not path.stem.startswith(tuple(others)):
             if in_notebook():
-                _inline(path.read_bytes())
+                _inline(path.read_bytes(), f"{key}: {about['mirrors']}")
             else:
                 print(f"figure: {path}")
 
@@ -79,7 +79,7 @@ def notebook(name: str, out: str | os.PathLike = ".") -> Path:
     return path
 
 
-def _inline(content):
+def _inline(content, words):
     from IPython.display import Image, display
 
-    display(Image(data=content))
+    display(Image(data=content, alt=words))

@@ -98,6 +98,17 @@ def show(axes: Any, sheet: np.ndarray, title: str = "") -> None:
     axes.set_title(title, fontsize=10)
 
 
+def describe(fig: Figure) -> str:
+    """What a figure shows, in words for who cannot see it: titles and axes of its panels, names of its curves."""
+    panels, named = [fig.get_suptitle()], []
+    for axes in fig.axes:
+        over = " over ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))
+        panels.append(": ".join(filter(None, (axes.get_title(), over))))
+        named += axes.get_legend_handles_labels()[1]
+    words = [*panels, ("curves: " if named else "") + ", ".join(dict.fromkeys(named))]
+    return " ".join("; ".join(filter(None, dict.fromkeys(words))).replace("$", "").split())
+
+
 def legend_below(fig: Figure, panels: Any, columns: int = 8) -> None:
     """One legend under all panels, each label once, in as many columns as there is room for, at most ``columns``."""
     entries: dict[str, Any] = {}

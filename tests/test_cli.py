@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 
 from minivi import cli, data, experiments, plots, training
 from minivi.experiments import Claim, Result, Row, implementing_lines, runner
-from minivi.experiments.page import count_claims
+from minivi.experiments.page import count_claims, told_count
 from minivi.training import load_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -465,10 +465,10 @@ def test_claims_are_reported_and_can_be_read_again(chapter, capsys, tmp_path):
     claims = [Claim(2.0, ">=", 1.0, 0.0, "two above one"), Claim(float("nan"), "=", 1.0, 0.5, "diverged")]
     experiments.EXPERIMENTS["ch99_toy.sum"].function = lambda run: Result([Row("x", float("nan"))], claims=claims)
     status, out, _ = run(capsys, "run", "ch99_toy", "--out", str(tmp_path))
-    said = ["holds: two above one: 2 >= 1", "NOT REPRODUCED: diverged: nan = 1 within 0.5"]
+    said = ["holds: two above one: 2 >= 1", "DOES NOT HOLD: diverged: nan = 1 within 0.5"]
     assert status == 0 and all(line in out for line in said)
     stored = json.loads((tmp_path / "ch99_toy_sum.json").read_text())
-    assert stored["table"][0]["ours"] is None and [c["holds"] for c in stored["claims"]] == [True, False]
+    assert stored["table"][0]["ours"] is None and [c["verdict"] for c in stored["claims"]] == ["holds", "does not hold"]
     (tmp_path / "other.json").write_text("[1]")
     status, out, _ = run(capsys, "results", str(tmp_path))
     assert status == 0 and all(line in out for line in said) and "x   nan" in out
@@ -545,7 +545,7 @@ def test_a_study_in_three_parts_is_redrawn_without_measuring(chapter, capsys, tm
     out = tmp_path / "out"
     status, told, err = run(capsys, "run", "ch98_parts", "--out", str(out))
     assert status == 0 and re.search("mean +0.33", told) and "3 of x, seed 0, quick" in told and "nan" in told, err
-    assert "holds: sum" in told and "NOT REPRODUCED: odd" in told
+    assert "holds: sum" in told and "DOES NOT HOLD: odd" in told
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     assert set(files) == {f"ch98_parts_parts{end}" for end in (".json", ".png", "_a.png", "_b.png")}
     entry = experiments.EXPERIMENTS["ch98_parts.parts"]
@@ -575,6 +575,44 @@ def test_what_cannot_be_redrawn_says_why(chapter, capsys, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("claim", "verdict", "told"), [
+    (dict(left=2.0, relation=">=", right=1.0), "holds", "x: 2 >= 1"),
+    (dict(left=1.0, relation=">=", right=2.0), "does not hold", "x: 1 >= 2"),
+    (dict(left=1.0, relation=">=", right=2.0, standard_error=0.51), "undecided", "1 is below two standard errors"),
+    (dict(left=2.0, relation="<=", right=1.0, standard_error=0.49), "does not hold", "standard error 0.49"),
+    (dict(left=1.0, relation="<=", right=1.9, standard_error=0.5), "undecided", "0.9 is below two standard errors"),
+    (dict(left=1.0, relation="=", right=1.2, tolerance=0.3, standard_error=0.04), "holds", "within 0.3"),
+    (dict(left=1.0, relation="=", right=1.2, tolerance=0.3, standard_error=0.06), "undecided", "0.1 is below"),
+    (dict(left=2.0, relation=">=", right=1.0, short="2 epochs for 3,280"), "undecided", "(2 epochs for 3,280)"),
+    (dict(left=float("nan"), relation=">=", right=1.0, short="2 epochs"), "does not hold", "nan"),
+])  # fmt: skip
+def test_three_verdicts(claim, verdict, told):
+    claim = Claim(**{"tolerance": 0.0, "label": "x"} | claim)
+    assert claim.verdict == verdict and told in str(claim)
+
+
+def test_a_table_keeps_sentences_and_checks():
+    table = experiments.Table()
+    says = table.says("thesis 1.2", "It is so.", seeds=3)
+    says(2.0, ">=", 1.0, 0.0, "one")
+    says(None, ">=", 1.0, 0.0, "two", short="one epoch")
+    table.check(0.0, "<=", 1.0, 0.0, "a probability is at most one")
+    assert [(c.source, c.sentence, c.seeds, c.short) for c in table.claims] == [
+        ("thesis 1.2", "It is so.", 3, ""), ("thesis 1.2", "It is so.", 3, "one epoch")
+    ]  # fmt: skip
+    lines = []
+    experiments.report_claims(table.claims, lines.append, None, table.checks)
+    assert lines == [
+        'thesis 1.2: "It is so."', "holds: one: 2 >= 1", "DOES NOT HOLD: two: nan >= 1",
+        "check: a probability is at most one: 0 <= 1",
+    ]  # fmt: skip
+
+
+def test_a_budget_that_an_experiment_has_not(chapter, capsys):
+    status, _, err = run(capsys, "run", "ch99_toy.sum", "--budget", "night")
+    assert status == 2 and "no budget 'night' in ch99_toy.sum; take quick" in err
+
+
 def test_a_page_of_results(chapter, capsys, tmp_path):
     status, _, err = run(capsys, "results", str(tmp_path), "--page")
     assert status == 2 and "no results in" in err
@@ -586,9 +624,7 @@ def test_a_page_of_results(chapter, capsys, tmp_path):
 
 
 def test_the_project_s_page_is_that_of_its_results():
-    """figures/README.md is what `minivi results figures --page` writes; README says how many claims there are."""
+    """figures/README.md is what `minivi results figures --page` writes."""
     folder = Path(experiments.__file__).parents[2] / "figures"
-    count, claims, hold = count_claims(folder)
     page = (folder / "README.md").read_text()
-    assert f"{count} results with {claims} claims of the documents: {hold} hold" in page
-    assert page.count("\n### ") == count
+    assert told_count(folder) in page and page.count("\n### ") == count_claims(folder)[0]

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import empty_registry
+from helpers import empty_registry, no_own_data
 
-from minivi import experiments
-from minivi.experiments.page import count_claims
+from minivi import cli, experiments
+from minivi.experiments.page import told_count
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +46,30 @@ def test_example_runs():
     assert -35 < bound < -20 and "verdict" in done.stdout
 
 
+def test_a_trained_model_is_loaded_as_the_readme_says(tmp_path, monkeypatch):
+    """After the README's own command; so are the commands on it."""
+    empty_registry(monkeypatch)
+    monkeypatch.setenv("MINIVI_CHAPTERS", str(ROOT / "chapters"))
+    no_own_data(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    np.savez("faces.npz", train=np.random.default_rng(0).random((40, 6, 5)))
+    commands = re.findall(r"^\| `minivi (run \S+ --set .*?|sample .*?)` \|", README, re.M)
+    assert [command.split()[0] for command in commands] == ["run", "sample"]
+    for command in commands:
+        assert cli.main(command.replace("epochs=50", "epochs=2").split()) == 0
+    names = {}
+    exec(block("Trained models"), names)
+    assert names["images"].shape == (16, 30)
+    assert cli.main(re.search(r"# minivi (sample .*)", block("Trained models"))[1].split()) == 0
+    assert {"sample.png", "mine.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_courses_command_grades(capsys):
+    (command,) = block("Course").splitlines()
+    assert cli.main([*command.split()[1:-1], str(ROOT / command.split()[-1])]) == 1
+    assert "not done yet" in capsys.readouterr().out
+
+
 def test_budgets_take_what_is_said_of_them(monkeypatch):
     """ "quick" and "paper" by the times that the experiments declare, as `minivi list` prints them."""
     empty_registry(monkeypatch)
@@ -63,8 +88,6 @@ def test_pictures_exist():
 
 def test_a_whole_models_gradient_is_checked_as_the_readme_says():
     """The line below the example; the loss must use the copy that is checked."""
-    import numpy as np
-
     from minivi import Generator, gradcheck
     from minivi.models import VAE
 
@@ -77,9 +100,7 @@ def test_a_whole_models_gradient_is_checked_as_the_readme_says():
 
 
 def test_how_many_claims_hold():
-    count, claims, hold = count_claims(ROOT / "figures")
-    told = f"{count} results with {claims} claims of the documents, of which {hold} hold and {claims - hold} are not"
-    assert told in README
+    assert told_count(ROOT / "figures") in README
 
 
 def test_files_that_are_named_exist():
@@ -93,6 +114,19 @@ def test_files_that_are_named_exist():
     chapters = {path.stem for path in (ROOT / "chapters/studies").iterdir() if not path.name.startswith("_")}
     assert chapters <= named, chapters - named
     assert {path.name for path in (ROOT / "chapters").glob("*.py")} <= named
+
+
+def test_lessons_stand_in_an_order_in_which_they_can_be_read():
+    """All of them, each after those that it needs."""
+    rows = re.findall(r"^\| `(?:ch|report|how).*\|$", README, re.MULTILINE)
+    done = []
+    for row in rows:
+        *_, after, lesson = (cell.strip() for cell in row.strip("|").split("|"))
+        assert all(name in done for name in re.findall("`(.*?)`", after)), row
+        name, seconds = re.fullmatch(r"`(\w+)\.py`, (\d+) s", lesson).groups()
+        assert int(seconds) <= 60
+        done.append(name)
+    assert sorted(done) == sorted(path.stem for path in (ROOT / "chapters").glob("*.py"))
 
 
 def test_the_listing_of_a_study_is_that_study():

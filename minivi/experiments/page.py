@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
-from minivi.experiments.results import ExperimentError, claims_of, stored
+from minivi.experiments.results import VERDICTS, ExperimentError, claims_of, stored
 from minivi.files import write_atomically
 from minivi.tables import duration
 
@@ -13,22 +14,26 @@ from minivi.tables import duration
 READING = (
     "ch01_models", "ch02_aevb", "ch02_gradients", "ch02_posterior", "ch02_marginal_likelihood", "ch02_pca",
     "ch02_autoencoder", "ch02_latent_space", "ch02_challenges", "report_review", "report_refinement",
-    "ch03_semi_supervised", "ch02_full_vb", "report_tighter_bounds", "report_tighter_bounds_gradients", "ch07_adam",
-    "ch07_experiments", "ch04_autoregressive", "ch04_invertible", "ch04_layers", "ch05_auxiliary", "ch05_flows",
-    "ch05_iaf",
+    "ch03_semi_supervised", "ch06_dropout", "ch02_full_vb", "report_tighter_bounds", "report_tighter_bounds_gradients",
+    "ch07_adam", "ch07_experiments", "ch04_autoregressive", "ch04_invertible", "ch04_layers", "ch05_auxiliary",
+    "ch05_flows", "ch05_iaf", "ch05_resnet",
 )  # fmt: skip
 
 
-def verdict(holds: bool) -> str:
-    """A claim's verdict in a word or two."""
-    return "holds" if holds else "**not reproduced**"
-
-
-def count_claims(folder: str | os.PathLike) -> tuple[int, int, int]:
-    """Results, claims and claims that hold, of the JSON files in ``folder``."""
+def count_claims(folder: str | os.PathLike) -> tuple[int, dict[str, int]]:
+    """The number of results in the JSON files of ``folder``, and of their claims by verdict."""
     results = [about for path in Path(folder).glob("*.json") if (about := stored(path))]
-    claims = [claim["holds"] for about in results for claim in about["claims"]]
-    return len(results), len(claims), sum(claims)
+    count = Counter(claim.verdict for about in results for claim in claims_of(about))
+    return len(results), {verdict: count[verdict] for verdict in VERDICTS}
+
+
+def told_count(folder: str | os.PathLike) -> str:
+    """The numbers of :func:`count_claims` in words, as the README has them."""
+    results, count = count_claims(folder)
+    return (
+        f"{results} results with {sum(count.values())} claims of the documents, of which {count['holds']} hold, "
+        f"{count['does not hold']} do not, and {count['undecided']} are undecided"
+    )
 
 
 def write_page(folder: str | os.PathLike) -> Path:
@@ -46,12 +51,11 @@ def write_page(folder: str | os.PathLike) -> Path:
         chapter = results[path]["experiment"].partition(".")[0]
         return READING.index(chapter) if chapter in READING else len(READING), path.stem
 
-    count, claims, hold = count_claims(folder)
     parts = [
-        "# Results\n\n"
-        f"{count} results with {claims} claims of the documents: {hold} hold, {claims - hold} are not reproduced. Each "
-        "line below a picture is a claim with its numbers; the JSON file beside the picture has all numbers, settings, "
-        f"versions and times. `minivi results {folder.name}` prints the tables."
+        f"# Results\n\n{told_count(folder)}. A claim is undecided where its numbers are nearer to the other verdict "
+        "than two standard errors, or the run is too short for it. Each line below a picture is a claim with its "
+        "numbers, below the document's sentence; the JSON file beside the picture has all numbers, settings, versions "
+        f"and times. `minivi results {folder.name}` prints the tables."
     ]
     chapter = ""
     for path in sorted(results, key=place):
@@ -64,21 +68,33 @@ def write_page(folder: str | os.PathLike) -> Path:
     return target
 
 
+def pictures_of(path: Path, stems: list[str]) -> list[Path]:
+    """The pictures of the result in ``path``, not those of another of the ``stems`` that begins like it."""
+    longer = tuple(stem for stem in stems if stem.startswith(f"{path.stem}_"))
+    return [
+        picture
+        for picture in sorted(path.parent.glob(f"{path.stem}*.png"))
+        if picture.stem == path.stem
+        or (picture.stem.startswith(f"{path.stem}_") and not picture.stem.startswith(longer))
+    ]
+
+
 def _entry(path, about, stems):
     """One result: heading, pictures, where it comes from, claims."""
     key = about["experiment"]
     data = about["settings"].get("data")
     command = f"minivi run {key} --budget {about['budget']}" + (f" --seed {about['seed']}" if about["seed"] else "")
+    command += "".join(f" --set {name}={value}" for name, value in about.get("changes", {}).items())
     facts = [
         f"`{command}`" + (f" ({data})" if data else ""), f"seed {about['seed']}", duration(about["seconds"] / 60),
         f"commit {about['commit']}", f"[numbers]({path.name})",
     ]  # fmt: skip
-    longer = tuple(stem for stem in stems if stem.startswith(f"{path.stem}_"))
-    pictures = [
-        f"![{key}: {about['mirrors']}]({picture.name})"
-        for picture in sorted(path.parent.glob(f"{path.stem}*.png"))
-        if picture.stem == path.stem
-        or (picture.stem.startswith(f"{path.stem}_") and not picture.stem.startswith(longer))
-    ]
-    lines = [f"- {verdict(holds)}: {claim}" for claim, holds in claims_of(about)]
+    pictures = [f"![{key}: {about['mirrors']}]({picture.name})" for picture in pictures_of(path, stems)]
+    lines, said = [], None
+    for claim in claims_of(about):
+        if claim.sentence and claim.sentence != said:
+            lines.append(f'- {claim.source}: "{claim.sentence}"')
+        said = claim.sentence
+        mark = claim.verdict if claim.verdict == "holds" else f"**{claim.verdict}**"
+        lines.append(f"{'  ' if said else ''}- {mark}: {claim}")
     return "\n\n".join(filter(None, [f"### {about['mirrors']}", *pictures, ", ".join(facts), "\n".join(lines)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import json
 import os
 import zlib
@@ -24,15 +25,32 @@ class ExperimentError(RuntimeError):
     """An experiment, or a result of one, cannot be found or used; the message says the mend."""
 
 
+VERDICTS = ("holds", "does not hold", "undecided")
+
+
 @dataclass
 class Claim:
-    """``left relation right`` within ``tolerance``: "=" (absolute difference), "<=" or ">="."""
+    """``left relation right`` within ``tolerance``: "=" (absolute difference), "<=" or ">=".
+
+    Attributes:
+        label: what is compared, in our words.
+        source: the place in the document ("thesis 2.9.1").
+        sentence: the document's own words.
+        seeds: over how many seeds the numbers are means; None where chance has no part, or one number decides.
+        standard_error: of left - right, over seeds or data; 0.0 where chance has no part.
+        short: why this run is too short to settle the claim ("2 epochs for 3,280"); empty if it is not.
+    """
 
     left: float
     relation: str
     right: float
     tolerance: float
     label: str = ""
+    source: str = ""
+    sentence: str = ""
+    seeds: int | None = None
+    standard_error: float = 0.0
+    short: str = ""
 
     @property
     def error(self) -> float:
@@ -42,12 +60,29 @@ class Claim:
 
     @property
     def ok(self) -> bool:
-        """Whether it holds; never with a NaN."""
+        """Whether the numbers agree with it; never with a NaN."""
         return bool(np.isfinite(self.left) and np.isfinite(self.right) and self.error <= self.tolerance)
+
+    @property
+    def doubt(self) -> str:
+        """Why the numbers do not settle it: nearer to the other verdict than two standard errors, or a short run."""
+        gap = float(self.left) - float(self.right)
+        margin = self.tolerance - {"=": abs(gap), "<=": gap, ">=": -gap}[self.relation]
+        doubts = [f"{abs(margin):.2g} is below two standard errors"] if abs(margin) < 2 * self.standard_error else []
+        return "; ".join(doubts + [self.short] if self.short else doubts)
+
+    @property
+    def verdict(self) -> str:
+        """One of ``VERDICTS``."""
+        if not (np.isfinite(self.left) and np.isfinite(self.right)):
+            return "does not hold"
+        return "undecided" if self.doubt else "holds" if self.ok else "does not hold"
 
     def __str__(self) -> str:
         within = f" within {self.tolerance:.2g}" if self.tolerance else ""
-        return f"{self.label}: {self.left:.4g} {self.relation} {self.right:.4g}{within}"
+        error = f" (standard error {self.standard_error:.2g})" if self.standard_error else ""
+        doubt = f" ({self.doubt})" if self.verdict == "undecided" else ""
+        return f"{self.label}: {self.left:.4g} {self.relation} {self.right:.4g}{within}{error}{doubt}"
 
 
 @dataclass
@@ -65,21 +100,24 @@ class Row:
 class Result:
     """What an experiment found: a table, figures by name, numbers for the JSON, and the text's claims about them.
 
-    A claim that does not hold is no error: it is reported as not reproduced, with its numbers.
+    A claim that does not hold is no error: it is reported with its numbers. ``checks`` are what mathematics or the code
+    guarantees of the numbers (a bound below its limit, a probability below one); one that fails is a fault of ours.
     """
 
     rows: list[Row] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
+    checks: list[Claim] = field(default_factory=list)
 
 
 class Table:
-    """A table in the making: rows, and the document's claims about their numbers."""
+    """A table in the making: rows, the document's claims about their numbers, and checks of them."""
 
     def __init__(self):
         self.rows: list[Row] = []
         self.claims: list[Claim] = []
+        self.checks: list[Claim] = []
 
     def row(
         self, what: str, ours: float | None, published: float | None = None, unit: str = "nats", note: str = ""
@@ -87,10 +125,23 @@ class Table:
         """Add a line; see :class:`Row`. ``ours`` is None where the measured number was NaN."""
         self.rows.append(Row(what, float("nan") if ours is None else ours, published, unit, note))
 
-    def claim(self, left: float | None, relation: str, right: float | None, tolerance: float, label: str) -> None:
-        """Add a claim; see :class:`Claim`."""
-        left, right = (float("nan") if side is None else side for side in (left, right))
-        self.claims.append(Claim(left, relation, right, tolerance, label))
+    def claim(
+        self, left: float | None, relation: str, right: float | None, tolerance: float, label: str, **about: Any
+    ) -> None:
+        """Add a claim of the document's; see :class:`Claim` for ``about``: source, sentence, seeds and so on."""
+        self.claims.append(Claim(*_sides(left, relation, right), tolerance, label, **about))
+
+    def says(self, source: str, sentence: str, **about: Any) -> Callable:
+        """What :meth:`claim` is, with the document's sentence given: ``says = table.says("thesis 2.9.1", "...")``."""
+        return functools.partial(self.claim, source=source, sentence=sentence, **about)
+
+    def check(self, left: float | None, relation: str, right: float | None, tolerance: float, label: str) -> None:
+        """Add what must be so, whatever a run gives, by mathematics or by the code; see :class:`Result`."""
+        self.checks.append(Claim(*_sides(left, relation, right), tolerance, label))
+
+
+def _sides(left, relation, right):
+    return (float("nan") if left is None else left), relation, (float("nan") if right is None else right)
 
 
 def mean_and_error(values: Any) -> tuple[float, float]:
@@ -143,7 +194,8 @@ def revived(value: Any) -> Any:
 
 ABOUT = (
     "experiment", "mirrors", "budget", "settings", "seed", "seconds", "cpu_seconds", "commit", "python", "numpy",
-    "numba", "cpu", "threads", "matmul", "instruction_set", "table", "claims",
+    "numba", "cpu", "threads", "matmul", "instruction_set", "table", "claims", "checks",
+    "weights", "changes", "own_data",
 )  # fmt: skip
 
 
@@ -175,29 +227,38 @@ def rows_text(rows: list[Row]) -> str:
     return text_table(lines, (1, 2, 3), terminal_width())
 
 
-def report_claims(claims: list[Claim], report: Callable[[str], None], data: str | None = None) -> None:
-    """Say of each claim whether it holds; once, of toy ``data``, that they are such."""
+def report_claims(
+    claims: list[Claim], report: Callable[[str], None], data: str | None = None, checks: list[Claim] | None = None
+) -> None:
+    """Say each claim's verdict, the document's sentence once above its claims; of toy ``data``, that they are such."""
     if claims and data == "digits":
         report("claims about scikit-learn's digits of 8 x 8 pixels, a toy, not about the document's data:")
+    said = None
     for claim in claims:
-        report(f"{'holds' if claim.ok else 'NOT REPRODUCED'}: {claim}")
+        if claim.sentence and claim.sentence != said:
+            report(f'{claim.source}: "{claim.sentence}"')
+        said = claim.sentence
+        report(f"{claim.verdict.upper() if claim.verdict != 'holds' else 'holds'}: {claim}")
+    for claim in checks or []:
+        report(f"{'check' if claim.ok else 'CHECK FAILED'}: {claim}")
 
 
-def claims_of(about: dict[str, Any]) -> list[tuple[Claim, bool]]:
-    """The claims of a stored result, and whether they held."""
-    return [(Claim(**_numbers_back(claim)), claim["holds"]) for claim in about["claims"]]
+def claims_of(about: dict[str, Any], key: str = "claims") -> list[Claim]:
+    """The claims of a stored result, or its checks."""
+    return [Claim(**_numbers_back(claim)) for claim in about.get(key, [])]
 
 
 def as_text(about: dict[str, Any]) -> str:
     """The heading, table and claims of a stored result."""
-    budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
+    changes = [f"{name} = {value}" for name, value in about.get("changes", {}).items()]
+    budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data"), *changes]))
     lines = [
         f"{about['experiment']}: {about['mirrors']} (budget {budget}, seed {about['seed']}, "
         f"commit {about['commit']}, {about['seconds']:.0f} s)"
     ]
     rows = [Row(**_numbers_back(row)) for row in about["table"]]
     lines += [rows_text(rows)] if rows else []
-    report_claims([claim for claim, _ in claims_of(about)], lines.append, about["settings"].get("data"))
+    report_claims(claims_of(about), lines.append, about["settings"].get("data"), claims_of(about, "checks"))
     return "\n".join(lines)
 
 
@@ -230,7 +291,6 @@ def report_stored(folder: str | os.PathLike, report: Callable[[str], None] = pri
 
 
 def _numbers_back(entry):
-    """The fields of a stored Row or Claim; JSON has null for NaN, and says of a claim whether it held."""
-    return {
-        k: float("nan") if v is None and k in ("ours", "left", "right") else v for k, v in entry.items() if k != "holds"
-    }
+    """The fields of a stored Row or Claim; JSON has null for NaN, and says a claim's verdict."""
+    told = {k: v for k, v in entry.items() if k not in ("holds", "verdict")}
+    return {k: float("nan") if v is None and k in ("ours", "left", "right") else v for k, v in told.items()}
