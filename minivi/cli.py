@@ -28,6 +28,12 @@ GENERATES = {
     "embed": ("the codes that a trained model gives to images", 0),
 }
 
+LISTED = (
+    ". Times are CPU time, all threads and processes together, of an experiment run alone; run with its chapter, it "
+    "may take models from those before it. laptop's are of the results in figures/, whose JSON names CPU (Intel Xeon "
+    "or an AMD EPYC), threads and instruction set; the others are estimates."
+)
+
 
 class UsageError(ValueError):
     """The command's words are off; exit status 2."""
@@ -78,13 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minivi {minivi.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    def add(name: str, function: Callable, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+    def add(name: str, function: Callable, text: str, more: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=f"{text}{more}")
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
         sub.set_defaults(function=function)
         return sub
 
-    listing = add("list", _list, "the experiments: what each mirrors, and its time at each budget")
+    listing = add("list", _list, "the experiments: what each mirrors, and the CPU time it takes", LISTED)
     listing.add_argument("words", nargs="*", metavar="WORD", help="show those with all these words, such as ch05 MNIST")
     run = add("run", _run, "run an experiment (ch02_aevb.manifold), or all of a chapter (ch02_aevb)")
     run.add_argument("experiment", help="ch02_aevb.manifold, ch02_aevb or ch02; `minivi list` has them all")
@@ -220,7 +226,7 @@ def _list(args: Any) -> int:
     if len(lines) == 1:
         raise UsageError(f"no experiment has {' and '.join(map(repr, args.words))}; `minivi list` shows all of them")
     print(tables.text_table(lines, (2, 3, 4, 5), tables.terminal_width() or 80))
-    print(f"\nminivi run EXPERIMENT [--budget {'|'.join(BUDGETS)}]; times are for two cores")
+    print(f"\nminivi run EXPERIMENT [--budget {'|'.join(BUDGETS)}]; times are of the CPU, each alone")
     return 0
 
 
