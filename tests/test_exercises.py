@@ -296,6 +296,7 @@ def test_a_class_of_ten_of_which_three_are_broken(tmp_path, capsys):
     (folder / "notes.txt").write_text("no submission")
     out = tmp_path / "class.csv"
     words = ["grade", "ch07_adam", "--submit", str(folder), "--csv", str(out), "--seconds", "3", "--seed", "9"]
+    words += ["--reports", str(tmp_path / "back")]
     assert cli.main(words) == 1
     rows = {row["submission"]: row for row in csv.DictReader(out.read_text().splitlines())}
     assert len(rows) == 10 and len(capsys.readouterr().out.splitlines()) == 10
@@ -305,6 +306,8 @@ def test_a_class_of_ten_of_which_three_are_broken(tmp_path, capsys):
     assert rows["student2.py"]["adam"] == "0" and rows["student2.py"]["adamax"] == "3"
     assert "SyntaxError" in rows["student7.py"]["trouble"] and "no answer within 3 s" in rows["student8.py"]["trouble"]
     assert rows["student9.ipynb"]["trouble"] == "the file is no notebook" and points.count(0) == 4
+    assert len(list((tmp_path / "back").iterdir())) == 10
+    assert "a step goes against the gradient" in (tmp_path / "back/student2.py.txt").read_text()
 
 
 def test_json(tiny, tmp_path):
