@@ -119,6 +119,20 @@ def test_solutions_get_all_points_and_mistakes_their_hints(name, seed, graders):
         assert any(repr(others[t.name]) != repr(grader.cases[t.name]) for t in grader.track.tasks)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_thirty_seeds(name):
+    """An unlucky draw must not make a right answer wrong, nor two mistakes alike."""
+    for seed in range(100, 130):
+        grader = Grader(tracks.find(name), seed)
+        for t in grader.track.tasks:
+            if not t.name.endswith("_kernel"):  # compiled anew each time
+                assert grader.judge(t, t.answers(t.code(), grader.cases[t.name])).ok, (seed, t.name)
+                for k, mistake in enumerate(t.mistakes):
+                    row = grader.judge(t, grader.mistaken(t.name, k))
+                    assert row.points == 0 and row.hint == f"{mistake[2]} ({t.equation})", (seed, t.name, mistake)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_blank_gets_nothing_and_the_solution_all(name, graders, tmp_path):
     """In a process, as students' files are."""
