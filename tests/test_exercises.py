@@ -172,6 +172,13 @@ def sample(mu, log_sigma, eps):
     z, log_q = Normal(mu, log_sigma).rsample_with_log_prob(eps)
     return z, log_q
 """,
+    ("ch04_autoregressive", "gradients"): """
+import minivi as mv
+def gradients(x, into, out, w, b, v, c):
+    w, v = mv.Parameter(w), mv.Parameter(v)
+    logits = mv.ops.tanh(x @ (w * into) + b) @ (v * out) + c
+    return mv.grad(mv.ops.bernoulli_log_prob(x, logits), [w, v])
+""",
     ("report_tighter_bounds", "piwae_gradients"): """
 import minivi as mv
 def piwae_gradients(log_w, groups, by_encoder, by_decoder):
