@@ -174,6 +174,7 @@ def test_unknown_commands_are_refused():
 
     with pytest.raises(ValueError, match=r"cannot be set: \\nosuch is not known"):
         mathml(r"\nosuch{x}")
+    assert "<mspace" in mathml(r"\log x") and "<mspace" not in mathml(r"\log(x)")
     assert "mtable" in mathml(r"a &= b \\ c &= d", "block")
 
 

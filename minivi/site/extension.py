@@ -49,7 +49,8 @@ def mathml(tex: str, display: str = "inline") -> str:
     unknown = NOT_SET.findall(re.sub(r"<[^>]*>", " ", found))
     if unknown:
         raise ValueError(f"the formula {tex} cannot be set: {unknown[0]} is not known to latex2mathml")
-    return found
+    space = '<mrow><mi>\\1</mi><mspace width="0.17em"/></mrow>'  # log x, and not logx
+    return re.sub(r"<mi>(log|exp|max|min|det|sin|cos|tanh)</mi>(?!<mo[^>]*>&#x00028;)", space, found)
 
 
 def _formula(node, display):
