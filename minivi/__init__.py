@@ -19,6 +19,21 @@ from minivi.tensor import (
     value_and_grad,
 )
 
+
+def load(where, out="runs"):
+    """The trained model of a file, a folder or an experiment's run: :func:`minivi.weights.load`."""
+    from minivi import weights  # which imports all of the library
+
+    return weights.load(where, out)
+
+
+def save(path, model):
+    """Write a model's weights and how it was made into a file: :func:`minivi.weights.save`."""
+    from minivi import weights
+
+    weights.save(path, model)
+
+
 __version__ = "0.1.0"
 __all__ = [
     "Generator",
@@ -29,11 +44,13 @@ __all__ = [
     "distributions",
     "grad",
     "gradcheck",
+    "load",
     "nn",
     "no_grad",
     "ops",
     "optim",
     "primitive",
+    "save",
     "stop_gradient",
     "value_and_grad",
 ]

@@ -1,4 +1,4 @@
-"""The command line: ``minivi list | run | check | exercise | grade | gradcheck | predict | data | site | bench``.
+"""The command line: ``minivi list | run | check | sample | embed | exercise | grade | site | bench | ...``.
 
 Exit status 0 when all went well, 1 when a check or a run failed, 2 on bad usage. Errors are one line that says the
 mend; ``--debug`` shows the traceback.
@@ -20,6 +20,19 @@ import numpy as np
 import minivi
 from minivi import tables
 from minivi.experiments.registry import BUDGETS
+
+GENERATES = {
+    "sample": ("draw images from a trained model", 64),
+    "reconstruct": ("images beside what a trained model makes of their codes", 32),
+    "interpolate": ("images along straight paths between codes of a trained model", 8),
+    "embed": ("the codes that a trained model gives to images", 0),
+}
+
+LISTED = (
+    ". Times are CPU time, all threads and processes together, of an experiment run alone; run with its chapter, it "
+    "may take models from those before it. laptop's are of the results in figures/, whose JSON names CPU (Intel Xeon "
+    "or an AMD EPYC), threads and instruction set; the others are estimates."
+)
 
 
 class UsageError(ValueError):
@@ -71,13 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minivi {minivi.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    def add(name: str, function: Callable, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+    def add(name: str, function: Callable, text: str, more: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=f"{text}{more}")
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
         sub.set_defaults(function=function)
         return sub
 
-    listing = add("list", _list, "the experiments: what each mirrors, and its time at each budget")
+    listing = add("list", _list, "the experiments: what each mirrors, and the CPU time it takes", LISTED)
     listing.add_argument("words", nargs="*", metavar="WORD", help="show those with all these words, such as ch05 MNIST")
     run = add("run", _run, "run an experiment (ch02_aevb.manifold), or all of a chapter (ch02_aevb)")
     run.add_argument("experiment", help="ch02_aevb.manifold, ch02_aevb or ch02; `minivi list` has them all")
@@ -89,7 +102,18 @@ def _parser() -> argparse.ArgumentParser:
         "a headline of each document, at most eight hours; paper: as published, from minutes to months (`minivi list` "
         "says how long)",
     )
-    run.add_argument("--data", help="another data set than the budget's, e.g. digits or mnist (`minivi data list`)")
+    run.add_argument(
+        "--data",
+        help="another data set than the budget's, e.g. digits or mnist (`minivi data list`); or your own: a .npz file "
+        "with images train (N, H, W) and, if you like, test, train_labels, test_labels; or a folder of PNG or JPEG",
+    )
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a setting of the budget, e.g. epochs=50; again for more. An unknown name lists all",
+    )
     run.add_argument("--seed", type=_seed, default=0, help="of everything random (default: 0)")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out, where there are any")
     run.add_argument("--out", default="runs", help="folder for figures, tables and weights (default: runs)")
@@ -129,6 +153,16 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck.add_argument("--gradient", metavar="module:function", help="a hand-written gradient to check instead")
     gradcheck.add_argument("--positive", action="store_true", help="draw the inputs from (0.2, 2)")
     gradcheck.add_argument("--seed", type=_seed, default=0)
+    for name, (text, count) in GENERATES.items():
+        made = add(name, _generate, text)
+        made.add_argument("model", help="a file or folder of weights, or an experiment that has run: ch02_aevb.samples")
+        made.add_argument("--out", help=f"the file: .png a picture, .npz all arrays, .npy one (default: {name}.png)")
+        made.add_argument("--count", type=_count, default=count, help=f"how many (default: {count or 'all'})")
+        made.add_argument("--seed", type=_seed, default=0, help="of what is drawn (default: 0)")
+        made.add_argument(
+            "--data", help="its test images are used (default: the data of the run that left the weights)"
+        )
+        made.add_argument("--runs", default="runs", help="folder of the runs, for an experiment (default: runs)")
     predict = add("predict", _predict, "the labels that a saved classifier gives to data")
     predict.add_argument("model", help="a file of minivi.semi_supervised.SemiSupervisedClassifier.save")
     predict.add_argument("data", help="a .npy file with data (N, D), such as images of 784 pixels")
@@ -162,6 +196,20 @@ def _seed(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of images; give a whole number from 1 up")
+    return int(text)
+
+
+def _changes(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for (name, equals, _), text in zip(pairs, texts, strict=True):
+        if not name or not equals:
+            raise UsageError(f"--set {text}: write it as NAME=VALUE, such as --set epochs=50")
+    return {name.strip(): value for name, _, value in pairs}
+
+
 def _list(args: Any) -> int:
     from minivi import experiments
 
@@ -178,7 +226,7 @@ def _list(args: Any) -> int:
     if len(lines) == 1:
         raise UsageError(f"no experiment has {' and '.join(map(repr, args.words))}; `minivi list` shows all of them")
     print(tables.text_table(lines, (2, 3, 4, 5), tables.terminal_width() or 80))
-    print(f"\nminivi run EXPERIMENT [--budget {'|'.join(BUDGETS)}]; times are for two cores")
+    print(f"\nminivi run EXPERIMENT [--budget {'|'.join(BUDGETS)}]; times are of the CPU, each alone")
     return 0
 
 
@@ -193,7 +241,41 @@ def _run(args: Any) -> int:
         resume=args.resume,
         out=args.out,
         progress=not args.quiet,
+        changes=_changes(args.set),
     )
+    return 0
+
+
+def _generate(args: Any) -> int:
+    from minivi import data, generate, weights
+    from minivi.random import Generator
+
+    path = weights.locate(args.model, args.runs)
+    model, about, sets = weights.load(path), weights.run_of(path), None
+    name = args.data or about.get("own_data", {}).get("path") or about.get("settings", {}).get("data")
+    if name:
+        sets = data.load(data.add(name) if data.is_own(name) else name)
+    elif args.command in ("reconstruct", "embed"):
+        raise UsageError(f"{path}: no run says what data it is of; give --data, such as --data mnist")
+    if sets is not None and not isinstance(sets.test, np.ndarray):
+        raise UsageError(f"{name} holds texts, not images; give --data of images")
+    rng, x, labels = Generator(args.seed), None, None
+    if sets is not None:
+        x, labels = (part if part is None else part[: args.count or None] for part in (sets.test, sets.test_labels))
+    match args.command:
+        case "sample":
+            made = generate.sample(model, args.count, rng)
+        case "reconstruct":
+            made = generate.reconstruct(model, x)
+        case "interpolate":
+            made = generate.interpolate(model, args.count, rng, sets.test if sets is not None else None)
+        case _:
+            made = generate.embed(model, x, labels)
+    out = args.out or f"{args.command}.png"
+    photo = name is not None and (name == "frey" or os.path.isdir(name))
+    generate.store(made, out, sets.shape if sets is not None else None, photo)
+    arrays = ", ".join(f"{key} {'x'.join(map(str, array.shape))}" for key, array in made.arrays.items())
+    print(f"{out}: {arrays}; {model!r}")
     return 0
 
 

@@ -4,7 +4,8 @@ A checkpoint is one safetensors file, written whole or not at all (temporary fil
 all its bytes. It holds the parameters, the optimizer's arrays, and as JSON the position in the run and the generator's
 state, both now and at the start of the epoch: the epoch's shuffling is drawn again from the latter. So a run killed at
 any instant and resumed goes through the same numbers as one never killed. It also holds what decides those numbers
-(:mod:`minivi.identity`): no other run goes on from it, or takes its place.
+(:mod:`minivi.identity`): no other run goes on from it, or takes its place. And how the model was made, so that
+:func:`minivi.load` gives it back.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from minivi.tensor import Tensor, detect_nonfinite, grad
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 WORTH = 100  # steps that repay tracing two of them
+RECIPE = "recipe"  # a field that checkpoints of earlier versions lack: how the model was made
 FIELDS = set("format identity rounding optimizers position seconds spent rng epoch_rng records".split())
 
 
@@ -401,6 +403,7 @@ class _Position:
             "rng": self.rng.state,
             "epoch_rng": self.epoch_state,
             "records": self.history.records,
+            RECIPE: getattr(self.model, "recipe", None),
         }
         # Metrics first: if the kill comes between, the resumed run writes them again.
         lines = "".join(json.dumps(record) + "\n" for record in self.history.records)
@@ -470,6 +473,6 @@ def _stored(path):
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         version = about.get("format") if isinstance(about, dict) else None
         raise TrainingError(f"{path} has format {version}, this version reads {FORMAT}; start anew")
-    if about.keys() != FIELDS or not all(isinstance(about[name], dict) for name in ("identity", "rounding")):
+    if about.keys() - {RECIPE} != FIELDS or not all(isinstance(about[name], dict) for name in ("identity", "rounding")):
         raise TrainingError(f"{path} is damaged (its fields cannot be); remove it, run without --resume")
     return arrays, about

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 import minivi
-from minivi import experiments
+from minivi import data, experiments
 from minivi.experiments import equations, registry
 
 CHAPTERS = Path(minivi.__file__).parents[1] / "chapters"
@@ -24,6 +24,15 @@ def empty_registry(patch):
     patch.setattr(registry, "LOADED", set())
     for name in [name for name in sys.modules if name.partition(".")[0] == registry.PACKAGE]:
         patch.delitem(sys.modules, name)
+
+
+def no_own_data(patch):
+    """No data sets but the library's; those added are forgotten when ``patch`` is undone."""
+    sets = dict(data.SOURCES)
+    for module in (data, data.loading, data.own):
+        patch.setattr(module, "SOURCES", sets)
+    patch.setattr(data.own, "PATHS", {})
+    patch.setenv(data.own.VARIABLE, "")
 
 
 def study(name, folder=STUDIES):

@@ -130,8 +130,103 @@ def test_the_blank_gets_nothing_and_the_solution_all(name, graders, tmp_path):
     assert grade.points == grade.most == grader.track.points, grade.text()
 
 
+ANOTHER_WAY = {
+    ("ch07_adam", "adam"): """
+from minivi import Parameter, optim
+def adam(gradients, alpha=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    p = Parameter(np.zeros(gradients.shape[1:]))
+    optimizer, path = optim.Adam([p], alpha, beta1=beta1, beta2=beta2, eps=eps), [p.data.copy()]
+    for g in gradients:
+        optimizer.step([g])
+        path.append(p.data.copy())
+    return np.diff(path, axis=0)
+""",
+    ("ch07_adam", "p_norm"): """
+def p_norm(gradients, beta2, p):
+    u = v = np.abs(gradients[0]) * (1 - beta2**p) ** (1 / p)
+    for g in np.abs(gradients[1:]):
+        a, b = beta2 * v, g * (1 - beta2**p) ** (1 / p)
+        u = np.maximum(a, b)
+        v = u * ((a / u) ** p + (b / u) ** p) ** (1 / p)
+    return v
+""",
+    ("ch02_aevb", "sample"): """
+from minivi.distributions import Normal
+def sample(mu, log_sigma, eps):
+    z, log_q = Normal(mu, log_sigma).rsample_with_log_prob(eps)
+    return z, log_q
+""",
+    ("report_tighter_bounds", "piwae_gradients"): """
+import minivi as mv
+def piwae_gradients(log_w, groups, by_encoder, by_decoder):
+    t, u = mv.Tensor(np.zeros(by_encoder.shape[1:])), mv.Tensor(np.zeros(by_decoder.shape[1:]))
+    a, b = (mv.ops.sum(v * by, axis=-1) + log_w for v, by in ((t, by_encoder), (u, by_decoder)))
+    return mv.grad(mv.bounds.miwae(a, groups).sum(), t), mv.grad(mv.bounds.iwae(b).sum(), u)
+""",
+    ("engine", "unbroadcast"): """
+def unbroadcast(g, shape):
+    shape = tuple(shape)
+    padded = (1,) * (g.ndim - len(shape)) + shape
+    for axis, n in enumerate(padded):
+        if n == 1:
+            g = g.sum(axis=axis, keepdims=True)
+    return g.reshape(shape)
+""",
+    ("engine", "check"): """
+from minivi import gradcheck
+def check(f, gradient, x):
+    return bool(gradcheck(f, x, gradient=gradient).ok)
+""",
+}
+
+
+@pytest.mark.parametrize(("name", "of"), ANOTHER_WAY)
+def test_another_way_is_right_too(name, of, graders):
+    """By the library, by recursion: a grader asks for numbers, not for the solution's code."""
+    t = next(t for t in graders[name, 11].track.tasks if t.name == of)
+    row = graders[name, 11].judge(t, t.answers(ANOTHER_WAY[name, of], graders[name, 11].cases[of]))
+    assert row.ok, row
+
+
+WRONG_ANOTHER_WAY = {
+    ("ch07_adam", "averages"): (
+        "def averages(x, beta2=0.999):\n    decay = beta2 ** np.arange(1, len(x) + 1)[:, None]\n"
+        "    return np.cumsum((1 - beta2) / decay * x, axis=0) * decay",
+        "the average starts at 0 and is too small without a correction",
+    ),
+    ("ch02_aevb", "log_likelihood"): (
+        "from scipy.special import logsumexp\ndef log_likelihood(log_w): return logsumexp(log_w, axis=0)",
+        "over samples the mean is taken",
+    ),
+    ("ch02_aevb", "divergence"): (
+        "def divergence(mu, log_sigma): return 0.5 * (1 + 2 * log_sigma - mu * mu - np.exp(log_sigma) ** 2).sum(1)",
+        "a divergence is never negative: that is what the bound adds",
+    ),
+    ("report_tighter_bounds", "miwae"): (
+        "from minivi import bounds\ndef miwae(log_w, groups): return bounds.miwae(log_w, len(log_w) // groups)",
+        "M groups of K, not K groups of M",
+    ),
+    ("engine", "logsumexp_vjp"): (
+        "from scipy.special import softmax\ndef logsumexp_vjp(g, x): return softmax(x, axis=-1)",
+        "the cotangent of the result is not used: chain rule",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "of"), WRONG_ANOTHER_WAY)
+def test_a_mistake_another_way_gets_the_same_hint(name, of, graders):
+    code, hint = WRONG_ANOTHER_WAY[name, of]
+    t = next(t for t in graders[name, 11].track.tasks if t.name == of)
+    row = graders[name, 11].judge(t, t.answers(code, graders[name, 11].cases[of]))
+    assert row.points == 0 and row.hint == f"{hint} ({t.equation})", row
+
+
 def test_the_teachers_page_counts_right():
     page = (FOLDER / "README.md").read_text()
+    lessons = {path.stem for path in CHAPTERS.glob("*.py")}
+    weeks = "".join(line for line in page.split(" weeks, ", 1)[1].splitlines() if line.startswith("| "))
+    named = set(re.findall(r"`(\w+)`", weeks))
+    assert named <= lessons | set(NAMES), "lessons and tracks of the syllabus"
     told = re.findall(r"^\| `(\w+)` \| [`\w, ]+ \| (\d+) \| (\d+) \|", page, re.MULTILINE)
     tracks_here = [tracks.find(name) for name in NAMES]
     assert sorted(told) == sorted((t.name, str(len(t.tasks)), str(t.points)) for t in tracks_here)
@@ -144,6 +239,11 @@ def test_commands(tmp_path, capsys):
     assert "ch07_adam.py: 0 of 30 points" in capsys.readouterr().out
     assert cli.main(["grade", str(FOLDER / "solutions/ch07_adam.py"), "--seed", "3"]) == 0
     assert "30 of 30 points" in capsys.readouterr().out
+    out = tmp_path / "results.json"
+    words = ["grade", "ch07_adam", "--submit", blank, "--json", str(out), "--format"]
+    assert cli.main([*words, "github"]) == 1 and json.loads(out.read_text())["max_score"] == 30
+    assert cli.main([*words, "gradescope"]) == 1 and len(json.loads(out.read_text())["tests"]) == 12
+    capsys.readouterr()
     assert cli.main(["exercise", "ch07_adam", "--blank"]) == 0
     assert capsys.readouterr().out == Path(blank).read_text()
     assert cli.main(["exercise"]) == 0 and cli.main(["exercise", "ch07_adam"]) == 0
@@ -237,6 +337,9 @@ def one(tiny, source):
         ("import os; os.system('true')", "may not use os.system"),
         ("import subprocess; subprocess.run(['true'])", "may not use subprocess.Popen"),
         ("import socket; socket.create_connection(('127.0.0.1', 9))", "may not use socket"),
+        ("from multiprocessing import *; get_context('spawn').Process(target=print).start()", "not start a process"),
+        ("import os; open(f'/proc/{os.getppid()}/environ')", "may not read"),
+        ("import os; os.rename('/tmp/nothing_such', 'x')", "may not change /tmp/nothing_such"),
         ("import os, signal; os.kill(os.getppid(), signal.SIGTERM)", "may not use os.kill"),
     ],
 )  # fmt: skip
@@ -270,6 +373,22 @@ def test_one_bad_task_leaves_the_others(tiny, twice, told):
     assert [row.points for row in grade.rows] == [0, 3] and told in grade.rows[0].found, grade.rows
     if "argument" not in told:
         assert not grade.trouble
+
+
+def test_what_notebooks_do_besides(tiny, tmp_path):
+    """Plots and magics disturb nothing, and minivi can be used."""
+    cells = [
+        "%matplotlib inline\nimport tempfile\nimport matplotlib.pyplot as plt\nif True:\n    !pip list\n",
+        "%%bash\nls -l | nothing python\n",
+        "%%time\nplt.plot([1, 2])\nplt.show()\nplt.savefig('mine.png')\ndisplay(plt.gcf())\n",
+        "with tempfile.TemporaryDirectory() as d:\n    open(d + '/x', 'w').write('x')\n",
+        "import minivi as mv\ndef twice(x):\n    x = mv.Tensor(x)\n    return mv.grad((x * x).sum(), x)\n",
+        RIGHT.splitlines()[1],
+    ]
+    notebook = {"cells": [{"cell_type": "code", "source": cell} for cell in cells]}
+    (tmp_path / "mine.ipynb").write_text(json.dumps(notebook))
+    grade = exercises.grade_file(tiny, tmp_path / "mine.ipynb", Limits(task=30.0))
+    assert grade.points == 5, grade.text()
 
 
 def test_missing_functions_and_guesses(tiny):
@@ -328,7 +447,7 @@ def test_what_a_submission_cannot_read_or_write(tiny, tmp_path):
         assert "PermissionError: a submission may not" in one(tiny, f"open({str(path)!r}, {mode!r})").trouble
     assert not (tmp_path / "x").exists()
     real = FOLDER / "solutions/ch07_adam.py"
-    assert "may not read the solutions" in one(tiny, f"import pathlib; pathlib.Path({str(real)!r}).read_text()").trouble
+    assert f"may not read {real}" in one(tiny, f"import pathlib; pathlib.Path({str(real)!r}).read_text()").trouble
     assert one(tiny, "open('mine.txt', 'w').write('x')\n" + RIGHT).points == 5  # its own folder
     secret = one(tiny, "import os\nx = 1 / ('MINIVI_SECRET' not in os.environ)\n" + RIGHT)
     os.environ["MINIVI_SECRET"] = "x"

@@ -14,8 +14,8 @@ import pytest
 
 MODULES = (
     "bounds", "data", "distributions", "em", "estimators", "evaluation", "exercises", "experiments", "files",
-    "flows", "gradcheck", "gradient_noise", "lesson", "mcmc", "models", "nn", "ops", "optim", "plots", "program",
-    "random", "refinement", "sweeps", "tensor", "training",
+    "flows", "generate", "gradcheck", "gradient_noise", "lesson", "mcmc", "models", "nn", "ops", "optim", "plots",
+    "program", "random", "refinement", "sweeps", "tensor", "training", "weights",
 )  # fmt: skip
 FILE = Path(__file__).with_name("public_api.txt")
 

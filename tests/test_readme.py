@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import empty_registry
+from helpers import empty_registry, no_own_data
 
 from minivi import cli, experiments
 from minivi.experiments.page import told_count
@@ -45,6 +46,24 @@ def test_example_runs():
     assert -35 < bound < -20 and "verdict" in done.stdout
 
 
+def test_a_trained_model_is_loaded_as_the_readme_says(tmp_path, monkeypatch):
+    """After the README's own command; so are the commands on it."""
+    empty_registry(monkeypatch)
+    monkeypatch.setenv("MINIVI_CHAPTERS", str(ROOT / "chapters"))
+    no_own_data(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    np.savez("faces.npz", train=np.random.default_rng(0).random((40, 6, 5)))
+    commands = re.findall(r"^\| `minivi (run \S+ --set .*?|sample .*?)` \|", README, re.M)
+    assert [command.split()[0] for command in commands] == ["run", "sample"]
+    for command in commands:
+        assert cli.main(command.replace("epochs=50", "epochs=2").split()) == 0
+    names = {}
+    exec(block("Trained models"), names)
+    assert names["images"].shape == (16, 30)
+    assert cli.main(re.search(r"# minivi (sample .*)", block("Trained models"))[1].split()) == 0
+    assert {"sample.png", "mine.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_the_courses_command_grades(capsys):
     (command,) = block("Course").splitlines()
     assert cli.main([*command.split()[1:-1], str(ROOT / command.split()[-1])]) == 1
@@ -52,13 +71,15 @@ def test_the_courses_command_grades(capsys):
 
 
 def test_budgets_take_what_is_said_of_them(monkeypatch):
-    """ "quick" and "paper" by the times that the experiments declare, as `minivi list` prints them."""
+    """By the times that the experiments declare, as `minivi list` prints them."""
     empty_registry(monkeypatch)
     experiments.load_chapters()
     entries = list(experiments.EXPERIMENTS.values())
     long = sorted(e.minutes["paper"] for e in entries if e.minutes["paper"] > 24 * 60)
-    assert f"{len(long)} of {len(entries)} take more than a day on two cores, the longest twenty months" in README
+    assert f"{len(long)} of {len(entries)} take more than a day of CPU time, the longest twenty months" in README
     assert long[-1] == 600 * 24 * 60
+    longest = max(e.minutes["laptop"] for e in entries) / 60
+    assert f"the longest {longest:.1f} hours of CPU time" in README
     assert max(e.minutes["quick"] for e in entries) <= 1
 
 
@@ -69,8 +90,6 @@ def test_pictures_exist():
 
 def test_a_whole_models_gradient_is_checked_as_the_readme_says():
     """The line below the example; the loss must use the copy that is checked."""
-    import numpy as np
-
     from minivi import Generator, gradcheck
     from minivi.models import VAE
 
@@ -97,6 +116,19 @@ def test_files_that_are_named_exist():
     chapters = {path.stem for path in (ROOT / "chapters/studies").iterdir() if not path.name.startswith("_")}
     assert chapters <= named, chapters - named
     assert {path.name for path in (ROOT / "chapters").glob("*.py")} <= named
+
+
+def test_lessons_stand_in_an_order_in_which_they_can_be_read():
+    """All of them, each after those that it needs."""
+    rows = re.findall(r"^\| `(?:ch|report|how).*\|$", README, re.MULTILINE)
+    done = []
+    for row in rows:
+        *_, after, lesson = (cell.strip() for cell in row.strip("|").split("|"))
+        assert all(name in done for name in re.findall("`(.*?)`", after)), row
+        name, seconds = re.fullmatch(r"`(\w+)\.py`, (\d+) s", lesson).groups()
+        assert int(seconds) <= 60
+        done.append(name)
+    assert sorted(done) == sorted(path.stem for path in (ROOT / "chapters").glob("*.py"))
 
 
 def test_the_listing_of_a_study_is_that_study():

@@ -15,6 +15,8 @@ that makes images and labels of the decoded files. Files lie, gzip'd or plain, i
       |-- polarity/       rt-polarity.neg, rt-polarity.pos
       `-- imdb/           aclImdb_v1.tar.gz, as published
 
+:func:`add` makes a set of one's own images.
+
 A file that is there is only read, so the folder may be read-only; a missing one is fetched. Mirrors compress the same
 bytes differently, hence each checksum is that of the bytes *without* gzip (except for ``imdb``). A download is unpacked
 and checked under a temporary name and renamed last: the folder holds whole, right files or none. Nothing is ever
@@ -36,6 +38,7 @@ from minivi.data.formats import (
 )
 from minivi.data.loading import Dataset, available, describe, fetch, load
 from minivi.data.minibatches import balanced, batches, binarize, fresh, spread
+from minivi.data.own import add, is_own
 from minivi.data.sources import SOURCES, Source, folder
 from minivi.data.words import bags_of_words
 
@@ -44,6 +47,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Source",
+    "add",
     "available",
     "bags_of_words",
     "balanced",
@@ -53,6 +57,7 @@ __all__ = [
     "fetch",
     "folder",
     "fresh",
+    "is_own",
     "load",
     "parse_amat",
     "parse_cifar",

@@ -11,6 +11,7 @@ import numpy as np
 
 from minivi.data.downloads import Downloader, remove_leftovers
 from minivi.data.formats import DataError, read_bytes, shortened
+from minivi.data.own import add_inherited
 from minivi.data.sources import SOURCES, Source
 
 
@@ -129,6 +130,8 @@ def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
 
 
 def _source(name: str) -> Source:
+    if name not in SOURCES:
+        add_inherited(name)
     if name not in SOURCES:
         near = difflib.get_close_matches(str(name), SOURCES, 1)
         meant = f"did you mean {near[0]}; " if near else ""

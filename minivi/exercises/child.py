@@ -26,9 +26,12 @@ import numpy as np
 MAX_RESULT = 20_000_000  # bytes of an array, and of an answer
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 REFUSED = (
-    "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.kill", "os.remove", "os.rename",
-    "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate", "os.mkdir", "shutil.", "socket.connect",
-    "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "pty.", "signal.pthread_kill",
+    "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.kill", "pty.", "socket.connect",
+    "socket.bind", "socket.getaddrinfo", "socket.gethostby", "signal.pthread_kill",
+)  # fmt: skip
+CHANGING = (
+    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate",
+    "os.utime",
 )  # fmt: skip
 
 
@@ -171,20 +174,38 @@ def _limit(limits):
 
 def _guard(closed, folder):
     """From now on: no reading below the folders ``closed``, no writing outside ``folder``, no process, no network."""
-    realpath, fspath, sep = os.path.realpath, os.fspath, os.sep
-    closed, folder = [realpath(c) + sep for c in closed], realpath(folder) + sep
+    realpath, fspath, devnull = os.path.realpath, os.fspath, os.devnull
+    closed, folder = [realpath(c) + os.sep for c in closed], realpath(folder) + os.sep
+
+    def path_of(value):
+        return realpath(os.fsdecode(fspath(value))) + "/" if isinstance(value, (str, bytes, os.PathLike)) else folder
+
+    def own(value):
+        if not path_of(value).startswith((folder, devnull)):
+            raise PermissionError(f"a submission may not change {value}; it may in its own folder, the current one")
+
+    def refuse(*_):
+        raise PermissionError("a submission may not start a process")
 
     def hook(event, args):
-        if event == "open" and isinstance(args[0], (str, bytes, os.PathLike)):
-            path = realpath(os.fsdecode(fspath(args[0])))
-            writes = isinstance(args[2], int) and args[2] & WRITING
-            if any((path + sep).startswith(c) for c in closed):
-                raise PermissionError("a submission may not read the solutions")
-            if writes and not (path + sep).startswith(folder) and path != os.devnull:
-                raise PermissionError(f"a submission may not write {path}")
+        if event == "open":
+            if path_of(args[0]).startswith(tuple(closed)):
+                raise PermissionError(f"a submission may not read {args[0]}")
+            if isinstance(args[2], int) and args[2] & WRITING:
+                own(args[0])
+        elif event in CHANGING:
+            for value in args[:2]:
+                own(value)
         elif event.startswith(REFUSED):
             raise PermissionError(f"a submission may not use {event}")
+        elif event == "import" and args[0] == "_posixsubprocess":
+            refuse()
 
+    with contextlib.suppress(ImportError):
+        import _posixsubprocess
+        import subprocess  # what multiprocessing calls raises no event
+
+        _posixsubprocess.fork_exec = subprocess._fork_exec = refuse
     sys.addaudithook(hook)
 
 
@@ -208,8 +229,8 @@ def main(read: int, write: int) -> None:
 
     start = next_message()
     _limit(start["limits"])
-    _guard(start["closed"], os.getcwd())
-    names = {"__name__": "submission"}
+    _guard([*start["closed"], f"/proc/{os.getppid()}"], os.getcwd())
+    names = {"__name__": "submission", "display": lambda *_, **__: None}  # notebooks have it
     try:
         exec(compile(start["source"], "submission", "exec"), names)
         reply(start["nonce"], "ok", None)

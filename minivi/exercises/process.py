@@ -24,6 +24,7 @@ import minivi
 from minivi.exercises import child
 
 KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+MAGIC = re.compile(r"^( *)[%!].*$", re.MULTILINE)  # lines that IPython alone understands
 TEACHER = re.compile(r"^# %% \[teacher\]\n.*?(?=^# %%|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -68,8 +69,8 @@ def read(path: str | os.PathLike) -> str:
         parts = ["".join(source) for source in cells]
     except (ValueError, KeyError, TypeError):
         raise SubmissionError("error", "the file is no notebook") from None
-    lines = "\n\n".join(parts).split("\n")
-    return "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)  # magics are IPython's
+    parts = [part for part in parts if not part.startswith("%%") or part.startswith(("%%time", "%%capture"))]
+    return MAGIC.sub(r"\1pass", "\n\n".join(parts))
 
 
 class Submission:
@@ -125,6 +126,8 @@ class Submission:
         self._process = None
 
     def _start(self):
+        if os.name != "posix":
+            raise RuntimeError("minivi grade needs Linux or macOS (or WSL): Windows cannot limit a process as it must")
         self._folder = tempfile.TemporaryDirectory(prefix="minivi_grade_", ignore_cleanup_errors=True)
         theirs_read, self._to = os.pipe()
         self._from, theirs_write = os.pipe()
@@ -180,7 +183,8 @@ class Submission:
             self.close()
             raise SubmissionError("ended", "something else than a result came from the process") from None
         if kind != "ok":
-            raise SubmissionError(str(kind), str(value))
+            told = "".join(c if c.isprintable() else " " for c in str(value)[:300])  # it is shown in a terminal
+            raise SubmissionError(str(kind), told)
         return value
 
     def _write(self, data, end):

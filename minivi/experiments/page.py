@@ -84,6 +84,7 @@ def _entry(path, about, stems):
     key = about["experiment"]
     data = about["settings"].get("data")
     command = f"minivi run {key} --budget {about['budget']}" + (f" --seed {about['seed']}" if about["seed"] else "")
+    command += "".join(f" --set {name}={value}" for name, value in about.get("changes", {}).items())
     facts = [
         f"`{command}`" + (f" ({data})" if data else ""), f"seed {about['seed']}", duration(about["seconds"] / 60),
         f"commit {about['commit']}", f"[numbers]({path.name})",

@@ -195,6 +195,7 @@ def revived(value: Any) -> Any:
 ABOUT = (
     "experiment", "mirrors", "budget", "settings", "seed", "seconds", "cpu_seconds", "commit", "python", "numpy",
     "numba", "cpu", "threads", "matmul", "instruction_set", "table", "claims", "checks",
+    "weights", "changes", "own_data", "shared_cpu_seconds",
 )  # fmt: skip
 
 
@@ -249,7 +250,8 @@ def claims_of(about: dict[str, Any], key: str = "claims") -> list[Claim]:
 
 def as_text(about: dict[str, Any]) -> str:
     """The heading, table and claims of a stored result."""
-    budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data")]))
+    changes = [f"{name} = {value}" for name, value in about.get("changes", {}).items()]
+    budget = ", ".join(filter(None, [about["budget"], about["settings"].get("data"), *changes]))
     lines = [
         f"{about['experiment']}: {about['mirrors']} (budget {budget}, seed {about['seed']}, "
         f"commit {about['commit']}, {about['seconds']:.0f} s)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,10 +39,14 @@ class Run:
         progress: whether to show progress bars.
         shared: a dict for this chapter's experiments, e.g. for models trained by an earlier one.
         earlier: seconds, and CPU seconds, that had gone into the models before this run went on with them.
+        changes: settings that are not the budget's.
+        weights: the checkpoints of the models that it trained or shares.
+        taken: CPU seconds that earlier experiments of the chapter had spent on models which this one shares.
     """
 
-    def __init__(self, experiment, budget, data, seed, out, resume, progress, shared, report=print):
-        settings = dict(experiment.budgets[budget])
+    def __init__(self, experiment, budget, data, seed, out, resume, progress, shared, report=print, changes=None):
+        self.changes, self.weights, self.taken, self._own = changes or {}, [], 0.0, set()
+        settings = dict(experiment.budgets[budget]) | self.changes
         if data is not None:
             settings["data"] = data
         self.settings = SimpleNamespace(**settings)
@@ -121,7 +126,14 @@ class Run:
             model, loss, optimizer, train, folder=folder, resume=self.resume, progress=self.progress and name, **options
         )
         self.earlier += history.earlier
+        self._note(history)
         return history
+
+    def _note(self, history):
+        from minivi.training import CHECKPOINT
+
+        path = (history.folder / CHECKPOINT).relative_to(self.folder.parent).as_posix()
+        self.weights += [path] * (path not in self.weights)
 
     def train(
         self, name: str, start: Callable[[], tuple], train: Any, *, evaluate: Callable | None = None, **options: Any
@@ -137,10 +149,16 @@ class Run:
         """
         key = "trained", name, options["epochs"]
         if key not in self.shared:
+            begun = _cpu_seconds()
             model, loss, optimizer = start()
             after = evaluate and (lambda epoch: evaluate(model, epoch))
             history = self.fit(name, model, loss, optimizer, train, evaluate=after, **options)
             self.shared[key] = model, history, optimizer
+            self.shared[("spent", *key)] = _cpu_seconds() - begun + history.earlier[1]
+        elif key not in self._own:
+            self.taken += self.shared[("spent", *key)]
+        self._own.add(key)
+        self._note(self.shared[key][1])
         return self.shared[key]
 
 
@@ -154,27 +172,45 @@ def run_experiments(
     out: str | os.PathLike = "runs",
     progress: bool = True,
     report: Callable[[str], None] = print,
+    changes: dict[str, Any] | None = None,
 ) -> list[Result]:
     """Run one experiment, or all of a chapter; print tables, write figures and JSON into ``out``.
 
     Results of another budget, data set or seed that are there already stay: these then get a name that says their own.
 
+    Args:
+        key: of the experiment, or the chapter's.
+        budget: one of ``experiments.BUDGETS``.
+        data: the name of another data set than the budget's, or a file or folder of one's own, see
+            :func:`minivi.data.add`.
+        seed: of everything random.
+        resume: go on from checkpoints in ``out``.
+        out: the folder.
+        progress: whether to show progress bars.
+        report: what takes the lines that are told.
+        changes: settings in place of the budget's, such as ``{"epochs": 50}``; or as texts, ``{"epochs": "50"}``.
+            The JSON says them, and the names of its files: such a result is never taken for the budget's own.
+
     Raises:
-        DataError: no data set ``data``.
-        ExperimentError: no such experiment, or one that has not this budget, or would ignore ``data``.
+        DataError: no data set ``data``, or damaged data.
+        ExperimentError: no such experiment, one without this budget or such a setting, or that ignores ``data``.
         FailedExperiments: some of a chapter's; the others are done. What a single one raises passes through.
         TrainingError: ``out`` cannot be written.
     """
     entries, out = _with_budget(list(find(key)), budget), Path(out)
-    _accepts(entries, budget, data)
+    if data is not None:
+        data = _accepted(entries, budget, data)
+    changes = {entry.key: changed(entry, budget, changes or {}) for entry in entries}
     prepare_folder(out)
     shared: dict[str, dict[str, Any]] = {entry.chapter: {} for entry in entries}
     results, failures = [], []
     for entry in entries:
-        report(
-            f"\n{entry.key}: {entry.title} ({entry.mirrors}; budget {budget}, about {duration(entry.minutes[budget])})"
-        )
-        run = Run(entry, budget, data, seed, out, resume, progress, shared[entry.chapter], report)
+        told = f"budget {budget}, about {duration(entry.minutes[budget])}"
+        if changes[entry.key]:
+            told = ", ".join([f"budget {budget}", *(f"{name} = {value}" for name, value in changes[entry.key].items())])
+        report(f"\n{entry.key}: {entry.title} ({entry.mirrors}; {told})")
+        shares = shared[entry.chapter]
+        run = Run(entry, budget, data, seed, out, resume, progress, shares, report, changes[entry.key])
         try:
             results.append(_run_one(entry, run, out, report))
         except Exception as error:
@@ -199,34 +235,92 @@ def _with_budget(entries, budget):
     return able
 
 
-def _accepts(entries, budget, data):
-    """Refuse a data set that does not exist, or that not all of the experiments would use."""
-    if data is None:
-        return
-    from minivi.data import describe
+def _accepted(entries, budget, data):
+    """The name of a data set; refuse one that does not exist, or that not all of the experiments would use."""
+    from minivi.data import add, describe, is_own
 
-    describe(data)
+    name = add(data) if is_own(data) else describe(data)["name"]
     deaf = [entry.key for entry in entries if "data" not in entry.budgets[budget]]
     if deaf:
         mend = "leave it out" if len(deaf) == len(entries) else "give it with the chapter's other experiments"
         raise ExperimentError(f"{', '.join(deaf)} would ignore --data {data}; {mend}")
+    return name
+
+
+def changed(entry: Experiment, budget: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings to use in place of a budget's, each of the kind that the budget has there.
+
+    Args:
+        entry: the experiment.
+        budget: one of ``experiments.BUDGETS``.
+        changes: values by name, or texts of them as ``--set`` takes them: JSON, or a word.
+
+    Raises:
+        ExperimentError: the budget has no such setting, or one of another kind.
+    """
+    settings, found = entry.budgets[budget], {}
+    for name, value in changes.items():
+        if name not in settings or name == "data":
+            names = ", ".join(sorted(settings.keys() - {"data"})) or "none"
+            mend = "say --data for that" if name == "data" else f"there are {names}"
+            raise ExperimentError(f"{entry.key} has no setting {name!r} at {budget} to change; {mend}")
+        value, present = _value(value) if isinstance(value, str) else value, settings[name]
+        if not _alike(value, present):
+            raise ExperimentError(
+                f"{entry.key}: {name} = {value!r} is not of the kind of its present value, {present!r}; give one such"
+            )
+        found[name] = _of_kind(value, present)
+    return found
+
+
+def _value(text):
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _alike(value, present):
+    """Whether a value may stand for another: of its type, an integer for any number; of lists and dicts, all items."""
+    if isinstance(present, (list, tuple)):
+        few = list(present)[:1] or [0]
+        return isinstance(value, (list, tuple)) and all(any(_alike(v, p) for p in present or few) for v in value)
+    if isinstance(present, dict):
+        one = next(iter(present.values()), None)
+        return isinstance(value, dict) and all(_alike(v, present.get(k, one)) for k, v in value.items())
+    if isinstance(present, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return present is None or type(value) is type(present)
+
+
+def _of_kind(value, present):
+    """With tuples where there were some, as JSON has lists alone."""
+    if isinstance(present, (list, tuple)):
+        one = present[0] if present else None
+        return type(present)(_of_kind(v, one) for v in value)
+    return float(value) if isinstance(present, float) else value
 
 
 def outcome(entry: Experiment, run: Run) -> tuple[Result, dict[str, Any]]:
     """What an experiment gives: its result, and all that goes into the JSON file."""
-    begun = time.monotonic(), sum(os.times()[:4])  # the CPUs' of all threads and of a sweep's processes
+    begun = time.monotonic(), _cpu_seconds()
     measured = entry(run)
-    now = time.monotonic(), sum(os.times()[:4])
+    weights = {"weights": run.weights} if run.weights else {}
+    now = time.monotonic(), _cpu_seconds()
     seconds, cpu = np.subtract(now, begun) + run.earlier
     about = {
         "experiment": entry.key,
         "mirrors": entry.mirrors,
         "budget": run.budget,
         "settings": vars(run.settings),
+        **({"changes": run.changes} if run.changes else {}),
+        **_own_data(run.settings),
         "seed": run.seed,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
+        **({"shared_cpu_seconds": round(run.taken, 1)} if run.taken else {}),
         **environment(),
+        **weights,
     }
     result, numbers = measured, measured
     if isinstance(measured, Result):
@@ -236,13 +330,28 @@ def outcome(entry: Experiment, run: Run) -> tuple[Result, dict[str, Any]]:
     return result, dict(**about, **_told(result), **numbers)  # unlike |, an error if numbers have one of these names
 
 
+def _cpu_seconds():
+    """Of all threads, and of a sweep's processes."""
+    return sum(os.times()[:4])
+
+
+def _own_data(settings):
+    """Where the images came from, if they are the user's; the data's name says which they are."""
+    from minivi.data import own
+
+    path = own.PATHS.get(getattr(settings, "data", None) or "")
+    return {"own_data": {"path": str(path)}} if path else {}
+
+
 def _run_one(entry, run, out, report):
     """The result of an experiment, after its tables, figures and JSON are out."""
     result, about = outcome(entry, run)
     stem = entry.key.replace(".", "_")
-    if _identity(stored(out / f"{stem}.json")) not in (None, _identity(about)):
+    if run.changes or _identity(stored(out / f"{stem}.json")) not in (None, _identity(about)):
         data = about["settings"].get("data")
-        stem += "".join(f"_{part}" for part in (run.budget, data, f"seed{run.seed}") if part)
+        stem += "".join(
+            f"_{part}" for part in (run.budget, data, f"seed{run.seed}", _told_changes(run.changes)) if part
+        )
     _leave(result, about, out / f"{stem}.json", report, run.resume)
     return result
 
@@ -266,7 +375,7 @@ def _leave(result, about, path, report, resume=False, pictures=True):
         picture = path.with_name(f"{path.stem}_{name}.png" if name else f"{path.stem}.png")
         plots.save(fig, picture)
         report(f"figure: {picture}")
-    changing = {"seconds": None, "cpu_seconds": None, "commit": None}
+    changing = dict.fromkeys(("seconds", "cpu_seconds", "shared_cpu_seconds", "commit"))
     if resume and (stored(path) or {}) | changing == about | changing:
         report(f"numbers: {path}, as before")
     else:
@@ -303,4 +412,13 @@ def redraw(path: str | os.PathLike, *, pictures: bool = True, report: Callable[[
 
 def _identity(about):
     """What keeps results of an experiment apart."""
-    return about and (about.get("budget"), (about.get("settings") or {}).get("data"), about.get("seed"))
+    data = (about.get("settings") or {}).get("data") if about else None
+    return about and (about.get("budget"), data, about.get("seed"), json.dumps(about.get("changes"), sort_keys=True))
+
+
+def _told_changes(changes):
+    """For a file's name: each setting and its value; a digest of those that are long or of other characters."""
+    from minivi.identity import digest
+
+    text = "_".join(f"{name}{value}" for name, value in sorted(changes.items()))
+    return text if re.fullmatch(r"[\w.+-]{0,60}", text) else digest(sorted(changes.items()))

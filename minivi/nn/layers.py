@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from minivi import ops, validate
+from minivi.nn.recipes import recipe
 from minivi.protocols import Rng
 from minivi.tensor import Parameter, Tensor, _met, no_grad
 
@@ -24,6 +26,19 @@ ACTIVATIONS = {"tanh": ops.tanh, "softplus": ops.softplus, "relu": ops.relu, "el
 
 class Module:
     """Something with parameters. Subclasses assign Parameters and Modules to attributes and define ``__call__``."""
+
+    __slots__ = ("__dict__", "__weakref__", "_recipe")
+
+    def __init_subclass__(cls, **options: Any):
+        """Have the class's objects note what they are made with."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _noting(cls.__init__)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The class and the arguments that it was made with, as JSON can hold them: :mod:`minivi.nn.recipes`."""
+        return getattr(self, "_recipe", None) or recipe(type(self), (), {})
 
     def __repr__(self) -> str:
         count = sum(p.size for _, p in self.named_parameters())
@@ -87,6 +102,18 @@ class Module:
         other = copy.copy(self)
         vars(other).update({name: _constant(value) for name, value in vars(self).items()})
         return other
+
+
+def _noting(init):
+    """``init``, after noting its arguments; those of the object's own class, not those passed on to a base."""
+
+    @functools.wraps(init)
+    def noting(self, *args, **options):
+        if not hasattr(self, "_recipe"):
+            self._recipe = recipe(type(self), args, options)
+        init(self, *args, **options)
+
+    return noting
 
 
 def _described(named):

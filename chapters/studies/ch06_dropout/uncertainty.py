@@ -5,8 +5,8 @@
 #
 # Gaussian posteriors over the weights of two hidden layers of 400, one sample of the weights a minibatch, a prior of
 # two Gaussians: 0.5 N(0, 1) + 0.5 N(0, e^-12). Weights with a low ratio |mu| / sigma carry little: they can be set to
-# zero. The divergence is shared out evenly among the minibatches. Claimed: half of the weights can go without harm (at
-# most 0.2 % more errors), three quarters with at most 0.5 %.
+# zero: how many, without more errors (by two standard errors over the images)? The divergence is shared out evenly
+# among the minibatches.
 
 # %%
 import numpy as np
@@ -80,8 +80,15 @@ def _(n, table):
     for share, value in zip(PRUNED, n.errors, strict=True):
         table.row(f"{100 * share:g} % of the weights set to 0", value, unit="%")
     table.row("mean over 20 draws of the weights", n.averaged, unit="%")
-    table.claim(n.errors[PRUNED.index(0.5)] - n.errors[0], "<=", 0.2, 0.0, "half of the weights: more errors, %")
-    table.claim(n.errors[PRUNED.index(0.75)] - n.errors[0], "<=", 0.5, 0.0, "three quarters: more errors, %")
+    says = table.says(
+        "thesis 8", "Follow-up work such as [Molchanov et al., 2017] and [Louizos et al., 2017] shows how similar "
+        "parameterizations can be used for model sparsification and compression of models.", seeds=1,
+    )  # fmt: skip
+    images = 10_000 if n.settings.data == "mnist" else 297
+    error = np.sqrt(2 * n.errors[0] * (100 - n.errors[0]) / images)
+    for share in (0.5, 0.75):
+        label = f"error without {100 * share:g} % of the weights, and with all, %"
+        says(n.errors[PRUNED.index(share)], "<=", n.errors[0], 2 * error, label)
 
 
 @bayes_by_backprop.figure()
@@ -107,8 +114,8 @@ def _(n):
 # backpropagation with 50 hidden units on x itself, which infers the noise too; it takes the data in 40 times, as its
 # authors do.
 #
-# Claimed: variational inference finds the best factorised posterior, means within 0.02 and standard deviations within
-# 5 %; its predictions are no wider than the exact ones, on average over x.
+# Variational inference must find the best factorised posterior: checked are means, within 0.02, and standard
+# deviations, within 5 %. How much narrower its predictions are than the exact ones is in the table.
 
 # %%
 NOISE, WIDTH, CENTRES = 0.15, 0.3, np.linspace(-2.0, 2.0, 9)
@@ -134,7 +141,7 @@ def curve_data(count, rng):
         "laptop": {"count": 30, "steps": 20_000, "epochs": 40, "samples": 16},
         "paper": {"count": 30, "steps": 60_000, "epochs": 40, "samples": 16},
     },
-    minutes={"quick": 0.2, "laptop": 0.5, "paper": 2},
+    minutes={"quick": 0.2, "laptop": 0.92, "paper": 2},
 )
 def regression(run):
     """Means and standard deviations of the function over x by three methods."""
@@ -179,9 +186,8 @@ def _(n, table):
     for name, width in widths.items():
         table.row(f"{name}: mean standard deviation of the function, |x| <= 2", width, unit="")
     table.row("PBP: noise", n.noise, NOISE, unit="", note="published: the true one")
-    table.claim(n.mean_off, "<=", 0.02, 0.0, "mean field: means off the exact ones, largest")
-    table.claim(n.sigma_off, "<=", 0.05, 0.0, "mean field: standard deviations off the best factorised ones, relative")
-    table.claim(widths["mean field"], "<=", widths["exact"], 0.0, "mean field against exact: mean standard deviation")
+    table.check(n.mean_off, "<=", 0.02, 0.0, "mean field: means off the exact ones, largest")
+    table.check(n.sigma_off, "<=", 0.05, 0.0, "mean field: standard deviations off the best factorised ones, relative")
 
 
 @regression.figure()
@@ -202,7 +208,7 @@ def _(n):
 #
 # The 442 patients of scikit-learn's diabetes set, 10 inputs, ten random splits of 90 % and 10 %: root mean squared
 # error and mean log-likelihood of PBP with 50 hidden units, and of a ridge regression with its own residual variance.
-# The original's sets cannot all be shipped; this one is not among them. Claimed: PBP is within 5 % of ridge.
+# The original's sets cannot all be shipped; this one is not among them, and the report claims nothing.
 
 
 # %%
@@ -215,7 +221,7 @@ def _(n):
         "laptop": {"splits": 10, "hidden": 50, "epochs": 40},
         "paper": {"splits": 20, "hidden": 50, "epochs": 40},
     },
-    minutes={"quick": 0.2, "laptop": 3, "paper": 6},
+    minutes={"quick": 0.2, "laptop": 1.3, "paper": 6},
 )
 def diabetes(run):
     """Errors and log-likelihoods of both on held-out patients."""
@@ -238,14 +244,14 @@ def diabetes(run):
 
 @diabetes.table
 def _(n, table):
-    rmse = {}
     for name, rows in n.scores.items():
         rows = np.array(rows)
         mean, spread = rows.mean(axis=0), rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
-        rmse[name] = mean[0]
         table.row(f"{name}: root mean squared error", mean[0], note=f"+- {spread[0]:.2f}", unit="")
         table.row(f"{name}: log-likelihood a patient", mean[1], note=f"+- {spread[1]:.3f}")
-    table.claim(rmse["PBP"] / rmse["ridge"], "<=", 1.05, 0.0, "error of PBP over that of ridge")
+    pbp, ridge = (np.array(n.scores[name])[:, 0] for name in ("PBP", "ridge"))
+    mean, spread = np.mean(pbp / ridge), np.std(pbp / ridge, ddof=1) / np.sqrt(len(pbp))
+    table.row("error of PBP over that of ridge", mean, note=f"+- {spread:.3f}", unit="")
 
 
 @diabetes.figure()
@@ -266,8 +272,8 @@ def _(n):
 # A VAE whose encoder has a Gaussian posterior over its weights, sampled locally: q(z | x) becomes a mixture. Its bound
 # and its calibration beside the point estimate. Calibration is measured on dreams: z ~ N(0, I), x ~ p(x | z), and where
 # z lies in q(z | x); if q were right, the share of z below its quantiles would be uniform. The report expects gains and
-# gives none. Asked: is the bound with uncertain weights lower (it pays for what the posterior has learned), and is it
-# better calibrated: does the 90 % interval hold nearer to 90 % of the z?
+# gives none, so nothing is claimed. Asked: is the bound with uncertain weights lower (it pays for what the posterior
+# has learned), and is it better calibrated: does the 90 % interval hold nearer to 90 % of the z?
 
 
 # %%
@@ -280,7 +286,7 @@ def _(n):
         "laptop": {"data": "mnist", "hidden": 200, "latents": 10, "epochs": 20, "dreams": 5000, "draws": 50},
         "paper": {"data": "mnist", "hidden": 500, "latents": 20, "epochs": 200, "dreams": 20_000, "draws": 200},
     },
-    minutes={"quick": 0.2, "laptop": 3, "paper": 90},
+    minutes={"quick": 0.2, "laptop": 0.95, "paper": 90},
 )
 def recognition(run):
     """Both models from the same start, bounds on held-out images, and ranks of z in dreams."""
@@ -328,10 +334,6 @@ def _(n, table):
         table.row(f"{name}: test bound", values["bound"], note=f"the weights' share {values['kl']:.2f}")
         table.row(f"{name}: test bound with mean weights", values["mean_weights"])
         table.row(f"{name}: share of z in the 90 % interval", 100 * values["inside"], unit="%")
-    point, uncertain = (n.found[name] for name in ("point estimate", "uncertain weights"))
-    table.claim(uncertain["bound"], "<=", point["bound"], 0.0, "the bound with uncertain weights against without")
-    off = [abs(values["inside"] - 0.9) for values in (uncertain, point)]
-    table.claim(off[0], "<=", off[1], 0.0, "90 % interval: distance from 0.9, uncertain against point estimate")
 
 
 @recognition.figure()

@@ -13,8 +13,9 @@
 # data are independent as well, is measured in both ways too, on the same data as "per data point": the ratio of the two
 # is taken from those.
 #
-# Claimed: the order of the four in every column; local against per datum a factor near 2, stable over training; local
-# against per minibatch at least 2 after 10 epochs.
+# The claims are about logarithms of ratios. "About a factor of 2" is what the text says of 1.8 to 2.3 in its own table:
+# so far may ours be from 2. The standard errors are those of the data one by one; of variances over minibatches, that
+# of a single normal number's variance, which is larger than that of a mean over weights.
 
 # %%
 import time
@@ -129,7 +130,7 @@ def of_single_data(network, images, sampling, seed, batch, draws, share):
         "paper": MNIST | {"hidden": [1024] * 3, "epochs": [10, 100], "batch": 1000, "draws": 400, "singles": 4000,
                           "whole": 4},
     },
-    minutes={"quick": 0.5, "laptop": 25, "paper": 120},
+    minutes={"quick": 0.5, "laptop": 33, "paper": 120},
 )  # fmt: skip
 def table_6_1(run):
     """Train to both epochs, and measure."""
@@ -175,23 +176,45 @@ def _(n, table):
             if len(n.whole):
                 label = f"{layer} layer, {epochs} epochs: sample per data point, whole minibatches"
                 table.row(label, n.whole[i][k], note=f"{n.settings.whole} minibatches", unit="")
+    lowest = table.says(
+        "thesis 6.5.1", "the local reparameterization trick yields the lowest variance among all variational dropout "
+        "estimators for all conditions, although it is still substantially higher compared to not having any dropout "
+        "regularization.", seeds=1,
+    )  # fmt: skip
+    early = table.says(
+        "thesis 6.5.1", "The 1/M variance scaling achieved by our estimator is especially important early on in the "
+        "optimization when it makes the largest difference (compare weight sample per minibatch and weight sample per "
+        "data point).", seeds=1,
+    )  # fmt: skip
+    about_two = table.says(
+        "thesis 6.5.1", "The additional variance reduction obtained by our estimator through drawing fewer random "
+        "numbers ... is about a factor of 2, and this remains relatively stable as training progresses", seeds=1,
+    )  # fmt: skip
+    local, datum = (np.array(PUBLISHED[name]) for name in list(PUBLISHED)[:2])
+    theirs = float(np.max(np.abs(np.log2(datum / local) - 1.0)))
+    drawn = 2.0 / np.sqrt(n.settings.draws - 1)  # standard error of a log ratio of two variances
     for k, layer in enumerate(LAYERS):
+        shared, fewer = [], []
         for i, epochs in enumerate(n.settings.epochs):
             local, datum, minibatch, none = (n.variances[name][i][k] for name in ESTIMATORS)
-            single_local, single_datum = (n.singles[i][how][k][0] for how in ("local", "datum"))
-            where = f"{layer} layer, {epochs} epochs"
-            table.claim(none, "<=", local, 0.0, f"{where}: no noise has the least variance")
-            table.claim(local, "<=", datum, 0.0, f"{where}: local against per data point")
-            table.claim(datum, "<=", minibatch, 0.0, f"{where}: per data point against per minibatch")
-            table.claim(
-                abs(np.log2(single_datum / single_local) - 1.0),
-                "<=",
-                0.6,
-                0.0,
-                f"{where}: per data point over local, near 2 (log2, less 1)",
-            )
-            if i == 0:
-                table.claim(minibatch / local, ">=", 2.0, 0.0, f"{where}: per minibatch over local")
+            (one, error), (other, other_error) = (n.singles[i][how][k] for how in ("local", "datum"))
+            where, relative = f"{layer} layer, {epochs} epochs: log", float(np.hypot(error / one, other_error / other))
+            for label, ratio, spread in (
+                ("per data point over local", other / one, relative),
+                ("per minibatch over local", minibatch / local, drawn),
+                ("local over no noise", local / none, drawn),
+            ):
+                lowest(np.log(ratio), ">=", 0.0, 0.0, f"{where} {label}", standard_error=spread)
+            fewer.append((np.log2(other / one), relative / np.log(2)))
+            shared.append((np.log(minibatch / datum), np.hypot(drawn / np.sqrt(2), other_error / other)))
+            label = f"{layer} layer, {epochs} epochs: log2 of per data point over local"
+            about_two(fewer[-1][0], "=", 1.0, theirs, label, standard_error=fewer[-1][1])
+        times = " and ".join(map(str, n.settings.epochs))
+        (a, sa), (b, sb) = fewer
+        about_two(a, "=", b, 2 * float(np.hypot(sa, sb)), f"{layer} layer, after {times} epochs: the same log2")
+        (a, sa), (b, sb) = shared
+        label = f"{layer} layer, after {times} epochs: log per minibatch over per data point"
+        early(a, ">=", b, 0.0, label, standard_error=float(np.hypot(sa, sb)))
 
 
 @table_6_1.figure()
@@ -215,8 +238,7 @@ def _(n):
 #     Var[L] = N^2 (Var[L_i] / M + (M - 1) / M Cov[L_i, L_j])                                           (eq. 6.4, 6.5)
 #
 # With noise of its own for each datum the covariance is 0 and the variance falls as 1 / M; with one sample of weights a
-# minibatch it has a floor. Measured on the gradient of the top layer. Claimed: the slope of log variance over log M is
-# -1 for local noise (within 0.15), and flatter for noise shared by the minibatch.
+# minibatch it has a floor. Measured on the gradient of the top layer: the slope of log variance over log M.
 
 # %%
 BATCHES = (10, 30, 100, 300, 1000)
@@ -231,7 +253,7 @@ BATCHES = (10, 30, 100, 300, 1000)
         "laptop": MNIST | {"hidden": [1024] * 3, "epochs": 10, "batch": 1000, "draws": 40},
         "paper": MNIST | {"hidden": [1024] * 3, "epochs": 10, "batch": 1000, "draws": 400},
     },
-    minutes={"quick": 0.3, "laptop": 2, "paper": 15},
+    minutes={"quick": 0.3, "laptop": 2.9, "paper": 15},
 )
 def batch_size(run):
     """Of the network of Table 6.1 after its first epochs."""
@@ -246,9 +268,10 @@ def batch_size(run):
     return {"variances": found}
 
 
-def slope(values):
-    """Of log variance over log M."""
-    return float(np.polyfit(np.log(BATCHES), np.log(values), 1)[0])
+def slope(values, draws):
+    """Of log variance over log M, and its standard error if each variance is one of ``draws`` normal numbers."""
+    of_line, _ = np.polyfit(np.log(BATCHES), np.log(values), 1)
+    return float(of_line), float(np.sqrt(2 / (draws - 1) / len(BATCHES)) / np.std(np.log(BATCHES)))
 
 
 @batch_size.table
@@ -256,9 +279,19 @@ def _(n, table):
     for sampling, values in n.variances.items():
         for size, value in zip(BATCHES, values, strict=True):
             table.row(f"noise {sampling}, minibatches of {size}", value, unit="")
-    slopes = {sampling: slope(values) for sampling, values in n.variances.items()}
-    table.claim(abs(slopes["local"] + 1.0), "<=", 0.15, 0.0, "local noise: variance falls as 1 / M, slope less -1")
-    table.claim(slopes["minibatch"], ">=", slopes["local"] + 0.1, 0.0, "noise of the minibatch: flatter, slope")
+    (local, error), (minibatch, other) = (
+        slope(n.variances[sampling], n.settings.draws) for sampling in ("local", "minibatch")
+    )
+    says = table.says(
+        "thesis 6.2.3", "We therefore propose an alternative estimator for which we have Cov[L_i, L_j] = 0, so that "
+        "the variance of our stochastic gradients scales as 1/M.", seeds=1,
+    )  # fmt: skip
+    says(local, "=", -1.0, 2 * error, "local noise: slope of log variance over log M")
+    says = table.says(
+        "thesis 6.2.2", "However, the total contribution by the covariances does not decrease with M.", seeds=1
+    )
+    label = "noise of the minibatch: slope, against that of local noise"
+    says(minibatch, ">=", local, 0.0, label, standard_error=float(np.hypot(error, other)))
 
 
 @batch_size.figure()
@@ -280,7 +313,7 @@ def _(n):
 #
 # One epoch of steps with weights of their own for each datum, and with the local reparameterisation; published are
 # 1,635 and 7.4 s on a GPU, 221 to 1. A few steps are timed, alternately, and counted up to an epoch of 50,000 data. The
-# naive step takes its minibatch in pieces that fit the memory. Claimed: local is at least 20 times as fast.
+# naive step takes its minibatch in pieces that fit the memory.
 
 
 # %%
@@ -293,7 +326,7 @@ def _(n):
         "laptop": {"pixels": 784, "hidden": [1024] * 3, "batch": 1000, "piece": 10, "rounds": 3, "count": 50_000},
         "paper": {"pixels": 784, "hidden": [1024] * 3, "batch": 1000, "piece": 10, "rounds": 10, "count": 50_000},
     },
-    minutes={"quick": 0.1, "laptop": 1, "paper": 3},
+    minutes={"quick": 0.1, "laptop": 0.07, "paper": 3},
 )
 def speed(run):
     """Seconds of the gradient of ``piece`` data by weights for each, and of a minibatch by local noise."""
@@ -320,7 +353,12 @@ def _(n, table):
     table.row("weights sampled for each datum", datum, published[0], unit="s an epoch")
     table.row("local reparameterisation", local, published[1], unit="s an epoch")
     table.row("how many times as fast", datum / local, published[2], unit="")
-    table.claim(datum / local, ">=", 20.0, 0.0, "local noise against weights for each datum, times as fast")
+    says = table.says(
+        "thesis 6.5.2", "With our implementation on a modern GPU, optimization with the naïve estimator took 1635 "
+        "seconds per epoch, while the efficient estimator took 7.4 seconds: an over 200 fold speedup.",
+    )  # fmt: skip
+    if n.settings.pixels == 784:
+        says(datum / local, ">=", 200.0, 0.0, "on a CPU: local noise against weights for each datum, times as fast")
 
 
 @speed.figure()

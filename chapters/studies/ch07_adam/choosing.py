@@ -160,16 +160,12 @@ def _(n, table):
                 note += f": not within {limit} steps; {height:.2g} with {step_size:.2g}"
             table.row(f"{title}: {name}", steps, unit="steps", note=note)
 
-    def steps(title, name):
-        return steps_to(n, title, name) or limit + 1
-
-    most = max(steps("ravine", name) for name in ("momentum", "Nesterov"))
-    label = "in a ravine momentum needs fewer steps than plain gradient descent"
-    table.claim(most, "<=", steps("ravine", "SGD"), 0.0, label)
-    label = "scaling each number by itself helps along the axes: Adam's steps there and in the turned ravine"
-    table.claim(steps("ravine", "Adam"), "<=", steps("ravine, turned", "Adam"), 0.0, label)
-    straight, turn = steps("ravine", "SGD"), steps("ravine, turned", "SGD")
-    table.claim(turn, "=", straight, 0.1 * straight, "gradient descent does not mind the turn")
+    says = table.says(
+        "thesis 7.7", "Overall, we found Adam to be robust and well-suited to a wide range of non-convex optimization "
+        "problems in the field machine learning.",
+    )  # fmt: skip
+    reached = {name: sum(steps_to(n, title, name) is not None for title in FUNCTIONS) for name in OPTIMIZERS}
+    says(reached["Adam"], ">=", max(reached.values()), 0.0, f"of {len(FUNCTIONS)} functions, those that Adam gets down")
 
 
 @choosing.figure("functions")
@@ -305,9 +301,12 @@ def _(n, table):
         count = (reached[0] + 1) * s.window if len(reached) else math.nan
         table.row(f"VAE: {name}, to a loss of {aim:.1f}", count, unit="steps", note="SGD's at its end")
     other = max((name for name in OPTIMIZERS if name != "Adam"), key=bounds.get)
-    label = f"VAE: Adam outperforms all others, by 2 standard errors; of these {other} is best"
-    table.claim(bounds["Adam"], ">=", bounds[other] + 2 * math.sqrt(2) * error, 0.0, label)
-    table.claim(bounds["Adam"], ">=", max(bounds.values()), 1.0, "VAE: Adam is within 1 nat of the best")
+    says = table.says(
+        "thesis 7.1", "Empirically, our method consistently outperforms other methods for a variety of models and "
+        "datasets, as shown in section 7.5.", seeds=s.seeds,
+    )  # fmt: skip
+    label = f"VAE: test bound by Adam, and by the best of the others, {other}"
+    says(bounds["Adam"], ">=", bounds[other], 0.0, label, standard_error=math.sqrt(2) * error)
 
 
 @choosing.figure("vae")

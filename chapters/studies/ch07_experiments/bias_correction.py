@@ -57,11 +57,27 @@ def harm(corrected, not_corrected, ceiling):
     title="Adam with and without bias correction, a VAE by step size",
     mirrors="thesis section 7.4.3, Figure 7.1",
     budgets={
-        "quick": {"data": "digits", "images": 1500, "hidden": 100, "latents": 10, "halves": 1, "at": [10]},
-        "laptop": {"data": "mnist", "images": 20_000, "hidden": 500, "latents": 50, "halves": 2, "at": [10]},
-        "paper": {"data": "mnist", "images": 60_000, "hidden": 500, "latents": 50, "halves": 2, "at": [10, 100]},
+        "quick": {"data": "digits", "images": 1500, "hidden": 100, "latents": 10, "halves": 1, "at": [10], "seeds": 3},
+        "laptop": {
+            "data": "mnist",
+            "images": 20_000,
+            "hidden": 500,
+            "latents": 50,
+            "halves": 2,
+            "at": [10],
+            "seeds": 3,
+        },
+        "paper": {
+            "data": "mnist",
+            "images": 60_000,
+            "hidden": 500,
+            "latents": 50,
+            "halves": 2,
+            "at": [10, 100],
+            "seeds": 3,
+        },
     },
-    minutes={"quick": 0.4, "laptop": 10, "paper": 420},
+    minutes={"quick": 0.4, "laptop": 19, "paper": 840},
 )
 def bias_correction(run):
     """Sweep Adam's hyperparameters: the loss by step size, betas and correction, (step sizes, keys, epochs)."""
@@ -76,7 +92,20 @@ def bias_correction(run):
     folder = run.folder / "bias_correction"
     losses = sweep(vae_losses, cells, folder, resume=run.resume, progress=run.progress and "bias correction")
     curves = np.array(losses, np.float64).reshape(len(steps), len(KEYS), -1)[::-1]  # None becomes NaN
-    return {"log_step": steps, "keys": KEYS, "loss": curves, "pixels": images.train.shape[1]}
+    numbers = {"log_step": steps, "keys": KEYS, "loss": curves, "pixels": images.train.shape[1]}
+    # The best of a grid is a little too good: each key at its best step size, by other seeds.
+    places = [(epoch, i) for epoch in s.at for i in range(len(KEYS))]
+    best = {(epoch, i): steps[np.nanargmin(curves[:, i, epoch - 1])] for epoch, i in places}
+    again = [
+        shared | {"beta1": b1, "beta2": b2, "log_step": a, "corrected": c, "seed": run.seed + seed, "epochs": epochs}
+        for (epochs, i), a in best.items()
+        for b1, b2, c in (KEYS[i],)
+        for seed in range(1, s.seeds)
+    ]
+    losses = sweep(vae_losses, again, folder, resume=run.resume, progress=run.progress and "other seeds")
+    ends = np.array([loss[-1] for loss in losses], np.float64).reshape(len(s.at), len(KEYS), -1)
+    first = [[np.nanmin(curves[:, i, epoch - 1]) for i in range(len(KEYS))] for epoch in s.at]
+    return numbers | {"best": np.concatenate([np.array(first)[..., None], ends], axis=-1)}
 
 
 def losses_after(n, epoch):
@@ -87,8 +116,8 @@ def losses_after(n, epoch):
 
 @bias_correction.table
 def _(n, table):
-    for epoch in n.settings.at:
-        judge_correction(table, losses_after(n, epoch), epoch, n.pixels * math.log(2))
+    for i, epoch in enumerate(n.settings.at):
+        judge_correction(n, table, dict(zip(KEYS, n.best[i], strict=True)), epoch, n.pixels * math.log(2))
 
 
 @bias_correction.figure()
@@ -97,35 +126,52 @@ def _(n):
             for epoch in n.settings.at}  # fmt: skip
 
 
-def judge_correction(table, loss, epoch, ceiling):
-    """Rows and claims for the losses after ``epoch``: by (beta1, beta2, corrected), each over the step sizes."""
-    pairs = [(b1, b2) for b1 in BETA1 for b2 in BETA2]
-    best = {key: np.min(values) for key, values in loss.items()}
-    lost = {(b1, b2): harm(loss[b1, b2, 1], loss[b1, b2, 0], ceiling) for b1, b2 in pairs}
+def judge_correction(n, table, best, epoch, ceiling):
+    """Rows and claims for the losses after ``epoch``; ``best`` by (beta1, beta2, corrected), of several seeds."""
+    pairs, loss, first = [(b1, b2) for b1 in BETA1 for b2 in BETA2], losses_after(n, epoch), losses_after(n, 1)
+    lost, early = (
+        {(b1, b2): harm(values[b1, b2, 1], values[b1, b2, 0], ceiling) for b1, b2 in pairs} for values in (loss, first)
+    )
+    seeds, after = n.settings.seeds, f"epoch {epoch}: "
+    few = {"short": f"{n.settings.images:,} images: 2,000 steps, a fifth of the memory of beta2 0.9999"}
+    about = {"seeds": seeds} | (few if n.budget == "laptop" else {})
+    # of one run: what another seed changes at the best step sizes, pooled
+    spread = float(np.sqrt(np.mean([values.var(ddof=1) for values in best.values()])))
     for b1, b2 in pairs:
-        name, note = f"beta1 {b1:g}, beta2 {b2:g}", f"epoch {epoch}, best step size; published as a picture"
-        table.row(f"{name}, corrected", best[b1, b2, 1], note=note)
-        table.row(f"{name}, not corrected", best[b1, b2, 0], note=note)
+        name = f"beta1 {b1:g}, beta2 {b2:g}"
+        note = f"epoch {epoch}, best step size, {seeds} seeds, spread of one {spread:.2f}; published as a picture"
+        table.row(f"{name}, corrected", best[b1, b2, 1].mean(), note=note)
+        table.row(f"{name}, not corrected", best[b1, b2, 0].mean(), note=note)
         table.row(f"{name}, lost without", lost[b1, b2], note="mean over step sizes good with correction")
-    after = f"epoch {epoch}: "
+    unstable = table.says(
+        "thesis 7.4.3", "In Figure 7.1, values beta2 close to 1 indeed lead to instabilities in training when no bias "
+        "correction term was present, especially at first few epochs of the training.", seeds=1,
+    )  # fmt: skip
     for b1 in BETA1:
-        label = f"{after}beta1 {b1:g}, beta2 0.9999: leaving the correction out costs over 1 % of the loss"
-        table.claim(lost[b1, 0.9999], ">=", 0.01 * best[b1, 0.9999, 1], 0.0, label)
-        label = f"{after}beta1 {b1:g}: it costs more at beta2 0.9999 than at 0.99"
-        table.claim(lost[b1, 0.9999], ">=", lost[b1, 0.99], 0.0, label)
-    slow = min(best[b1, b2, 1] for b1, b2 in pairs if b2 > 0.99)
-    others = min(value for (_, b2, corrected), value in best.items() if not (corrected and b2 > 0.99))
-    room = 0.005 * slow
-    gap = max(best[b1, b2, 1] - best[b1, b2, 0] for b1, b2 in pairs)
-    capped = {key: np.minimum(values, ceiling) for key, values in loss.items()}
-    no_worse = [capped[b1, b2, 1] <= capped[b1, b2, 0] + room for b1, b2 in pairs]
-    label = f"{after}beta2 0.9999: it costs more without momentum (first step 100 step sizes, not 10)"
-    table.claim(lost[0.0, 0.9999], ">=", lost[0.9, 0.9999], 0.0, label)
-    table.claim(slow, "<=", others, 0.0, f"{after}best of all: corrected, with beta2 0.999 or 0.9999")
-    label = f"{after}each at its best step size, corrected is no worse, within 0.5 %: largest gap in nats"
-    table.claim(gap, "<=", 0.0, room, label)
-    label = f"{after}share of settings, step size included, at which corrected is no worse, within 0.5 %"
-    table.claim(np.mean(no_worse), ">=", 1.0, 0.0, label)
+        label = f"{after}beta1 {b1:g}: nats lost without correction at beta2 0.9999, and at 0.99"
+        unstable(lost[b1, 0.9999], ">=", lost[b1, 0.99], 0.0, label)
+        label = f"beta1 {b1:g}, beta2 0.9999: nats lost without correction in epoch 1, and in epoch {epoch}"
+        unstable(early[b1, 0.9999], ">=", lost[b1, 0.9999], 0.0, label)
+    says = table.says(
+        "thesis 7.4.3", "The best results were achieved with small values of (1 - beta2) and bias correction", **about
+    )
+    ours, others = ([k for k in KEYS if bool(k[2] and k[1] > 0.99) is own] for own in (True, False))
+    (mean, one), (other, two) = (min((best[k].mean(), k) for k in keys) for keys in (ours, others))
+    error = float(np.std(best[one] - best[two], ddof=1) / math.sqrt(seeds))
+    label = f"{after}the best of beta2 0.999 and 0.9999 with correction, and the best of all others {two}"
+    says(mean, "<=", other, 0.0, label, standard_error=error)
+    says = table.says(
+        "thesis 7.4.3", "In summary, Adam performed equal or better than RMSProp, regardless of hyper-parameter "
+        "setting.",
+        **about,
+    )  # fmt: skip
+    for b1, b2 in pairs:
+        gain = best[b1, b2, 0] - best[b1, b2, 1]
+        label = f"{after}beta1 {b1:g}, beta2 {b2:g}, each at its best step size: nats gained by the correction"
+        says(gain.mean(), ">=", 0.0, 0.0, label, standard_error=float(gain.std(ddof=1) / math.sqrt(seeds)))
+    gains = [np.minimum(loss[b1, b2, 0], ceiling) - np.minimum(loss[b1, b2, 1], ceiling) for b1, b2 in pairs]
+    label = f"{after}over all settings, step size included: least gained by the correction, nats"
+    says(np.min(gains), ">=", 0.0, 0.0, label, standard_error=math.sqrt(2) * spread)
 
 
 def correction_figure(steps, loss, epoch, s):

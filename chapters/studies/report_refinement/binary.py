@@ -15,9 +15,9 @@
 # "undamped".
 #
 # The table's order: with the deterministic layer AVI does better than without, and than MPVI by the bound. The text's
-# claim: AVI (damped) tightens the bound of its own model, on the same images and samples. It does at `laptop`, with the
-# deterministic layer by no more than the claim's tolerance, two standard errors. At `laptop`, after 4 epochs of a fifth
-# of the images, MPVI is still ahead of AVI, by 1.2 and 0.6 nats; nothing has converged by then.
+# claim: refinement tightens the bound of its own model, here by AVI (damped), on the same images and samples. At
+# `laptop`, after 4 epochs of a fifth of the images, MPVI is still ahead of AVI, by 1.2 and 0.6 nats; nothing has
+# converged by then.
 
 # %%
 import numpy as np
@@ -30,7 +30,13 @@ from minivi.models import BeliefNetwork
 from minivi.random import Generator
 from minivi.refinement import Refined, refine_bernoulli, refine_mean_field, refine_straight_through
 from minivi.tensor import no_grad
-from minivi_chapters.studies.report_refinement._shared import bound_and_nll, refined, summary
+from minivi_chapters.studies.report_refinement._shared import (
+    bound_and_nll,
+    overfitting,
+    refined,
+    shorter,
+    summary,
+)
 
 DAMPING, RATE = 0.03, 0.1
 PUBLISHED = {
@@ -139,11 +145,32 @@ def _(n, table):
         table.row(f"{name}, negative log-likelihood", log_p, nll, note=f"+- {log_p_error:.2f}")
     for name, (gain, error) in n.tighter.items():
         table.row(f"{name}: refinement tightens the bound by", gain, note=f"+- {error:.2f}")
-    for label, (gain, error) in n.gains.items():
-        table.claim(gain, ">=", 0.0, 2 * error, f"bound: {label}, nats")
-    for name in ("AVI-20", "AVI-20 (240)"):
-        gain, error = n.tighter[name]
-        table.claim(gain, ">=", 0.0, 2 * error, f"{name} tightens its own model's bound by, nats")
+    some_success(
+        table, {name: n.tighter[name] for name in ("AVI-20", "AVI-20 (240)")}, "tightens its own model's bound by"
+    )
+    says = table.says(
+        "refinement report Table 2", "Test lower bounds and NLL ... (Wake-sleep 120.7, NVIL 113.1, AVI_20 114.08, "
+        "AVI_20(240) 107.03, MPVI_20(240) 122.67)", seeds=1, **shorter(n.settings),
+    )  # fmt: skip
+    for one, other in (
+        ("AVI-20", "wake-sleep"), ("AVI-20 (240)", "NVIL (240)"), ("AVI-20 (240)", "AVI-20"),
+        ("AVI-20 (240)", "MPVI-20 (240)"),
+    ):  # fmt: skip
+        apart = n.ends[one]["bound"][0] - n.ends[other]["bound"][0]
+        error = float(np.hypot(n.ends[one]["bound"][1], n.ends[other]["bound"][1]))
+        gain, error = n.gains.get(f"{one} over {other}", (apart, error))
+        says(gain, ">=", 0.0, 0.0, f"bound: {one} over {other}, nats", standard_error=error)
+    overfitting(n, table)
+
+
+def some_success(table, gains, what):
+    """The abstract's sentence on binary latents."""
+    says = table.says(
+        "refinement report, abstract", "While our most notable results are with continuous latent variables, we show "
+        "this can apply to binary latent variables as well with some success.", seeds=1,
+    )  # fmt: skip
+    for name, (gain, error) in gains.items():
+        says(gain, ">=", 0.0, 0.0, f"{name} {what}, nats", standard_error=error)
 
 
 @table_2.figure()
@@ -168,7 +195,7 @@ def _(n):
 #
 # With 10 binary latents all 1,024 states can be summed, so log p(x), the bound, and their distance KL(q || p(h | x))
 # are exact for every image. Which method of training leaves the smallest gap? And how much of it does refinement close?
-# Asked: AVI (damped) and straight-through close part of the gap on average; no refined bound lies above log p(x). Of
+# AVI (damped) and straight-through should close part of it on average, and no refined bound lie above log p(x). Of
 # ten bits 20 samples miss little, so eq. 9 as printed closes most: 83 % at `laptop`. A damping of 0.03 leaves 0.97^20 =
 # 54 % of the start's means after 20 steps, and closes 38 %.
 
@@ -200,7 +227,7 @@ def exact_bounds(model, q, x):
         "paper": {"data": "mnist_static", "count": 50_000, "latents": 10, "width": 100, "epochs": 200,
                   "batch": 50, "step_size": 1e-3, "samples": 20, "images": 2000},
     },
-    minutes={"quick": 0.3, "laptop": 0.8, "paper": 60 * 3},
+    minutes={"quick": 0.3, "laptop": 0.6, "paper": 60 * 3},
 )  # fmt: skip
 def gap(run):
     """Train with each; exact gaps. Then refine the posterior of the network that NVIL has trained."""
@@ -234,11 +261,9 @@ def _(n, table):
         share = 100 * (1 - mean / start.mean())
         note = f"+- {error:.2f}; closes {share:.0f} % of it, better for {100 * np.mean(values < start):.0f} % of images"
         table.row(f"NVIL's, refined by {name}: gap", mean, note=note)
-    for name in ("AVI", "ST"):
-        gain, error = mean_and_error(start - n.after[name])
-        table.claim(gain, ">=", 0.0, 2 * error, f"{name} closes the gap by, nats")
+    some_success(table, {name: mean_and_error(start - n.after[name]) for name in ("AVI", "ST")}, "closes the gap by")
     least = min(v.min() for v in (*n.gaps.values(), *n.after.values()))
-    table.claim(least, ">=", 0.0, 1e-3, "smallest gap: no bound lies above log p(x)")
+    table.check(least, ">=", 0.0, 1e-3, "smallest gap: no bound lies above log p(x)")
 
 
 @gap.figure()

@@ -10,11 +10,11 @@
 # step sizes start at 0.2, of 0.05 and 0.2 the better after two epochs.
 #
 # The text claims that refinement tightens the bound; here, that of the model that it has trained. In its table GBVI and
-# HVI with 5 steps are above the VAE, and HVI with 10 above that with 5; here at equal epochs. Asked beside: do more
-# steps tighten the bound further, and does it saturate (less gain from 20 to 40 steps than from 5 to 20)? All bounds of
-# one model are of the same images and samples. T is varied with the inference rate of training, 0.1, and with 0.03: a
-# large step gains much at first and then goes round the optimum: with 0.1 the bound is best after 5 steps. At `laptop`,
-# 3 epochs of two fifths of the images, HVI with 10 steps, slow at first, has passed the VAE and not yet HVI with 5.
+# HVI with 5 steps are above the VAE, and HVI with 10 above that with 5; here at equal epochs. In the table beside: do
+# more steps tighten the bound further, and does it saturate? All bounds of one model are of the same images and
+# samples. T is varied with the inference rate of training, 0.1, and with 0.03: a large step gains much at first and
+# then goes round the optimum: with 0.1 the bound is best after 5 steps. At `laptop`, 3 epochs of two fifths of the
+# images, HVI with 10 steps, slow at first, has passed the VAE and not yet HVI with 5.
 
 # %%
 import itertools
@@ -27,7 +27,13 @@ from minivi.experiments.results import mean_and_error
 from minivi.models import VAE, HamiltonianVAE
 from minivi.random import Generator
 from minivi.refinement import Refined, refine_gaussian
-from minivi_chapters.studies.report_refinement._shared import bound_and_nll, refined, summary
+from minivi_chapters.studies.report_refinement._shared import (
+    bound_and_nll,
+    overfitting,
+    refined,
+    shorter,
+    summary,
+)
 
 RATE, LEAPFROG = 0.1, 0.2
 RATES = ("0.1", "0.03")
@@ -133,15 +139,22 @@ def _(n, table):
     for rate, by_steps in n.after.items():
         for t, (mean, error) in by_steps.items():
             table.row(f"GBVI-20's model, gamma {rate}, {t} steps, bound, negative", -mean, note=f"+- {error:.2f}")
-    for label, (gain, error) in n.gains.items():
-        table.claim(gain, ">=", 0.0, 2 * error, f"bound: {label}, nats")
+    says = table.says(
+        "refinement report, abstract", "we can use standard gradient descent with back-propagation to improve the "
+        "posterior and achieve a tighter lower bound.", seeds=1,
+    )  # fmt: skip
     for rate, steps in n.steps.items():
         gain, error = steps["from 0 to 20"]
-        table.claim(gain, ">=", 0.0, 2 * error, f"gamma {rate}: 20 steps tighten the bound by, nats")
-        late, early = steps["from 20 to 40"][0], steps["from 5 to 20"][0]
-        table.claim(late, "<=", early, 0.0, f"gamma {rate}: it saturates, gain from 20 to 40 against 5 to 20, nats")
-        label, (gain, error) = min(steps.items(), key=lambda item: item[1][0])
-        table.claim(gain, ">=", 0.0, 2 * error, f"gamma {rate}: the bound rises with T; least {label}, nats")
+        says(gain, ">=", 0.0, 0.0, f"gamma {rate}: 20 steps tighten the bound by, nats", standard_error=error)
+        for label, (gain, error) in steps.items():
+            table.row(f"gamma {rate}: gain of the bound, steps {label}", gain, note=f"+- {error:.2f}")
+    says = table.says(
+        "refinement report Table 1", "Lower bounds and NLL for various continuous latent variable. (VAE 99, GBVI_20 "
+        "92.83, HVI_5 90.86, HVI_10 87.60)", seeds=1, **shorter(n.settings),
+    )  # fmt: skip
+    for label, (gain, error) in n.gains.items():
+        says(gain, ">=", 0.0, 0.0, f"bound: {label}, nats", standard_error=error)
+    overfitting(n, table)
 
 
 @table_1.figure()

@@ -56,7 +56,8 @@ def trained(run, hidden, latents, samples=1, seed=None):
         init = nn.glorot if s.optimizer == "adam" else nn.normal(0.1)
         vae = VAE(train.shape[1], (hidden,), latents, rng=Generator([seed, hidden, latents]), init=init)
         if s.optimizer == "adam":
-            optimizer = optim.Adam(vae.parameters(), s.step_size)
+            falling = optim.linear(s.step_size, 1e-2 * s.step_size, s.epochs * -(-len(train) // s.batch))
+            optimizer = optim.Adam(vae.parameters(), falling if getattr(s, "falling", False) else s.step_size)
         else:
             optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / len(train))
         return vae, lambda x, rng: -vae.elbo(x, rng, samples).mean(), optimizer
@@ -125,7 +126,7 @@ def curves_figure(n, title):
     title="the bound for several numbers of hidden units",
     mirrors="review report Figure 2",
     budgets=budgets({"sizes": [10, 25, 50, 100]}, {"sizes": [50, 100, 200, 400]}, {"sizes": [50, 100, 200, 400, 800]}),
-    minutes={"quick": 0.4, "laptop": 1.5, "paper": 400},
+    minutes={"quick": 0.4, "laptop": 2.1, "paper": 400},
 )
 def hidden_units(run):
     """Train with each width."""
@@ -150,8 +151,10 @@ def _(n):
 # %% [markdown]
 # ## Figure 3: latent variables
 #
-# The report reads it as generalisation that improves with more latents, and no overfitting. Both are asserted: each
-# number of latents does at least as well on test images as the one before, and no test bound ends below its own best.
+# The report reads it as generalisation that improves with more latents, and no overfitting. Each number of latents is
+# held against the one before on the same test images. Six epochs of pixels drawn anew cannot overfit: the end of the
+# test curve of the largest model says something about it only in longer runs; the gap between the images trained on and
+# the others is in the table.
 
 
 # %%
@@ -160,7 +163,7 @@ def _(n):
     title="the bound for several numbers of latent variables",
     mirrors="review report Figure 3",
     budgets=budgets({"sizes": [2, 5, 10, 20]}, {"sizes": [2, 5, 10, 20, 50]}, {"sizes": [2, 5, 10, 20, 50, 100, 200]}),
-    minutes={"quick": 0.4, "laptop": 2, "paper": 800},
+    minutes={"quick": 0.4, "laptop": 5.4, "paper": 800},
 )
 def latent_variables(run):
     """Train with each number; compare neighbours on the same test images."""
@@ -178,15 +181,25 @@ def latent_variables(run):
 @latent_variables.table
 def _(n, table):
     add_rows(table, n.ends)
-    sizes = n.settings.sizes
-    for before, latents in zip((None, *sizes), sizes, strict=False):
-        if before is not None:
-            gain, error = n.gains[str(latents)]
-            label = f"test bound with {latents} latents less that with {before}"
-            table.claim(gain, ">=", 0.0, 2 * error, label)
-        test = n.curves[f"{latents} latents"]["test"]
-        label = f"{latents} latents do not overfit: last test bound against its best epoch"
-        table.claim(test[-1], ">=", test.max(), 2 * n.noise[str(latents)], label)
+    sizes, real = n.settings.sizes, n.settings.data != "digits"
+    sentence = (
+        "generalisation on MNIST indeed improves with more latent variables, and does not lead to overfitting as the "
+        "generative model contains higher number of latent variables that needs to be inferred."
+    )
+    says = table.says("review report 4.1.2", sentence, seeds=1)
+    for before, latents in zip(sizes, sizes[1:], strict=False):
+        gain, error = n.gains[str(latents)]
+        label = f"test bound with {latents} latents less that with {before}"
+        says(gain, ">=", 0.0, 0.0, label, standard_error=error)
+    for latents in sizes:
+        (train, error), (test, other) = (n.ends[f"{latents} latents"][part] for part in ("train", "test"))
+        table.row(f"{latents} latents, train less test", train - test, note=f"+- {np.hypot(error, other):.2f}")
+    short = {"short": f"{n.settings.epochs} epochs cannot overfit"} if real and n.settings.epochs < 100 else {}
+    test, error = n.curves[f"{latents} latents"]["test"], 2 * n.noise[str(latents)]
+    label = f"{latents} latents: last test bound against its best epoch"
+    table.claim(
+        test[-1], ">=", test.max(), error, label, source="review report 4.1.2", sentence=sentence, seeds=1, **short
+    )
 
 
 @latent_variables.figure()
@@ -198,8 +211,9 @@ def _(n):
 # ## Figure 4: samples a datum
 #
 # The report finds the test result independent of L. Several seeds show how much it varies by itself. Fewer samples mean
-# noisier gradients, hence slower learning at equal training points, so the gap between training and test images, which
-# is generalisation proper, is compared as well.
+# noisier gradients, hence slower learning at equal training points: at `laptop` the step size falls to nearly nothing,
+# which takes that noise away at the end, and the gain of more samples along the way is in the table. The gap between
+# training and test images, which is generalisation proper, is compared as well.
 
 
 # %%
@@ -209,10 +223,10 @@ def _(n):
     mirrors="review report Figure 4",
     budgets=budgets(
         {"sizes": [1, 5], "seeds": 3},
-        {"sizes": [1, 5, 10], "seeds": 3, "count": 10000, "epochs": 12},
+        {"sizes": [1, 5], "seeds": 3, "count": 10000, "epochs": 40, "falling": True},
         {"sizes": [1, 5, 10, 50], "seeds": 3},
     ),
-    minutes={"quick": 0.6, "laptop": 3, "paper": 60 * 200},
+    minutes={"quick": 0.6, "laptop": 11, "paper": 60 * 200},
 )
 def samples_a_datum(run):
     """Train with each L from several seeds: curves, and the bounds of each seed at the end."""
@@ -230,6 +244,10 @@ def _(n, table):
     ends = {name: bounds | {"train less test": bounds["train"] - bounds["test"]} for name, bounds in n.ends.items()}
     first, *others = ends
     errors = {}
+    says = table.says(
+        "review report 4.1.2", "the test results for different samples are the same, showing that the generalisation "
+        "performance for AEVB is independent of the number of samples taken from the recognition model.", seeds=s.seeds,
+    )  # fmt: skip
     for part in ends[first]:
         spread = np.sqrt(np.mean([bounds[part].var(ddof=1) for bounds in ends.values()]))  # over seeds, pooled
         errors[part] = spread * np.sqrt(2 / s.seeds)
@@ -242,7 +260,11 @@ def _(n, table):
             what = f"{part}, {name} less {first}"
             table.row(what, gain, note=f"+- {error:.2f}")
             if part != "train":
-                table.claim(gain, "=", 0.0, 2 * error, what)
+                says(gain, "=", 0.0, 2 * error, what)
+        here, there = (n.curves[which]["test"] for which in (name, first))
+        for epoch in sorted({len(here) // 8, len(here) // 4, len(here) // 2, len(here)} - {0}):
+            what = f"test, {name} less {first}, after epoch {epoch}"
+            table.row(what, here[epoch - 1] - there[epoch - 1], note=f"mean of {s.seeds} seeds, 2,000 images at most")
 
 
 @samples_a_datum.figure()

@@ -18,6 +18,7 @@ from minivi_chapters.studies.report_review._shared import (
     bounds_by_epoch,
     curve,
     curves_figure,
+    shorter,
     trained,
 )  # fmt: skip
 
@@ -68,7 +69,7 @@ def published(s):
         "paper": {"data": "mnist_static", "aevb": 100, "nvil": 500, "width": 400, "layers": [200, 200, 200],
                   "samples": 100, "epochs": 1500, "images": 10_000, "proposals": 5000},
     },
-    minutes={"quick": 0.5, "laptop": 2, "paper": 60 * 24 * 40},
+    minutes={"quick": 0.5, "laptop": 3.6, "paper": 60 * 24 * 40},
 )  # fmt: skip
 def figure_11(run):
     """Train each for the same number of epochs: bounds by epoch, log p-hat at the end."""
@@ -88,8 +89,15 @@ def _(n, table):
         table.row(f"{method}, test bound, one sample", c["test"][-1], note=f"{n.settings.epochs} epochs; {PICTURE}")
         mean, error = n.log_p[method]
         table.row(f"{method}, log p-hat", mean, note=f"+- {error:.2f}, {n.settings.proposals} samples")
+    says = table.says(
+        "review report 5", "our results show that the reweighted wake-sleep algorithm, considering optimisation using "
+        "multiple-samples can outweigh the other methods based on the reparameterisation trick and the baseline "
+        "network.",
+        seeds=1, **shorter(n.settings),
+    )  # fmt: skip
     for method, (gain, error) in n.gains.items():
-        table.claim(gain, ">=", 0.0, 2 * error, f"reweighted wake-sleep is above {method} in log p-hat by, nats")
+        label = f"reweighted wake-sleep is above {method} in log p-hat by, nats"
+        says(gain, ">=", 0.0, 0.0, label, standard_error=error)
 
 
 @figure_11.figure()
@@ -100,9 +108,9 @@ def _(n):
 # %% [markdown]
 # ## One network for all
 #
-# Claimed: several samples beat baselines, VIMCO and reweighted wake-sleep against NVIL, at equal epochs and at equal
-# CPU time (that which the quickest of the three needs for all its epochs). Wake-sleep is the benchmark of section 6.1.
-# What is compared is the 50-sample bound of test images, by epoch, and log p-hat at the end.
+# Do several samples beat baselines, and one sample of the reparameterisation? VIMCO and reweighted wake-sleep against
+# NVIL, IWAE against AEVB, by log p-hat at the end; beside it the 50-sample bound at equal CPU time (that which the
+# quickest of the three binary ones needs for all its epochs). Wake-sleep is the benchmark of section 6.1.
 
 # %%
 METHODS = {"VIMCO": 5, "RWS": 5, "NVIL": 1, "wake-sleep": 1, "IWAE": 5, "AEVB": 1}  # samples
@@ -134,14 +142,14 @@ def on(name, **options):
     title="six methods on one network: Omniglot, thresholded",
     mirrors="review report section 6.1 (no figure there)",
     budgets=on("omniglot_small", laptop={"epochs": 8}, paper={"data": "omniglot"}),
-    minutes={"quick": 0.5, "laptop": 0.4, "paper": 60 * 10},
+    minutes={"quick": 0.5, "laptop": 0.72, "paper": 60 * 10},
 )
 @experiment(
     "comparison",
     title="six methods on one network, by epochs and by CPU time",
     mirrors="review report section 5, Figure 11; 6.1",
     budgets=FAIR,
-    minutes={"quick": 0.5, "laptop": 6, "paper": 60 * 20},
+    minutes={"quick": 0.5, "laptop": 3.8, "paper": 60 * 20},
 )
 def comparison(run):
     """Train each by Adam 1e-3: the 50-sample bound by epoch and CPU seconds, log p-hat at the end."""
@@ -168,13 +176,25 @@ def _(n, table):
         c = n.curves[method]
         note = f"+- {error:.2f}, K = {samples}, {c['cpu_seconds'][-1]:.3g} CPU s"
         table.row(f"{method}, log p-hat after {n.settings.epochs} epochs", mean, note=note)
-    for method, (gain, error) in n.gains.items():
-        table.claim(gain, ">=", 0.0, 2 * error, f"equal epochs: {method} is above NVIL in log p-hat by, nats")
     time = min(n.curves[m]["cpu_seconds"][-1] for m in (*SEVERAL, "NVIL"))
-    at = {m: np.interp(time, n.curves[m]["cpu_seconds"], n.curves[m]["bound"]) for m in (*SEVERAL, "NVIL")}
-    for method in SEVERAL:
-        label = f"equal time, {time:.3g} CPU s: {method}'s 50-sample bound against NVIL's"
-        table.claim(at[method], ">=", at["NVIL"], 2 * n.curves["NVIL"]["error"][-1], label)
+    for method in (*SEVERAL, "NVIL"):
+        at = np.interp(time, n.curves[method]["cpu_seconds"], n.curves[method]["bound"])
+        note = f"+- {n.curves[method]['error'][-1]:.2f}"
+        table.row(f"{method}, 50-sample bound after {time:.3g} CPU s", at, note=note)
+    about = {"seeds": 1, **shorter(n.settings)}
+    says = table.says(
+        "review report 6", "even though NVIL and AEVB considered variance reduction techniques, they cannot outweigh "
+        "benefits of optimisation based on multiple samples.", **about,
+    )  # fmt: skip
+    for method, (gain, error) in n.gains.items():
+        says(gain, ">=", 0.0, 0.0, f"{method} is above NVIL in log p-hat by, nats", standard_error=error)
+    says = table.says(
+        "review report 6", "for the same number of stochastic hidden layers, IWAE can learn richer latent "
+        "representations and achieve a better test performance compared to AEVB.", **about,
+    )  # fmt: skip
+    (iwae, error), (aevb, other) = n.log_p["IWAE"], n.log_p["AEVB"]
+    label = "IWAE is above AEVB in log p-hat by, nats"
+    says(iwae - aevb, ">=", 0.0, 0.0, label, standard_error=float(np.hypot(error, other)))
 
 
 @comparison.figure()

@@ -95,11 +95,11 @@ OBJECTIVES = {
 
 def images(run, s):
     """Grey training images, and test images of which the pixels are drawn once for all; read once for the chapter."""
-    turned = getattr(s, "turned", False)
-    key = "binary", s.data, turned
+    turned, count = getattr(s, "turned", False), getattr(s, "count", None)
+    key = "binary", s.data, turned, count
     if key not in run.shared:
         sets = data.load(s.data)
-        train, test = sets.train, sets.test
+        train, test = sets.train[:count], sets.test
         if turned:
             train, test = (np.rot90(x.reshape(-1, *sets.shape), axes=(1, 2)).reshape(x.shape) for x in (train, test))
         binary = data.fresh(test, Generator(2))
@@ -131,7 +131,8 @@ def called(s, method, seed, epochs):
     """The name of a model, which tells all that it depends on."""
     turned = "_turned" if getattr(s, "turned", False) else ""
     sizes = "-".join(map(str, [*s.hidden, s.latents]))
-    name = f"{s.data}{turned}_{sizes}_layers{s.layers}_{method}_total{s.total}_seed{seed}_epochs{epochs}"
+    few = f"_{s.count}images" if getattr(s, "count", None) else ""
+    name = f"{s.data}{few}{turned}_{sizes}_layers{s.layers}_{method}_total{s.total}_seed{seed}_epochs{epochs}"
     return name.replace(" ", "")
 
 

@@ -121,7 +121,9 @@ def gains(run, s, curves):
 # ## Figures 1-3 and Table 1
 #
 # The report compares methods, and sizes of the model, and finds that a larger model gains more than a better bound.
-# By its own Table 1 (IWAE-64) the size gains 0.8 to 2.1 nats, and the methods are up to 2.6 nats apart.
+# By its own Table 1 (IWAE-64) the size gains 0.8 to 2.1 nats, and the methods are up to 2.6 nats apart. Methods are
+# compared by the IWAE-64 of the watched images after as many epochs of each; the distance of a posterior q(z | x) from
+# the true one is log p-hat less the ELBO, at the end.
 
 
 # %%
@@ -130,21 +132,21 @@ def gains(run, s, curves):
     title="training by tighter and looser bounds, handwritten characters",
     mirrors="tighter-bounds report, Figure 2",
     budgets=OMNIGLOT,
-    minutes={"quick": 0.5, "laptop": 6, "paper": 60 * 24},
+    minutes={"quick": 0.5, "laptop": 13, "paper": 60 * 24},
 )
 @experiment(
     "larger",
     title="the same with a larger model",
     mirrors="tighter-bounds report, Figure 3 and Table 1 (lower half)",
     budgets=LARGER,
-    minutes={"quick": 0.3, "laptop": 8, "paper": 60 * 24 * 12},
+    minutes={"quick": 0.3, "laptop": 24, "paper": 60 * 24 * 12},
 )
 @experiment(
     "mnist",
     title="training by tighter and looser bounds, digits",
     mirrors="tighter-bounds report, Figure 1 and Table 1 (upper half)",
     budgets=MNIST,
-    minutes={"quick": 0.5, "laptop": 47, "night": 360, "paper": 60 * 24 * 5},
+    minutes={"quick": 0.5, "laptop": 91, "night": 360, "paper": 60 * 24 * 5},
 )
 def methods(run):
     """Train by each method: curves of IWAE-64 and log p-hat, all bounds at the end, and their differences."""
@@ -175,25 +177,94 @@ def _(n, table):
     s = n.settings
     for upper, lower, mean, error in n.order:
         label = f"one model, trained by IWAE: {upper} >= {lower}, their difference within 2 standard errors"
-        table.claim(mean, ">=", 0.0, 2 * error, label)
+        table.check(mean, ">=", 0.0, 2 * error, label)
     for method in in_order(s.runs):
         rows_of(n, table, method)
         for g in n.gaps[method]:
             label = f"{method}: -KL(Q || P) is not positive, within 2 standard errors"
-            table.claim(g["IWAE"][0], "<=", 0.0, 2 * g["IWAE"][1], label)
+            table.check(g["IWAE"][0], "<=", 0.0, 2 * g["IWAE"][1], label)
         if s.data == "mnist" and s.latents == 50 and method in LOGS:
             beside_the_logs(n, table, method)
     mean, error = n.other_pixels
     table.row("IWAE, the same from other pixels", mean, note=f"+- {error:.2f}")
+    order_of_methods(n, table)
+    posteriors(n, table)
     if hasattr(s, "beside"):
-        for method, gained in n.gains.items():
-            published = TABLE_1[20][method][0] - TABLE_1[50][method][0] if s.data == "mnist" else None
-            note = f"IWAE-{s.total} after epoch {s.runs[method]['epochs']}; published: epoch 3280"
-            table.row(f"{method}, gain of the larger model", gained, published, note=note)
-        ends, gained = [c["iwae"][-1] for c in n.curves.values()], list(n.gains.values())
-        table.claim(min(gained), ">=", 0.0, 0.0, "the larger model is better by each method: smallest gain")
-        label = "the mean gain of the larger model is more than the methods are apart"
-        table.claim(np.mean(gained), ">=", max(ends) - min(ends), 0.0, label)
+        sizes_and_methods(n, table)
+
+
+def shorter(s, *methods, unequal=False):
+    """Why the runs of these methods do not settle what the report finds after 3,280 epochs; for :class:`Claim`."""
+    epochs = [s.runs[method]["epochs"] for method in methods]
+    whole = 3280 if s.data == "mnist" else 1000
+    few = f"{min(epochs)} epochs for {whole:,}" if s.data != "digits" and min(epochs) < whole // 8 else ""
+    if unequal:
+        few = " and ".join(map(str, epochs)) + " epochs" if len(set(epochs)) > 1 else ""
+    return {"short": few, "seeds": min(s.runs[method]["seeds"] for method in methods)}
+
+
+def order_of_methods(n, table):
+    """The order of Table 1, and on characters what is similar to it."""
+    s = n.settings
+    if "omniglot" in s.data or getattr(s, "turned", False):
+        where, sentence = "tighter-bounds report 5", (
+            "we run experiments with the Omniglot dataset, where we could see similar behaviour as the one seen on the "
+            "reproduced and referential results on the MNIST dataset."
+        )  # fmt: skip
+    elif hasattr(s, "beside"):
+        where, sentence = "tighter-bounds report Table 1", (
+            "Larger model: IWAE-64 -83.85 (IWAE), -83.86 (PIWAE), -83.47 (MIWAE), -84.92 (CIWAE 0.5), -85.33 (VAE)"
+        )  # fmt: skip
+    else:
+        where, sentence = "tighter-bounds report Table 1", (
+            "IWAE-64 -84.64 (IWAE), -84.72 (PIWAE), -84.98 (MIWAE), -87.05 (CIWAE 0.5), -87.26 (VAE)"
+        )  # fmt: skip
+    published = TABLE_1[20 if hasattr(s, "beside") else 50]
+    order = [method for method in sorted(published, key=lambda m: -published[m][0]) if method in n.curves]
+    for better, worse in zip(order, order[1:], strict=False):
+        epochs = min(len(n.curves[better]["iwae"]), len(n.curves[worse]["iwae"]))
+        ours, other = (n.curves[method]["iwae"][epochs - 1] for method in (better, worse))
+        label = f"IWAE-{s.total} after epoch {epochs}, {better} and {worse}"
+        says = table.says(where, sentence, **shorter(s, better, worse))
+        says(ours, ">=", other, 0.0, label)
+
+
+def posteriors(n, table):
+    """Section 1's sentence on posteriors, and on the generative network."""
+    s, sentence = n.settings, (
+        "the new algorithms are able to approximate the posterior much closer to the true posterior than IWAE and also "
+        "match the performance of the IWAE generative network or potentially outperforming it in the case of PIWAE."
+    )  # fmt: skip
+    mean = {m: np.mean([g["ELBO"] for g in gaps], axis=0) for m, gaps in n.gaps.items()}
+    for method in [m for m in in_order(s.runs) if m not in ("IWAE", "VAE")]:
+        says = table.says("tighter-bounds report 1", sentence, **shorter(s, method, "IWAE", unequal=True))
+        label = f"ELBO - log p-hat, which is -KL(q || p), {method} and IWAE"
+        error = float(np.hypot(mean[method][1], mean["IWAE"][1]))
+        says(mean[method][0], ">=", mean["IWAE"][0], 0.0, label, standard_error=error)
+    if "PIWAE" in n.scores:
+        ours, other = (np.mean([f["log p"] for f in n.scores[method]], axis=0) for method in ("PIWAE", "IWAE"))
+        says = table.says("tighter-bounds report 1", sentence, **shorter(s, "PIWAE", "IWAE"))
+        error = float(np.hypot(ours[1], other[1]))
+        says(ours[0], ">=", other[0], 0.0, "log p-hat, PIWAE and IWAE", standard_error=error)
+
+
+def sizes_and_methods(n, table):
+    """What a larger model gains, beside what the methods are apart; by the published numbers, too."""
+    s, real = n.settings, n.settings.data == "mnist"
+    theirs = {method: TABLE_1[20][method][0] - TABLE_1[50][method][0] for method in TABLE_1[20]}
+    for method, gained in n.gains.items():
+        note = f"IWAE-{s.total} after epoch {s.runs[method]['epochs']}; published: epoch 3280"
+        table.row(f"{method}, gain of the larger model", gained, theirs[method] if real else None, note=note)
+    ends, gained = [c["iwae"][-1] for c in n.curves.values()], np.mean(list(n.gains.values()))
+    apart = float(np.ptp([of[0] for of in TABLE_1[50].values()]))
+    table.row("mean gain of the larger model", gained, np.mean(list(theirs.values())) if real else None)
+    table.row("methods apart, best less worst", np.ptp(ends), apart if real else None, note="published: smaller model")
+    says = table.says(
+        "tighter-bounds report 5", "Exploration of other hyper parameters, such as the choice of the architecture ... "
+        "has revealed larger performance gains than those achieved by varying the used learning method.",
+        **shorter(s, *n.gains),
+    )  # fmt: skip
+    says(gained, ">=", np.ptp(ends), 0.0, "mean gain of the larger model, and best less worst method, nats")
 
 
 def rows_of(n, table, method):
@@ -226,9 +297,6 @@ def beside_the_logs(n, table, method):
         if epoch in LOGS[method]:
             name = f"{method}, log p-hat, epoch {epoch}"
             table.row(name, whole if last else ours, LOGS[method][epoch], note=note)
-    for i, f in enumerate(scores if plan["epochs"] == 10 else []):
-        label = f"{method}, seed {n.seed + i}: log p-hat at most 1.5 nats below the authors' log, epoch 10"
-        table.claim(f["log p"][0], ">=", LOGS[method][10], 1.5, label)
 
 
 @methods.figure()

@@ -6,6 +6,8 @@
 # The structural similarity (SSIM) of the binary image that the encoder saw and the mean image of the decoder, for
 # models trained on digits or characters, on both. Figures 5 and 6 are published as pictures with numbers in them,
 # which the text does not repeat. The report does not say which images, grey or binary, were compared, nor the windows.
+#
+# At `laptop` both sides see as many images as often: the 3,872 characters, and the first 3,872 digits, 10 times each.
 
 # %%
 from types import SimpleNamespace
@@ -14,7 +16,21 @@ import numpy as np
 
 from minivi import evaluation, plots
 from minivi.experiments import experiment
-from minivi_chapters.studies.report_tighter_bounds._shared import MNIST, OMNIGLOT, images, in_order, trained
+from minivi.experiments.results import mean_and_error
+from minivi_chapters.studies.report_tighter_bounds._shared import (
+    FIVE,
+    LAPTOP,
+    MNIST,
+    OMNIGLOT,
+    images,
+    in_order,
+    runs,
+    trained,
+)
+
+TEN = runs(10, 1000, 1, *FIVE)
+DIGITS = MNIST | {"laptop": LAPTOP | {"count": 3872, "runs": TEN}}
+CHARACTERS = OMNIGLOT | {"laptop": OMNIGLOT["laptop"] | {"runs": TEN}}
 
 TABLE_2 = {
     "mnist": {"IWAE": 0.58, "PIWAE": 0.60, "MIWAE": 0.59, "CIWAE 0.5": 0.58, "VAE": 0.57},
@@ -26,24 +42,29 @@ TABLE_2 = {
     "ssim",
     title="structural similarity of reconstructions, also of characters by a model of digits",
     mirrors="tighter-bounds report, Table 2 and Figures 5-7",
-    budgets={b: MNIST[b] | {"other": OMNIGLOT[b]} for b in OMNIGLOT},
-    minutes={"quick": 0.1, "laptop": 1, "paper": 5},  # after `mnist` and `omniglot`, whose models it takes
+    budgets={b: DIGITS[b] | {"other": CHARACTERS[b]} for b in OMNIGLOT},
+    minutes={"quick": 0.9, "laptop": 8, "paper": 60 * 24 * 6},  # alone: at `paper` nearly all is `mnist`'s
 )
 def reconstructions(run):
     """Reconstruct 1,000 test images of each set by models trained on each."""
     sets = sets_of(run.settings)
     test = {name: images(run, s).test[:1000] for name, s in sets.items()}
-    shape, similar, pictures = images(run, run.settings).shape, {}, {}
+    shape, similar, pictures, each = images(run, run.settings).shape, {}, {}, {}
     for trained_on, s in sets.items():
         for seen in sets:
             for method in in_order(sets["characters"].runs):
                 y = trained(run, s, method)[0].reconstruct(test[seen])
                 values = evaluation.ssim(test[seen], y, shape)
                 key = f"{trained_on}, {seen}, {method}"
+                each[trained_on, seen, method] = values
                 similar[key] = {"mean": values.mean(), "spread": values.std(ddof=1)}
                 pictures[key] = plots.grey_levels(y[:12])
     seen = {name: plots.grey_levels(x[:12]) for name, x in test.items()}
-    return {"similar": similar, "pictures": pictures, "test": seen, "shape": shape}
+    own = {
+        method: mean_and_error(each["characters", "characters", method] - each["digits", "characters", method])
+        for method in in_order(sets["characters"].runs)
+    }
+    return {"similar": similar, "own": own, "pictures": pictures, "test": seen, "shape": shape}
 
 
 def sets_of(settings):
@@ -64,15 +85,23 @@ def _(n, table):
                 note = f"+- {values['spread']:.2f} over images; epoch {s.runs[method]['epochs']}"
                 what = f"{method}: trained on {trained_on}, {seen}"
                 table.row(what, values["mean"], published, unit="SSIM", note=note)
+    says = table.says(
+        "tighter-bounds report Table 2", "Note that all models are being evaluated by SSIM on the Omniglot datasets, "
+        "while only the second row was trained on it. (MNIST 0.57 to 0.60, Omniglot 0.72 to 0.75)", seeds=1,
+    )  # fmt: skip
     for method in names:
-        own, foreign = (n.similar[f"{trained_on}, characters, {method}"] for trained_on in ("characters", "digits"))
-        label = f"{method}: characters are reconstructed better by a model trained on characters"
-        table.claim(own["mean"], ">=", foreign["mean"], 0.0, label)
+        gain, error = n.own[method]
+        label = f"{method}: SSIM of characters, trained on characters less trained on digits"
+        says(gain, ">=", 0.0, 0.0, label, standard_error=error)
+    says = table.says(
+        "tighter-bounds report 5", "Evaluation of the reconstruction quality using the SSIM metric has indicated that "
+        "the performance of the different models under this metric is comparable.", seeds=1,
+    )  # fmt: skip
     for name in sets:
         values = [n.similar[f"{name}, {name}, {method}"] for method in names]
         means, spread = [v["mean"] for v in values], np.mean([v["spread"] for v in values])
-        label = f"{name}: methods are comparable, SSIM apart by less than its standard deviation over images"
-        table.claim(max(means) - min(means), "<=", spread, 0.0, label)
+        label = f"{name}: SSIM of the best less the worst method, and its standard deviation over images"
+        says(max(means) - min(means), "<=", spread, 0.0, label)
 
 
 @reconstructions.figure()

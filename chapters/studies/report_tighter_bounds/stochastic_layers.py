@@ -40,7 +40,7 @@ LAYERS = {
     title="more samples and more stochastic layers",
     mirrors="review report, section 4.4 and Figure 8 (and Figure 4)",
     budgets=LAYERS,
-    minutes={"quick": 0.5, "laptop": 7, "paper": 60 * 24 * 6},
+    minutes={"quick": 0.5, "laptop": 13, "paper": 60 * 24 * 6},
 )
 def layers(run):
     """Train by k samples of the importance-weighted bound, and of the ELBO."""
@@ -88,16 +88,28 @@ def _(n, table):
         note += "; Burda et al.: epoch 3280" if published else ""
         what = f"{count} layer{'s'[: count - 1]}, {method}, k = {k}"
         table.row(what, estimate["mean"], published, note=note)
+    epochs = s.runs["IWAE"]["epochs"]
+    about = {"seeds": 1} | ({"short": f"{epochs} epochs for 3,280"} if s.data == "mnist" and epochs < 364 else {})
+    says = table.says(
+        "review report 4.4.1", "Figure 8 shows that taking more than 1 samples k > 1 considerably improved the "
+        "performance of IWAE on the MNIST dataset.", **about,
+    )  # fmt: skip
     for count in (1, 2):
         for k in s.ks[1:]:
             estimate = n.estimates[f"{count}, IWAE, {k}"]
-            label = (
-                f"{count} stochastic layer{'s'[: count - 1]}: {k} samples gain over 1, by more than 2 standard errors"
-            )
-            table.claim(estimate["gain"], ">=", 2 * estimate["gain_error"], 0.0, label)
-    many = s.ks[-1]
-    label = f"plain AEVB: {many} samples of the ELBO and 1 are within 0.5 nats, a line's width of Figure 4"
-    table.claim(n.estimates[f"1, AEVB, {many}"]["gain"], "=", 0.0, 0.5, label)
+            label = f"{count} stochastic layer{'s'[: count - 1]}: {k} samples gain over 1, nats"
+            says(estimate["gain"], ">=", 0.0, 0.0, label, standard_error=estimate["gain_error"])
+    says = table.says(
+        "review report 4.4.1", "Previously, for AEVB, we showed that generalisation performance does not improve for "
+        "different number of samples. ... Indeed, IWAE can improve generalisation performance by taking higher number "
+        "of samples", **about,
+    )  # fmt: skip
+    for k in s.ks[1:]:
+        aevb, iwae = (n.estimates[f"1, {method}, {k}"] for method in ("AEVB", "IWAE"))
+        label = f"plain AEVB: {k} samples of the ELBO gain over 1, nats"
+        says(aevb["gain"], "=", 0.0, 2 * aevb["gain_error"], label)
+        error = (aevb["gain_error"] ** 2 + iwae["gain_error"] ** 2) ** 0.5
+        says(iwae["gain"], ">=", aevb["gain"], 0.0, f"gain of {k} samples, IWAE and AEVB, nats", standard_error=error)
 
 
 @layers.figure()

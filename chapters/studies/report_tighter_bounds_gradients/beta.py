@@ -81,7 +81,7 @@ def with_beta(run, rule, beta, seed):
     title="CIWAE over initial beta, fixed and learned",
     mirrors="tighter-bounds report Figure 4, sections 3.7 and 4.3, eq. 16",
     budgets=BETA_BUDGETS,
-    minutes={"quick": 0.3, "laptop": 8, "paper": 60 * 24 * 120},
+    minutes={"quick": 0.3, "laptop": 5.5, "paper": 60 * 24 * 120},
 )
 def learned_beta(run):
     """Fixed, minimised over (the report), maximised over; paths of beta and IWAE-64."""
@@ -118,14 +118,21 @@ def _(n, table):
     note = f"{s.seeds} seeds; for scale"
     table.row("fixed, beta 0.5, spread over seeds", np.std(n.seeds, ddof=1), note=note)
     moved = {rule: n.paths[rule][:, -1] - n.paths[rule][:, 0] for rule in RULES}
-    label = "learning beta lowers the spread over initial values"
-    table.claim(spreads["minimised"], "<=", spreads["fixed"], 0.0, label)
+    sentence = (
+        "when learning beta, the average IWAE-64 metric is -80.34 +- 0.49, suggesting that learning beta helps "
+        "minimize the deviation caused by the different initial value of beta. (fixed: -81.29 +- 2.98)"
+    )
+    short = {"short": f"{s.epochs} epochs of {s.train:,} images for 3,280"} if published and s.epochs < 364 else {}
+    says = table.says("tighter-bounds report 4.3", sentence, seeds=1, **short)
+    count = len(s.betas)
+    error = float(np.hypot(spreads["minimised"], spreads["fixed"]) / np.sqrt(2 * (count - 1)))
+    label = "spread of IWAE-64 over initial values, beta learned and fixed, nats"
+    says(spreads["minimised"], "<=", spreads["fixed"], 0.0, label, standard_error=error)
     means = {rule: values.mean() for rule, values in metric.items()}
-    table.claim(means["minimised"], ">=", means["fixed"], 0.0, "learning beta raises the mean IWAE-64")
-    label = "eq. 16 moves every beta towards 1, the VAE: least rise"
-    table.claim(moved["minimised"].min(), ">=", 0.0, 0.0, label)
-    label = "maximisation moves every beta towards 0, IWAE: least fall"
-    table.claim(moved["maximised"].max(), "<=", 0.0, 0.0, label)
+    error = float(np.std(n.seeds, ddof=1) * np.sqrt(2 / count))
+    says(means["minimised"], ">=", means["fixed"], 0.0, "mean IWAE-64, beta learned and fixed", standard_error=error)
+    table.check(moved["minimised"].min(), ">=", 0.0, 0.0, "eq. 16 moves every beta towards 1, the VAE: least rise")
+    table.check(moved["maximised"].max(), "<=", 0.0, 0.0, "maximisation moves every beta towards 0, IWAE: least fall")
 
 
 @learned_beta.figure()

@@ -26,16 +26,17 @@ from minivi_chapters.studies.report_tighter_bounds_gradients._shared import (
 )
 
 K = [1, 3, 10, 30, 100, 180, 320, 560, 1000]
+LONG_K = [*K, 1800, 3200, 5600, 10_000]
 SNR = {"dimensions": 20, "count": 1024, "distance": 0.01, "K": K, "M": [1, 3, 10, 30, 100], "K_of_M": 10}
 SNR_BUDGETS = {
     "quick": DIGITS | SNR | {
         "points": 16, "draws": 40, "epochs": 20, "K_vae": [1, 10, 100], "images": 12, "draws_vae": 40,
     },
     "laptop": MNIST | SNR | {
-        "points": 64, "draws": 100, "epochs": 10, "K_vae": [1, 10, 100, 1000], "images": 8, "draws_vae": 100,
+        "K": LONG_K, "points": 16, "draws": 60, "epochs": 10, "K_vae": [1, 10, 100, 1000], "images": 8, "draws_vae": 60,
     },
     "paper": MNIST | SNR | {
-        "points": 1024, "draws": 1000, "epochs": 100, "K_vae": K, "images": 64, "draws_vae": 1000,
+        "K": LONG_K, "points": 1024, "draws": 1000, "epochs": 100, "K_vae": K, "images": 64, "draws_vae": 1000,
     },
 }  # fmt: skip
 
@@ -199,9 +200,11 @@ def trained(run):
 # ## Sections 3.3-3.5: ratios over K and M
 #
 # Exponents are fitted from K = 100 on, where theory speaks; below it, DReG and CIWAE still turn. CIWAE's sqrt(MK) needs
-# K much larger than 1 / beta: until then the vanishing part of its signal is the larger one, and the ratio falls. A
-# network's exponents need not be near the limit at these K (the table gives how many samples are effective), so that
-# only directions are claimed for it.
+# K much larger than 1 / beta: until then the vanishing part of its signal is the larger one, and the ratio falls. So
+# its exponents are fitted from K = 50 / beta on, where that part is at most about a fiftieth. An exponent may be off by
+# two standard errors of its fit and by what still vanishes at the fit's start. A network's exponents need not be near
+# the limit at these K (the table gives how many samples are effective: 3 of 1,000), so that only directions are claimed
+# for it. The report says nothing of DReG, whose ratio must be above the plain one's but on a network need not grow yet.
 
 
 # %%
@@ -210,7 +213,7 @@ def trained(run):
     title="signal-to-noise ratios of encoder and decoder gradients over K and M",
     mirrors="tighter-bounds report sections 3.3-3.5, eq. 8-10, 13",
     budgets=SNR_BUDGETS,
-    minutes={"quick": 0.4, "laptop": 5, "paper": 60 * 14},
+    minutes={"quick": 0.4, "laptop": 1.4, "paper": 60 * 14},
 )
 def snr(run):
     """Ratios on the linear-Gaussian model beside exact means, then on a trained network."""
@@ -250,33 +253,48 @@ def _(n, table):
     for name, (value, count) in n.agreement.items():
         label = f"{name}: sampled means agree with the exact ones, mean squared error / variance"
         draws = n.settings.draws
-        table.claim(value, "=", (draws - 1) / (draws - 3), 4 * np.sqrt(2 / count), label)
+        table.check(value, "=", (draws - 1) / (draws - 3), 4 * np.sqrt(2 / count), label)
     network_rows(n, table)
+
+
+PLAIN = (
+    "increasing M always leads to higher SNR(theta) and SNR(phi) ... However, when increasing K, SNR_theta becomes "
+    "larger while SNR_phi becomes lower"
+)
+COMBINED = "For the CIWAE algorithm, the SNR increases with O(sqrt(M K))."
 
 
 def tractable_rows(n, table):
     """Exponents on the linear-Gaussian model."""
     s, theory = n.settings, {"plain": -0.5, "CIWAE 0.05": 0.5, "CIWAE 0.5": 0.5}
+    plain = table.says("tighter-bounds report 3.3", PLAIN)
     for name in ESTIMATORS:
-        ratio, (fitted, error) = n.over_K[name][0], slope(s.K, n.over_K[name][0], 100)
-        ends = f"SNR {ratio[0]:.3g} at K = 1, {ratio[-1]:.3g} at K = {s.K[-1]}"
+        beta = ELBO_SHARE.get(name, 0.0)
+        wanted = 50 / beta if beta else 100
+        start = min(wanted, s.K[-1] // 10)
+        ratio, (fitted, error) = n.over_K[name][0], slope(s.K, n.over_K[name][0], start)
+        ends = f"from K = {start:g}; SNR {ratio[0]:.3g} at K = 1, {ratio[-1]:.3g} at K = {s.K[-1]}"
         table.row(f"encoder over K, {name}", fitted, theory.get(name), "exponent", f"+- {error:.3f}; {ends}")
-        if name != "sticking the landing":
-            claim_exponent(table, fitted, theory.get(name, 0.5), error, f"encoder over K, {name}")
+        if name in theory:
+            short = f"K up to {s.K[-1]:,}, not much above 50 / beta" if start < wanted else ""
+            says = table.says("tighter-bounds report 3.5", COMBINED, short=short) if beta else plain
+            vanishes = 1 / (beta or 1.0) / start
+            says(fitted, "=", theory[name], 2 * error + vanishes, f"encoder over K, {name}: exponent")
     fitted, error = slope(s.K, n.over_K["plain"][1], 100)
     table.row("decoder over K", fitted, 0.5, "exponent", f"+- {error:.3f}")
-    claim_exponent(table, fitted, 0.5, error, "decoder over K")
+    plain(fitted, "=", 0.5, 2 * error + 1 / 100, "decoder over K: exponent")
     for i, network in enumerate(("encoder", "decoder")):
         fitted, error = slope(s.M, n.over_M["plain"][i])
         table.row(f"{network} over M, plain", fitted, 0.5, "exponent", f"+- {error:.3f}, K = {s.K_of_M}")
-        claim_exponent(table, fitted, 0.5, error, f"{network} over M")
+        plain(fitted, "=", 0.5, 2 * error, f"{network} over M: exponent")
+    says = table.says(
+        "tighter-bounds report 3.5", "the non-zero gradient estimates of the VAE (even for small beta) should enable "
+        "the CIWAE modeling objective to alleviate SNR issues in the inference network",
+    )  # fmt: skip
+    label = f"encoder's ratio at K = {s.K[-1]:,}, CIWAE 0.05 and plain"
+    says(n.over_K["CIWAE 0.05"][0][-1], ">=", n.over_K["plain"][0][-1], 0.0, label)
     note = "sum of moduli; 1 is unbiased. Its ratio grows, but towards another gradient's"
     table.row(f"sticking the landing, mean / true gradient, K = {s.K[-1]}", n.landing, None, "times", note)
-
-
-def claim_exponent(table, fitted, theory, error, label):
-    """A claim within two standard errors, or the 0.02 that finite K may leave."""
-    table.claim(fitted, "=", theory, max(2 * error, 0.02), f"exponent, {label}")
 
 
 def network_rows(n, table):
@@ -291,18 +309,14 @@ def network_rows(n, table):
         table.row(what, fitted, published, "exponent", note)
     what = f"{s.data} network, effective samples of K = {s.K_vae[-1]}"
     table.row(what, n.effective, None, "samples", "1 / sum w~^2")
-    for name, relation, text in (
-        ("plain", "<=", "the plain encoder's ratio falls with K"),
-        ("DReG", ">=", "DReG's encoder ratio grows with K"),
-        ("CIWAE 0.5", ">=", "CIWAE 0.5's encoder ratio grows with K"),
-        ("decoder", ">=", "the decoder's ratio grows with K"),
+    for name, relation, place, sentence, what in (
+        ("plain", "<=", "3.3", PLAIN, "the plain encoder"),
+        ("decoder", ">=", "3.3", PLAIN, "the decoder"),
+        ("CIWAE 0.5", ">=", "3.5", COMBINED, "CIWAE 0.5's encoder"),
     ):
         fitted, error = fits[name]
-        away = fitted + 2 * error if relation == "<=" else fitted - 2 * error
-        table.claim(away, relation, 0.0, 0.0, f"{s.data} network: {text}, by 2 standard errors")
-    ends = {name: float(np.sqrt(values[-1].mean())) for name, values in squares.items()}
-    label = f"{s.data} network, K = {s.K_vae[-1]}: DReG's ratio above the plain encoder's"
-    table.claim(ends["DReG"], ">=", ends["plain"], 0.0, label)
+        says = table.says(f"tighter-bounds report {place}", sentence, seeds=1)
+        says(fitted, relation, 0.0, 0.0, f"{s.data} network, {what}: exponent over K", standard_error=error)
 
 
 @snr.figure()

@@ -1,0 +1,25 @@
+"""The claims of the stored results: each carries the document's own sentence and its place."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+FIGURES = Path(__file__).parents[1] / "figures"
+# chapters whose claims have been gone through; at the end this list goes, and the test is of all
+DONE = (
+    "ch02_gradients",
+    "ch03_semi_supervised",
+    "ch06_dropout",
+)
+
+
+@pytest.mark.parametrize("chapter", DONE)
+def test_claims_are_the_documents(chapter):
+    paths = sorted(FIGURES.glob(f"{chapter}_*.json"))
+    assert paths, f"figures/ has no results of {chapter}"
+    for path in paths:
+        about = json.loads(path.read_text())
+        for claim in about["claims"]:
+            for part in ("source", "sentence"):
+                assert claim.get(part), f"{path.name}: the claim {claim['label']!r} has no {part}"
