@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag
@@ -49,10 +50,8 @@ def build(
     Raises:
         ExperimentError: no Sphinx or no sources; a lesson failed; or, if ``strict``, a warning or a dead link.
     """
-    try:
-        from sphinx.cmd.build import build_main
-    except ModuleNotFoundError:
-        raise ExperimentError(MISSING) from None
+    if find_spec("sphinx") is None:
+        raise ExperimentError(MISSING)
     root, out = chapter_folder().parent, Path(out).resolve()
     if not (root / "docs" / "conf.py").exists():
         raise ExperimentError(f"no docs/conf.py in {root}; build the site from a clone of the repository")
@@ -75,8 +74,8 @@ def build(
             shutil.copystat(file, now)
     words = ["-q", "-b", "html", "-d", str(cache / "doctrees"), *(["-W", "--keep-going"] if strict else [])]
     shutil.rmtree(out / "html", ignore_errors=True)
-    status = build_main([*words, str(source), str(out / "html")])
-    if status:
+    command = [sys.executable, "-m", "sphinx", *words, str(source), str(out / "html")]
+    if subprocess.run(command, env=_environment()).returncode:  # a process of its own, as Sphinx changes signatures
         raise ExperimentError("Sphinx has warnings, above; mend their files, or build without --strict")
     dead = dead_links(out / "html")
     for line in dead:
@@ -92,8 +91,8 @@ def _made(root, source, cache, names, chapters):
     files = sorted(path for path in (root / "minivi").rglob("*.py") if path.parent.name != "site")
     library = digest(files) + digest(sorted((root / "figures").glob("*.json")))
     studies = digest(sorted((root / "chapters").rglob("*.py")))
-    (source / "lessons").mkdir()
-    (source / "downloads").mkdir()
+    for folder in ("lessons", "downloads"):
+        (source / folder).mkdir(exist_ok=True)
 
     def job(task):
         """One task's file in the cache, made if it is not there."""
@@ -128,13 +127,16 @@ def digest(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def _environment():
+    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 def _apart(function, *arguments):
     """What a function of this file returns, by a process of its own on one thread."""
     code = (
         f"import json; from minivi.site import builder; print('\\n' + json.dumps(builder.{function}(*{arguments!r})))"
     )
-    environment = os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment())
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1]
         raise ExperimentError(last.removeprefix(f"{ExperimentError.__module__}.ExperimentError: "))
