@@ -119,6 +119,20 @@ def test_solutions_get_all_points_and_mistakes_their_hints(name, seed, graders):
         assert any(repr(others[t.name]) != repr(grader.cases[t.name]) for t in grader.track.tasks)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_thirty_seeds(name):
+    """An unlucky draw must not make a right answer wrong, nor two mistakes alike."""
+    for seed in range(100, 130):
+        grader = Grader(tracks.find(name), seed)
+        for t in grader.track.tasks:
+            if not t.name.endswith("_kernel"):  # compiled anew each time
+                assert grader.judge(t, t.answers(t.code(), grader.cases[t.name])).ok, (seed, t.name)
+                for k, mistake in enumerate(t.mistakes):
+                    row = grader.judge(t, grader.mistaken(t.name, k))
+                    assert row.points == 0 and row.hint == f"{mistake[2]} ({t.equation})", (seed, t.name, mistake)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_blank_gets_nothing_and_the_solution_all(name, graders, tmp_path):
     """In a process, as students' files are."""
@@ -155,6 +169,13 @@ from minivi.distributions import Normal
 def sample(mu, log_sigma, eps):
     z, log_q = Normal(mu, log_sigma).rsample_with_log_prob(eps)
     return z, log_q
+""",
+    ("ch04_autoregressive", "gradients"): """
+import minivi as mv
+def gradients(x, into, out, w, b, v, c):
+    w, v = mv.Parameter(w), mv.Parameter(v)
+    logits = mv.ops.tanh(x @ (w * into) + b) @ (v * out) + c
+    return mv.grad(mv.ops.bernoulli_log_prob(x, logits), [w, v])
 """,
     ("report_tighter_bounds", "piwae_gradients"): """
 import minivi as mv
@@ -275,6 +296,7 @@ def test_a_class_of_ten_of_which_three_are_broken(tmp_path, capsys):
     (folder / "notes.txt").write_text("no submission")
     out = tmp_path / "class.csv"
     words = ["grade", "ch07_adam", "--submit", str(folder), "--csv", str(out), "--seconds", "3", "--seed", "9"]
+    words += ["--reports", str(tmp_path / "back")]
     assert cli.main(words) == 1
     rows = {row["submission"]: row for row in csv.DictReader(out.read_text().splitlines())}
     assert len(rows) == 10 and len(capsys.readouterr().out.splitlines()) == 10
@@ -284,6 +306,8 @@ def test_a_class_of_ten_of_which_three_are_broken(tmp_path, capsys):
     assert rows["student2.py"]["adam"] == "0" and rows["student2.py"]["adamax"] == "3"
     assert "SyntaxError" in rows["student7.py"]["trouble"] and "no answer within 3 s" in rows["student8.py"]["trouble"]
     assert rows["student9.ipynb"]["trouble"] == "the file is no notebook" and points.count(0) == 4
+    assert len(list((tmp_path / "back").iterdir())) == 10
+    assert "a step goes against the gradient" in (tmp_path / "back/student2.py.txt").read_text()
 
 
 def test_json(tiny, tmp_path):
