@@ -24,7 +24,7 @@ from minivi.tensor import Parameter, grad
 
 SIZES = {"data": None, "count": 100, "coefficients": [1, 3, 10, 30, 100]}
 REGRESSION = {
-    "quick": SIZES | {"coefficients": [1, 10], "draws": 20_000, "steps": 500, "repeats": 5},
+    "quick": SIZES | {"data": "synthetic", "coefficients": [1, 10], "draws": 20_000, "steps": 500, "repeats": 5},
     "laptop": SIZES | {"draws": 50_000, "steps": 1000, "repeats": 8},
     "paper": SIZES | {"draws": 1_000_000, "steps": 5000, "repeats": 20},
 }
