@@ -104,7 +104,8 @@ def _(n, table):
     on_line = table.says("thesis 7.1", "RMSProp ..., which works well in on-line and non-stationary settings")
     for says, way, one, other in (
         (combines, "sparse", "Adam", "AdaGrad"), (combines, "drifting", "Adam", "RMSProp"),
-        (combines, "drifting, rescaled", "Adam", "RMSProp"), (combines, "drifting, rescaled", "Adam", "AdaGrad"), (on_line, "drifting", "RMSProp", "AdaGrad"),
+        (combines, "drifting, rescaled", "Adam", "RMSProp"), (combines, "drifting, rescaled", "Adam", "AdaGrad"),
+        (on_line, "drifting", "RMSProp", "AdaGrad"),
         (on_line, "drifting, rescaled", "RMSProp", "AdaGrad"),
     ):  # fmt: skip
         a, b = n.found[way][one], n.found[way][other]
