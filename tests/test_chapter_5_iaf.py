@@ -78,9 +78,10 @@ def test_compare_adds_the_errors_of_images_and_seeds():
     assert mean == 2.5 and error == pytest.approx(np.hypot(1.0, 0.5))
     table = Table()
     for pair in ((a, b), (b, a)):
-        shared.above(table, shared.compare(*pair, "bound"), "")
+        shared.above(table.says(*shared.BETTER, seeds=2), shared.compare(*pair, "bound"), "")
+    assert [claim.verdict for claim in table.claims] == ["holds", "does not hold"]  # 2.5 is above 2 * 1.12
     assert [claim.ok for claim in table.claims] == [True, False]
-    assert table.claims[0].right == pytest.approx(2 * error)
+    assert table.claims[0].standard_error == pytest.approx(error)
 
 
 def test_only_a_loss_that_became_infinite_counts_as_broken_off():

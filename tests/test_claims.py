@@ -7,7 +7,11 @@ import pytest
 
 FIGURES = Path(__file__).parents[1] / "figures"
 # chapters whose claims have been gone through; at the end this list goes, and the test is of all
-DONE = ("ch06_dropout",)
+DONE = (
+    "ch02_gradients",
+    "ch03_semi_supervised",
+    "ch06_dropout",
+)
 
 
 @pytest.mark.parametrize("chapter", DONE)

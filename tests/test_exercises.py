@@ -119,6 +119,20 @@ def test_solutions_get_all_points_and_mistakes_their_hints(name, seed, graders):
         assert any(repr(others[t.name]) != repr(grader.cases[t.name]) for t in grader.track.tasks)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_thirty_seeds(name):
+    """An unlucky draw must not make a right answer wrong, nor two mistakes alike."""
+    for seed in range(100, 130):
+        grader = Grader(tracks.find(name), seed)
+        for t in grader.track.tasks:
+            if not t.name.endswith("_kernel"):  # compiled anew each time
+                assert grader.judge(t, t.answers(t.code(), grader.cases[t.name])).ok, (seed, t.name)
+                for k, mistake in enumerate(t.mistakes):
+                    row = grader.judge(t, grader.mistaken(t.name, k))
+                    assert row.points == 0 and row.hint == f"{mistake[2]} ({t.equation})", (seed, t.name, mistake)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_blank_gets_nothing_and_the_solution_all(name, graders, tmp_path):
     """In a process, as students' files are."""
@@ -130,8 +144,110 @@ def test_the_blank_gets_nothing_and_the_solution_all(name, graders, tmp_path):
     assert grade.points == grade.most == grader.track.points, grade.text()
 
 
+ANOTHER_WAY = {
+    ("ch07_adam", "adam"): """
+from minivi import Parameter, optim
+def adam(gradients, alpha=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    p = Parameter(np.zeros(gradients.shape[1:]))
+    optimizer, path = optim.Adam([p], alpha, beta1=beta1, beta2=beta2, eps=eps), [p.data.copy()]
+    for g in gradients:
+        optimizer.step([g])
+        path.append(p.data.copy())
+    return np.diff(path, axis=0)
+""",
+    ("ch07_adam", "p_norm"): """
+def p_norm(gradients, beta2, p):
+    u = v = np.abs(gradients[0]) * (1 - beta2**p) ** (1 / p)
+    for g in np.abs(gradients[1:]):
+        a, b = beta2 * v, g * (1 - beta2**p) ** (1 / p)
+        u = np.maximum(a, b)
+        v = u * ((a / u) ** p + (b / u) ** p) ** (1 / p)
+    return v
+""",
+    ("ch02_aevb", "sample"): """
+from minivi.distributions import Normal
+def sample(mu, log_sigma, eps):
+    z, log_q = Normal(mu, log_sigma).rsample_with_log_prob(eps)
+    return z, log_q
+""",
+    ("ch04_autoregressive", "gradients"): """
+import minivi as mv
+def gradients(x, into, out, w, b, v, c):
+    w, v = mv.Parameter(w), mv.Parameter(v)
+    logits = mv.ops.tanh(x @ (w * into) + b) @ (v * out) + c
+    return mv.grad(mv.ops.bernoulli_log_prob(x, logits), [w, v])
+""",
+    ("report_tighter_bounds", "piwae_gradients"): """
+import minivi as mv
+def piwae_gradients(log_w, groups, by_encoder, by_decoder):
+    t, u = mv.Tensor(np.zeros(by_encoder.shape[1:])), mv.Tensor(np.zeros(by_decoder.shape[1:]))
+    a, b = (mv.ops.sum(v * by, axis=-1) + log_w for v, by in ((t, by_encoder), (u, by_decoder)))
+    return mv.grad(mv.bounds.miwae(a, groups).sum(), t), mv.grad(mv.bounds.iwae(b).sum(), u)
+""",
+    ("engine", "unbroadcast"): """
+def unbroadcast(g, shape):
+    shape = tuple(shape)
+    padded = (1,) * (g.ndim - len(shape)) + shape
+    for axis, n in enumerate(padded):
+        if n == 1:
+            g = g.sum(axis=axis, keepdims=True)
+    return g.reshape(shape)
+""",
+    ("engine", "check"): """
+from minivi import gradcheck
+def check(f, gradient, x):
+    return bool(gradcheck(f, x, gradient=gradient).ok)
+""",
+}
+
+
+@pytest.mark.parametrize(("name", "of"), ANOTHER_WAY)
+def test_another_way_is_right_too(name, of, graders):
+    """By the library, by recursion: a grader asks for numbers, not for the solution's code."""
+    t = next(t for t in graders[name, 11].track.tasks if t.name == of)
+    row = graders[name, 11].judge(t, t.answers(ANOTHER_WAY[name, of], graders[name, 11].cases[of]))
+    assert row.ok, row
+
+
+WRONG_ANOTHER_WAY = {
+    ("ch07_adam", "averages"): (
+        "def averages(x, beta2=0.999):\n    decay = beta2 ** np.arange(1, len(x) + 1)[:, None]\n"
+        "    return np.cumsum((1 - beta2) / decay * x, axis=0) * decay",
+        "the average starts at 0 and is too small without a correction",
+    ),
+    ("ch02_aevb", "log_likelihood"): (
+        "from scipy.special import logsumexp\ndef log_likelihood(log_w): return logsumexp(log_w, axis=0)",
+        "over samples the mean is taken",
+    ),
+    ("ch02_aevb", "divergence"): (
+        "def divergence(mu, log_sigma): return 0.5 * (1 + 2 * log_sigma - mu * mu - np.exp(log_sigma) ** 2).sum(1)",
+        "a divergence is never negative: that is what the bound adds",
+    ),
+    ("report_tighter_bounds", "miwae"): (
+        "from minivi import bounds\ndef miwae(log_w, groups): return bounds.miwae(log_w, len(log_w) // groups)",
+        "M groups of K, not K groups of M",
+    ),
+    ("engine", "logsumexp_vjp"): (
+        "from scipy.special import softmax\ndef logsumexp_vjp(g, x): return softmax(x, axis=-1)",
+        "the cotangent of the result is not used: chain rule",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "of"), WRONG_ANOTHER_WAY)
+def test_a_mistake_another_way_gets_the_same_hint(name, of, graders):
+    code, hint = WRONG_ANOTHER_WAY[name, of]
+    t = next(t for t in graders[name, 11].track.tasks if t.name == of)
+    row = graders[name, 11].judge(t, t.answers(code, graders[name, 11].cases[of]))
+    assert row.points == 0 and row.hint == f"{hint} ({t.equation})", row
+
+
 def test_the_teachers_page_counts_right():
     page = (FOLDER / "README.md").read_text()
+    lessons = {path.stem for path in CHAPTERS.glob("*.py")}
+    weeks = "".join(line for line in page.split(" weeks, ", 1)[1].splitlines() if line.startswith("| "))
+    named = set(re.findall(r"`(\w+)`", weeks))
+    assert named <= lessons | set(NAMES), "lessons and tracks of the syllabus"
     told = re.findall(r"^\| `(\w+)` \| [`\w, ]+ \| (\d+) \| (\d+) \|", page, re.MULTILINE)
     tracks_here = [tracks.find(name) for name in NAMES]
     assert sorted(told) == sorted((t.name, str(len(t.tasks)), str(t.points)) for t in tracks_here)
@@ -144,6 +260,11 @@ def test_commands(tmp_path, capsys):
     assert "ch07_adam.py: 0 of 30 points" in capsys.readouterr().out
     assert cli.main(["grade", str(FOLDER / "solutions/ch07_adam.py"), "--seed", "3"]) == 0
     assert "30 of 30 points" in capsys.readouterr().out
+    out = tmp_path / "results.json"
+    words = ["grade", "ch07_adam", "--submit", blank, "--json", str(out), "--format"]
+    assert cli.main([*words, "github"]) == 1 and json.loads(out.read_text())["max_score"] == 30
+    assert cli.main([*words, "gradescope"]) == 1 and len(json.loads(out.read_text())["tests"]) == 12
+    capsys.readouterr()
     assert cli.main(["exercise", "ch07_adam", "--blank"]) == 0
     assert capsys.readouterr().out == Path(blank).read_text()
     assert cli.main(["exercise"]) == 0 and cli.main(["exercise", "ch07_adam"]) == 0
@@ -175,6 +296,7 @@ def test_a_class_of_ten_of_which_three_are_broken(tmp_path, capsys):
     (folder / "notes.txt").write_text("no submission")
     out = tmp_path / "class.csv"
     words = ["grade", "ch07_adam", "--submit", str(folder), "--csv", str(out), "--seconds", "3", "--seed", "9"]
+    words += ["--reports", str(tmp_path / "back")]
     assert cli.main(words) == 1
     rows = {row["submission"]: row for row in csv.DictReader(out.read_text().splitlines())}
     assert len(rows) == 10 and len(capsys.readouterr().out.splitlines()) == 10
@@ -184,6 +306,8 @@ def test_a_class_of_ten_of_which_three_are_broken(tmp_path, capsys):
     assert rows["student2.py"]["adam"] == "0" and rows["student2.py"]["adamax"] == "3"
     assert "SyntaxError" in rows["student7.py"]["trouble"] and "no answer within 3 s" in rows["student8.py"]["trouble"]
     assert rows["student9.ipynb"]["trouble"] == "the file is no notebook" and points.count(0) == 4
+    assert len(list((tmp_path / "back").iterdir())) == 10
+    assert "a step goes against the gradient" in (tmp_path / "back/student2.py.txt").read_text()
 
 
 def test_json(tiny, tmp_path):

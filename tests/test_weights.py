@@ -339,6 +339,14 @@ def test_experiments_that_share_a_model_each_name_it(runs, capsys):
         assert status and message in err and err.count("\n") == 1, err
 
 
+def test_what_shared_models_cost_is_told(runs, capsys):
+    """Of the model that two experiments take, the second one's JSON says what the first one spent on it."""
+    assert run(capsys, "run", "ch99_small", "--quiet", "--set", "epochs=200")[0] == 0
+    first, second = (json.loads(next(runs.glob(f"ch99_small_{name}_*.json")).read_text()) for name in ("one", "many"))
+    assert "shared_cpu_seconds" not in first and first["cpu_seconds"] >= 0.2
+    assert 0.5 * first["cpu_seconds"] <= second["shared_cpu_seconds"] <= first["cpu_seconds"]
+
+
 def test_a_file_that_no_run_names_needs_data(runs, capsys):
     minivi.save("vae.safetensors", models.VAE(64, (5,), 2, rng=Generator(0)))
     status, _, err = run(capsys, "embed", "vae.safetensors")

@@ -7,7 +7,7 @@ from minivi import nn
 from minivi.experiments import Claim, check
 from minivi.models.directed import auxiliary
 from minivi.random import Generator
-from minivi_chapters.studies.ch05_auxiliary import log_factorised, log_posterior, parts, price_of_u, with_u
+from minivi_chapters.studies.ch05_auxiliary import log_factorised, log_posterior, of_u, parts, with_u
 
 # %% [markdown]
 # ## The equations, checked
@@ -172,9 +172,13 @@ def price_by_sampling():
     log_q = square(terms.log_q["u"]) + square(terms.log_q["z"])
     log_qz = np.log(np.exp(log_q).sum(axis=0) * cell)
     exact = np.sum(np.exp(log_q) * (log_q - log_qz - square(terms.log_p["u"]))) * cell**2
-    low, high = price_of_u(model, np.repeat(x, 5000, axis=0), Generator(7), 50)
-    return [
-        Claim(low, "<=", exact, 0.02, "lower"),
-        Claim(high, ">=", exact, 0.02, "upper"),
-        Claim(high - low, "<=", 0.5 * exact, 0.0, "and they are close"),
-    ]
+    information = np.sum(np.exp(log_q) * (square(terms.log_q["z"]) - log_qz)) * cell**2
+    found, claims = of_u(model, np.repeat(x, 5000, axis=0), Generator(7), 50), []
+    for name, value in (("price", exact), ("information", information)):
+        low, high = found[name]
+        claims += [
+            Claim(low, "<=", value, 0.02, f"{name}, lower"),
+            Claim(high, ">=", value, 0.02, f"{name}, upper"),
+            Claim(high - low, "<=", 0.5 * value, 0.0, f"{name}: and they are close"),
+        ]
+    return claims

@@ -162,6 +162,7 @@ def trained(run, latents, seed=None, method="AEVB"):
 # of the same settings.
 
 # %%
+TEXT_EPOCHS = {"mnist": 2000, "frey": 6000}  # Figure 2.5's last points: 1e8 and 1e7 training points
 SIZES = (2, 5, 10, 20)  # numbers of latents in Figure 2.8
 REFERENCE = {3: {1: -174.9, 5: -151.2, 10: -143.5, 20: -139.2}, 20: {1: -126.1, 5: -110.4, 10: -104.3, 20: -101.2}}
 
@@ -183,7 +184,7 @@ REFERENCE = {3: {1: -174.9, 5: -151.2, 10: -143.5, 20: -139.2}, 20: {1: -126.1, 
         {"latents": [3, 5, 10, 20, 200], "seeds": {}},
         night={"epochs": 167, "seeds": {}, "images": 10_000, "samples": 1000},  # 1e7 training images
     ),
-    minutes={"quick": 1, "laptop": 17, "night": 240, "paper": 60 * 18},
+    minutes={"quick": 1, "laptop": 22, "night": 240, "paper": 60 * 18},
 )
 def bound(run):
     """Train for each number of latents by both methods: curves, and the bounds of AEVB's models of all images."""
@@ -228,13 +229,35 @@ def _(n, table):
                 for epoch, value in REFERENCE.get(latents, {}).items():
                     note = "beside a PyTorch run of these settings (mean of two seeds), not a published number"
                     table.row(f"{latents} latents, epoch {epoch}", curve["test"][epoch - 1], value, note=note)
-        ends = [n.curves[f"{method}, {latents} latents"]["test"][-1] for method in LOSSES]
-        table.claim(ends[0], ">=", ends[1], 0.0, f"{latents} latents: AEVB's test bound above wake-sleep's")
+        compare(n, table, latents)
     few, many = s.latents[-2:]
-    error = 2 * np.hypot(n.gains["train"]["error"], n.gains["test"]["error"])
-    label = f"{many} latents gain no more over {few} on training images than on test images"
-    label += " (2 standard errors, of paired differences)"
-    table.claim(n.gains["train"]["mean"], "<=", n.gains["test"]["mean"], error, label)
+    error = np.hypot(n.gains["train"]["error"], n.gains["test"]["error"])  # of paired differences, over images
+    says = table.says(
+        "thesis Figure 2.5",
+        "Interestingly enough, more latent variables does not result in more overfitting, which is explained by the "
+        "regularizing effect of the lower bound.",
+        short=f"{s.epochs} epochs for {TEXT_EPOCHS[s.data]:,}" if 2 * s.epochs < TEXT_EPOCHS.get(s.data, 0) else "",
+    )
+    label = f"what {many} latents gain over {few}: training against test images"
+    says(n.gains["train"]["mean"], "<=", n.gains["test"]["mean"], 0.0, label, seeds=1, standard_error=error)
+
+
+def compare(n, table, latents):
+    """The caption's first sentence for one number of latents: the end, and the points that it takes to get there."""
+    s = n.settings
+    aevb, other = (n.curves[f"{method}, {latents} latents"] for method in LOSSES)
+    gap = aevb["test"] - np.maximum.accumulate(other["test"])  # wake-sleep may fall from a height it has reached
+    half = len(gap) // 2
+    closing = s.data in TEXT_EPOCHS and 2 * s.epochs < TEXT_EPOCHS[s.data] and gap[-1] < gap[half]
+    short = f"{s.epochs} epochs for {TEXT_EPOCHS[s.data]:,}, and the distance shrinks" if closing else ""
+    sentence = "Our method converged considerably faster and reached a better solution in all experiments."
+    says = table.says("thesis Figure 2.5", sentence, seeds=1)
+    label = f"{latents} latents, test bound: AEVB's at the end against wake-sleep's best"
+    says(aevb["test"][-1], ">=", other["test"].max(), 0.0, label, short=short)
+    best = other["test"].argmax()
+    there = np.flatnonzero(aevb["test"] >= other["test"][best])
+    label = f"{latents} latents: points until wake-sleep's best test bound, AEVB's over wake-sleep's"
+    says(aevb["examples"][there[0]] / other["examples"][best] if len(there) else np.inf, "<=", 1.0, 0.0, label)
 
 
 @bound.figure()
@@ -320,8 +343,8 @@ def _(n, table):
     for i, (mean, spread) in enumerate(zip(n.means, n.spreads, strict=True)):
         note = f"standard deviation {spread:.2f}; with no hole under the prior they are near 0 and 1"
         table.row(f"mean of mu_{i + 1}(x) over training images", mean, unit="", note=note)
-    label = "share of the grid within half a standard deviation of a training image's code"
-    table.claim(n.taught, ">=", 0.9, 0.0, label)
+    note = "within half a standard deviation of a training image's code"
+    table.row("share of the grid that training has reached", 100 * n.taught, unit="%", note=note)
 
 
 @manifold.figure()

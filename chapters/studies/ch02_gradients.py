@@ -244,13 +244,23 @@ def _(n, table):
         times, error = entry["with control variate / path only"]
         what = f"{case}, with control variate: variance / reparameterised, path only"
         table.row(what, times, unit="times", note=f"+- {error:.2g}")
+    sentences = (
+        "The score function estimator solely uses the scalar-valued log p(x, z), ignoring the gradient information "
+        "about the function log p(x, z), generally leading to much higher variance.",
+        "a sophisticated score function estimator requires two orders of magnitude more samples to arrive at the same "
+        "variance as a reparameterization based estimator.",
+    )
+    higher, orders = (table.says("thesis 2.10.1", sentence, seeds=1) for sentence in sentences)
     for stage, entries in by_stage(n.measured).items():
         for name in SCORE:
-            least = min(entry[name]["ratio"] for entry in entries)
-            label = f"{name}, {stage}: least ratio over latents"
-            table.claim(least, ">=", 10.0, 0.0, f"{label} at least 10")
-            if name == "with control variate":  # the text quotes it for a sophisticated estimator
-                table.claim(least, ">=", 100.0, 0.0, f"{label} two orders of magnitude")
+            least = min(entries, key=lambda entry, name=name: entry[name]["ratio"])
+            label = f"{name}, {stage}: variance / reparameterised, least over latents (at {least['latents']})"
+            times, error = times_and_error(least, name)
+            higher(times, ">=", 1.0, 0.0, label, standard_error=error)
+        last = max(entries, key=lambda entry: entry["latents"])
+        times, error = last["with control variate / path only"]
+        label = f"{last['latents']} latents, {stage}: with control variate / reparameterised, path only"
+        orders(times, ">=", 100.0, 0.0, label, standard_error=error)
 
 
 @score_function_variance.figure()
@@ -351,6 +361,9 @@ def estimators(run):
 
 @estimators.table
 def _(n, table):
+    says = table.says(
+        "AEVB report 2", "It seems probable that this estimator will in general have lower variance", seeds=1
+    )
     for entry in n.measured:
         case = f"{entry['latents']} latents, {entry['stage']}"
         for name in "AB":
@@ -360,7 +373,7 @@ def _(n, table):
             times, error = entry[f"{kind} {name}"]
             table.row(f"{case}: {kind}, {name}", times, unit="times", note=f"+- {error:.2g}")
             if name == "A / B":
-                table.claim(times, ">=", 1.0, 2 * error, f"{case}: {kind} of B varies less, A / B")
+                says(times, ">=", 1.0, 0.0, f"{case}: variance of the {kind}, A / B", standard_error=error)
 
 
 @estimators.figure()

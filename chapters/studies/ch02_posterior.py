@@ -23,7 +23,7 @@ from minivi import data, evaluation, nn, optim, plots
 from minivi.bounds import iwae
 from minivi.distributions import MultivariateNormal, Normal
 from minivi.experiments import experiment
-from minivi.experiments.results import mean_and_error
+from minivi.experiments.results import gain_over_seeds, mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad, no_grad
@@ -45,8 +45,8 @@ BUDGETS = {
         "steps": 200,
     },
     "laptop": {
-        "data": "mnist", "split": "60000/10000", "hidden": 500, "latents": [2, 10], "epochs": 8, "seeds": 2,
-        "optimizer": "adam", "step_size": 1e-3, "batch": 100, "images": 1000, "samples": 500, "optimised": 100,
+        "data": "mnist", "split": "60000/10000", "hidden": 200, "latents": [2, 10], "epochs": 8, "seeds": 2,
+        "optimizer": "adam", "step_size": 1e-3, "batch": 100, "images": 500, "samples": 5000, "optimised": 100,
         "steps": 300,
     },
     "paper": {
@@ -58,8 +58,8 @@ BUDGETS = {
 POSTERIORS = ("diagonal", "full")
 
 
-def trained(run, images, posterior, latents, seed):
-    """A trained model, and the seconds that its updates took."""
+def trained(run, images, posterior, latents, seed, decoder=None):
+    """A trained model, and the seconds that its updates took; its encoder alone, with the weights of a ``decoder``."""
     s, count = run.settings, len(images.train)
     adam = s.optimizer == "adam"
 
@@ -68,15 +68,19 @@ def trained(run, images, posterior, latents, seed):
             images.train.shape[1], (s.hidden,), latents, posterior=posterior, rng=Generator([seed, latents]),
             init=nn.glorot if adam else nn.normal(0.1), output_bias=nn.logit_of_mean(images.train) if adam else 0.0,
         )  # fmt: skip
+        moving = vae.parameters() if decoder is None else vae.encoder.parameters()
+        if decoder is not None:
+            vae.decoder.load_state_dict(decoder.state_dict())
         if adam:
             half = s.epochs * -(-count // s.batch) / 2
-            optimizer = optim.Adam(vae.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
+            optimizer = optim.Adam(moving, lambda step: s.step_size * min(1.0, 2.0 - step / half))
         else:
-            optimizer = optim.AdaGrad(vae.parameters(), s.step_size, weight_decay=1.0 / count)
+            optimizer = optim.AdaGrad(moving, s.step_size, weight_decay=1.0 / count)
         return vae, lambda x, rng: -vae.elbo(x, rng).mean(), optimizer
 
+    name = f"{s.data}_{posterior}_latents{latents}_seed{seed}" + ("" if decoder is None else "_frozen")
     vae, history, _ = run.train(
-        f"{s.data}_{posterior}_latents{latents}_seed{seed}", start, images.train, epochs=s.epochs, batch_size=s.batch,
+        name, start, images.train, epochs=s.epochs, batch_size=s.batch,
         rng=Generator([seed, latents, 1]), prepare=data.fresh,
     )  # fmt: skip
     return vae, history.column("seconds").sum()
@@ -85,12 +89,13 @@ def trained(run, images, posterior, latents, seed):
 # %% [markdown]
 # ## Full covariance against the factorised posterior
 #
-# Two comparisons. Trained at equal epochs, each encoder with a decoder of its own: the gap is then the family's and the
-# encoder's together, and the full encoder has more to learn. And with one decoder, that of the factorised model, for
-# which mu, sigma and L of each image are optimised by themselves: the gap is then the family's alone.
+# Three comparisons. Trained at equal epochs, each encoder with a decoder of its own: no test of tightness, since the
+# posterior that is to be met is then another one, and harder in a model with a better p(x). With one decoder, that of
+# the factorised model: both encoders trained anew beside it, so that their bounds differ as their gaps do. And mu,
+# sigma and L of each image optimised by themselves: what the family can do, whatever the encoder.
 #
-# The gap log p(x) - bound of the same held-out images under both. The importance-sampled log p(x) is itself a lower
-# bound in expectation, so a gap is, if anything, too small; its `noise` says by how little.
+# A gap is log p(x) - bound of the same held-out images. The importance-sampled log p(x) is itself a lower bound in
+# expectation, so a gap is, if anything, too small; its `noise` says by how little.
 
 
 # %%
@@ -117,24 +122,27 @@ def optimised(vae, x, posterior, steps):
 
 
 def seeds(run, posterior, latents, x, whole):
-    """From all seeds: the first model; bounds, likelihoods, seconds and gaps, (S,); the gaps of each image, (S, B)."""
+    """From all seeds: the models; bounds, likelihoods, seconds and gaps, (S,)."""
     s, models, columns = run.settings, [], []
     for seed in range(run.seed, run.seed + s.seeds):
         vae, seconds = trained(run, run.images(), posterior, latents, seed)
         bound = evaluation.elbo(vae, x, Generator(5), samples=20)
         likelihood = evaluation.log_likelihood(vae, x, Generator(6), s.samples, progress=run.progress)
         test = evaluation.elbo(vae, whole, Generator(7)).mean
-        columns.append((test, likelihood.mean, seconds / s.epochs, likelihood.values - bound.values))
+        columns.append((test, likelihood.mean, seconds / s.epochs, likelihood.mean - bound.mean))
         models.append(vae)
-    *columns, gaps = (np.array(column) for column in zip(*columns, strict=True))
-    named = dict(zip(("bound", "log p(x)", "seconds an epoch"), columns, strict=True))
-    return models[0], named | {"gap": gaps.mean(axis=1)}, gaps
+    columns = (np.array(column) for column in zip(*columns, strict=True))
+    return models, dict(zip(("bound", "log p(x)", "seconds an epoch", "gap"), columns, strict=True))
 
 
-def tightness(gaps):
-    """The mean gap of the same images, (B,), under the full and the diagonal posterior; their difference's error."""
-    full, diagonal = gaps["full"], gaps["diagonal"]
-    return [full.mean(), diagonal.mean(), mean_and_error(full - diagonal)[1]]
+def frozen(run, models, latents, x):
+    """Bounds of the same images (S, B) by each posterior, its encoder trained beside each of the models' decoders."""
+    bounds = {posterior: [] for posterior in POSTERIORS}
+    for k, model in enumerate(models):
+        for posterior, values in bounds.items():
+            vae, _ = trained(run, run.images(), posterior, latents, run.seed + k, model.decoder)
+            values.append(evaluation.elbo(vae, x, Generator(5), samples=20).values)
+    return {posterior: np.array(values) for posterior, values in bounds.items()}
 
 
 @experiment(
@@ -142,27 +150,29 @@ def tightness(gaps):
     title="full-covariance against factorised posterior",
     mirrors="thesis section 2.6.1, Algorithm 2",
     budgets=BUDGETS,
-    minutes={"quick": 0.6, "laptop": 4, "paper": 60 * 24},
+    minutes={"quick": 0.6, "laptop": 5.8, "paper": 60 * 24},
 )
 def full_covariance(run):
     """Train both at equal epochs: bounds, likelihoods and gaps; for two latents also the true posteriors."""
     s, test = run.settings, run.images().test
     x, whole = data.fresh(test[: s.images], Generator(2)), data.fresh(test, Generator(2))
     few = x[: s.optimised]
-    numbers = {"mean gap": {}, "trained": {}, "optimised": {}, "posteriors": {}, "images": [len(x), len(few)]}
+    numbers = {"frozen": {}, "optimised": {}, "posteriors": {}, "images": [len(x), len(few)]}
     for latents in s.latents:
-        models, gaps = {}, {}
+        trained_by = {}
         for posterior in POSTERIORS:
-            case = f"{latents} {posterior}"
-            models[posterior], numbers[case], gaps[posterior] = seeds(run, posterior, latents, x, whole)
-            numbers["mean gap"][case] = gaps[posterior].mean()
-        numbers["trained"][str(latents)] = tightness({p: gap.mean(axis=0) for p, gap in gaps.items()})
+            trained_by[posterior], numbers[f"{latents} {posterior}"] = seeds(run, posterior, latents, x, whole)
+        models = {posterior: vaes[0] for posterior, vaes in trained_by.items()}
+        bounds = frozen(run, trained_by["diagonal"], latents, x)
+        numbers["frozen"][str(latents)] = gain_over_seeds(bounds["full"], bounds["diagonal"])
         best = {p: optimised(models["diagonal"], few, p, s.steps) for p in POSTERIORS}
-        # The better q's estimate of log p(x) for both
-        least = {p: best["full"][1] - bound for p, (bound, _) in best.items()}
-        numbers["optimised"][str(latents)] = tightness(least)
-        for posterior, gap in least.items():
-            numbers[f"{latents} {posterior}"]["least gap"] = gap.mean()
+        numbers["optimised"][str(latents)] = mean_and_error(best["full"][0] - best["diagonal"][0])
+        log_p = numbers[f"{latents} diagonal"]["log p(x)"]
+        for posterior, (bound, _) in best.items():
+            numbers[f"{latents} {posterior}"] |= {
+                "frozen gap": (log_p - bounds[posterior].mean(axis=1)).mean(),
+                "least gap": np.mean(best["full"][1] - bound),  # the better q's estimate of log p(x) for both
+            }
         if latents == 2:
             numbers["correlation"] = mean_correlation(models["full"].encode(x))
             some = x[:: max(1, len(x) // 4)][:4]
@@ -180,16 +190,23 @@ def _(n, table):
             note = f"mean of {s.seeds} seeds after {s.epochs} epochs, {seconds:.2g} s an epoch"
             table.row(f"{case}, test bound", numbers["bound"].mean(), note=note)
             table.row(f"{case}, log p(x)", numbers["log p(x)"].mean(), note=f"{count} images")
-            table.row(f"{case}, gap", vars(n)["mean gap"][f"{latents} {posterior}"], note="of the same images")
-        for posterior in POSTERIORS:
-            note = f"{few} images, q optimised for each, one decoder"
-            least = vars(n)[f"{latents} {posterior}"]["least gap"]
-            table.row(f"{latents} latents, {posterior}, least gap", least, note=note)
-        for how, gaps in (("trained", n.trained), ("q optimised for each image", n.optimised)):
-            full, diagonal, error = gaps[latents]
-            label = f"{latents} latents, {how}: full covariance at least as tight"
-            label += " (gap, nats; tolerance 2 standard errors)"
-            table.claim(full, "<=", diagonal, 2 * error, label)
+            table.row(f"{case}, gap", numbers["gap"].mean(), note="of the same images; its own decoder")
+        for name, note in (
+            ("frozen gap", "encoders trained beside the diagonal model's decoder"),
+            ("least gap", f"{few} images, q optimised for each, one decoder"),
+        ):
+            for posterior in POSTERIORS:
+                gap = vars(n)[f"{latents} {posterior}"][name]
+                table.row(f"{latents} latents, {posterior}, {name}", gap, note=note)
+        says = table.says(
+            "thesis 5",
+            "Increasing the flexibility of the inference model improves the tightness of the variational bound (ELBO), "
+            "bringing it closer the true marginal likelihood objective.",
+        )
+        (gain, error), (least, least_error) = n.frozen[latents], n.optimised[latents]
+        label = f"{latents} latents, one decoder: bound with full covariance less bound without"
+        says(gain, ">=", 0.0, 0.0, f"{label}, encoders", seeds=s.seeds, standard_error=error)
+        says(least, ">=", 0.0, 0.0, f"{label}, q of each image optimised", seeds=1, standard_error=least_error)
     if n.posteriors:
         table.row("2 latents, full, mean |correlation|", n.correlation, unit="", note="of q(z | x)")
 

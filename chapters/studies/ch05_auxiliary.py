@@ -84,7 +84,7 @@ def best(cost, size, seed, starts=4):
         "laptop": {"data": "synthetic", "points": 13},
         "paper": {"data": "synthetic", "points": 25},
     },
-    minutes={"quick": 0.1, "laptop": 0.2, "paper": 0.4},
+    minutes={"quick": 0.1, "laptop": 0.13, "paper": 0.4},
 )
 def enumerated(run):
     """Best divergences without and with u, over the coupling of the posterior; and u at a price."""
@@ -110,15 +110,19 @@ def _(n, table):
         table.row(f"{name}, with u: price", n.price[at])
         table.row(f"{name}, with u: both, what the bound lacks", n.whole[at])
         table.row(f"{name}, the same q, p(u | x, z) = 1/2", n.guessing[at])
+    table.row("largest price of u at the optimum", n.price.max())
+    table.row("largest price of the same q and a p(u | x, z) that guesses", (n.guessing - n.gap).max())
     label = "for the same q(z | x) the bound with u is not better (eq. 5.7)"
-    table.claim((n.whole - n.gap).min(), ">=", 0.0, 1e-12, label)
-    label = "and with a p(u | x, z) that guesses clearly worse, nats"
-    table.claim((n.guessing - n.gap).max(), ">=", 0.3, 0.0, label)
-    table.claim(n.price.max(), ">=", 0.01, 0.0, "u has a price at the optimum too, nats")
+    table.check((n.whole - n.gap).min(), ">=", 0.0, 1e-12, label)
     label = "at the optimum u, which may be ignored, never costs"
-    table.claim((n.whole - n.plain).max(), "<=", 0.0, 1e-5, label)
-    label = "a posterior of two modes: the gain outweighs, nats"
-    table.claim(n.plain[strongest] - n.whole[strongest], ">=", 0.3, 0.0, label)
+    table.check((n.whole - n.plain).max(), "<=", 0.0, 1e-5, label)
+    says = table.says(
+        "thesis 5.2.1",
+        "But because we now have access to a much more flexible class of distributions ..., the original ELBO "
+        "objective ... can improve, potentially outweighing the additional cost",
+    )
+    label = "a posterior of two modes: what the bound lacks with u, its price included, against without, nats"
+    says(n.whole[strongest], "<=", n.plain[strongest], 0.0, label)
 
 
 @enumerated.figure()
@@ -148,7 +152,11 @@ def _(n):
 #
 # The price of u is measured too, by the bound of the marginal q(z | x). log q(z | x) = log E_p(u|x,z)[q(u, z | x) /
 # p(u | x, z)] is sampled: the log of a mean over draws from p(u | x, z) is too low in expectation, and too high if the
-# u that came with z is one of them. So the true price lies between two estimates.
+# u that came with z is one of them. So the true price lies between two estimates. And so does I(u; z | x), whether u is
+# used at all: for it log q(z | x) = log E_q(u|x)[q(z | u, x)] is sampled in the same way.
+#
+# At first u tells z nothing, and p(u | x, z) makes it dear to change that. So the weight of log p(u | x, z) - log
+# q(u | x) rises from 0 to 1 over the first quarter of the training.
 
 # %%
 COMMON = {"batch": 100, "step_size": 2e-3}
@@ -158,8 +166,8 @@ DIGITS = {
         "images": 297, "samples": 300, "draws": 50, **COMMON,
     },
     "laptop": {
-        "data": "mnist", "split": "60000/10000", "hidden": [200, 200], "latents": [2, 20], "epochs": 15, "seeds": 2,
-        "images": 1000, "samples": 500, "draws": 200, **COMMON,
+        "data": "mnist", "split": "60000/10000", "hidden": [200], "latents": [2, 20], "epochs": 30, "seeds": 3,
+        "images": 1000, "samples": 200, "draws": 100, **COMMON,
     },
     "paper": {
         "data": "mnist", "split": "60000/10000", "hidden": [500, 500], "latents": [2, 20, 50], "epochs": 1000,
@@ -167,7 +175,8 @@ DIGITS = {
     },
 }  # fmt: skip
 DIAGONAL, AUXILIARY = KINDS = "diagonal", "auxiliary u"
-GAINS = {"bound": "bound", "log p": "log p-hat"}  # that u is to bring
+GAINS = {"bound": "bound", "log p": "log p-hat", "gap": "log p-hat - bound"}
+OF_U = {"price": "of which the price of u", "information": "I(u; z | x)"}
 
 
 def trained(run, latents, with_auxiliary, seed):
@@ -182,7 +191,12 @@ def trained(run, latents, with_auxiliary, seed):
         else:
             model = VAE(train.shape[1], s.hidden, latents, **options)
         optimizer = optim.Adam(model.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
-        return model, lambda x, rng: -model.log_weights(x, rng).mean(), optimizer
+
+        def warmed(x, rng):
+            terms, weight = model.terms(x, rng), bounds.warm_up(optimizer.steps, half / 2)
+            return -(terms.log_w + (weight - 1.0) * (terms.log_p["u"] - terms.log_q["u"])).mean()
+
+        return model, warmed if with_auxiliary else lambda x, rng: -model.log_weights(x, rng).mean(), optimizer
 
     model, *_ = run.train(
         f"{s.data}_{latents}_{'auxiliary' if with_auxiliary else 'diagonal'}_seed{seed}", start, train,
@@ -191,19 +205,26 @@ def trained(run, latents, with_auxiliary, seed):
     return model
 
 
-def price_of_u(model, x, rng, draws):
-    """E KL(q(u | x, z) || p(u | x, z)) of a trained model, in nats: a lower and an upper estimate."""
+def excess(own, others):
+    """E log own - E log E others, in nats, of log values (B,) and (draws, B): a lower and an upper estimate."""
+    too_low = logsumexp(others, axis=0) - np.log(len(others))
+    too_high = logsumexp(np.concatenate([own[None], others]), axis=0) - np.log(len(others) + 1)
+    return np.mean(own - too_high), np.mean(own - too_low)
+
+
+def of_u(model, x, rng, draws):
+    """E KL(q(u | x, z) || p(u | x, z)) of a trained model, and I(u; z | x), in nats: two estimates of each."""
     with no_grad():
         own = model.terms(x, rng)  # one z and u for each image
-        z = np.asarray(own.values["z"])
-        log_own = np.asarray(own.log_q["u"] + own.log_q["z"] - own.log_p["u"], float)
-        u = own.values["p(u)"].sample(rng, (draws,))[:, 0]
-        other = model.terms(x, z={"z": np.repeat(z, draws, axis=0), "u": u})
-        log_others = np.asarray(other.log_q["u"] + other.log_q["z"] - other.log_p["u"], float)
-    too_low = logsumexp(log_others, axis=0) - np.log(draws)
-    too_high = logsumexp(np.concatenate([log_own, log_others]), axis=0) - np.log(draws + 1)
-    # E[log q(u, z | x) - log p(u | x, z) - log q(z | x)]
-    return np.mean(log_own[0] - too_high), np.mean(log_own[0] - too_low)
+        z = np.repeat(np.asarray(own.values["z"]), draws, axis=0)
+        ratio = lambda terms: np.asarray(terms.log_q["u"] + terms.log_q["z"] - terms.log_p["u"], float)
+        given = lambda terms: np.asarray(terms.log_q["z"], float)
+        found = {}
+        for name, source, log in (("price", "p(u)", ratio), ("information", "q(u)", given)):
+            # p(u) is made at z, (1, B, J), q(u) at x alone, (B, J)
+            u = own.values[source].sample(rng, (draws,)).reshape(draws, len(x), -1)
+            found[name] = excess(log(own)[0], log(model.terms(x, z={"z": z, "u": u})))
+    return found
 
 
 @experiment(
@@ -211,7 +232,7 @@ def price_of_u(model, x, rng, draws):
     title="a diagonal posterior, and one with an auxiliary variable",
     mirrors="thesis section 5.2.1",
     budgets=DIGITS,
-    minutes={"quick": 0.3, "laptop": 5, "paper": 60 * 24 * 4},
+    minutes={"quick": 0.3, "laptop": 8.3, "paper": 60 * 24 * 4},
 )
 def digits(run):
     """Bound and likelihood of both, the gap between these, and the price of u."""
@@ -226,7 +247,7 @@ def digits(run):
             ]
             name = f"{latents} latents, {kind}"
             models[name] = {what: np.mean([one[what].mean for one in seeds]) for what in GAINS}
-            models[name] |= {key: np.mean([one[key] for one in seeds], axis=0) for key in ("gap", "price")}
+            models[name] |= {key: np.mean([one[key] for one in seeds], axis=0) for key in OF_U}
             errors[name] = np.mean([one["bound"].standard_error for one in seeds])
         pairs = {what: [[one[what].values for one in scores[kind]] for kind in (AUXILIARY, DIAGONAL)] for what in GAINS}
         gains[str(latents)] = {what: gain_over_seeds(*pair) for what, pair in pairs.items()}
@@ -234,12 +255,12 @@ def digits(run):
 
 
 def scores_of(model, x, run):
-    """The bound and log p-hat of ``x``, Estimates; what the bound lacks, and two estimates of the price of u in it."""
+    """Of ``x`` the bound, log p-hat and their difference, Estimates; and what u does in it."""
     bound = evaluation.bound(model, x, Generator(5), 20, bounds.elbo)
     log_p = evaluation.log_likelihood(model, x, Generator(6), run.settings.samples, run.progress)
-    gap = evaluation.difference(log_p, bound).mean
-    price = (0.0, 0.0) if isinstance(model, VAE) else price_of_u(model, x, Generator(7), run.settings.draws)
-    return {"bound": bound, "log p": log_p, "gap": gap, "price": price}
+    none = dict.fromkeys(OF_U, (0.0, 0.0))
+    of = none if isinstance(model, VAE) else of_u(model, x, Generator(7), run.settings.draws)
+    return {"bound": bound, "log p": log_p, "gap": evaluation.difference(log_p, bound), **of}
 
 
 def by_kind(n, latents):
@@ -251,6 +272,17 @@ def by_kind(n, latents):
 def _(n, table):
     s = n.settings
     about = f"{s.epochs} epochs, mean of {s.seeds} seeds" if s.seeds > 1 else f"{s.epochs} epochs"
+    better = table.says(
+        "thesis 5.2.1",
+        "In Salimans et al. [2015], [Ranganath et al., 2015] and Maaløe et al. [2016] it was shown that auxiliary "
+        "variables can indeed lead to significant improvements in models.",
+        seeds=s.seeds,
+    )
+    outweighs = table.says(
+        "thesis 5.2.1",
+        "the original ELBO objective ... can improve, potentially outweighing the additional cost",
+        seeds=s.seeds,
+    )
     for latents in s.latents:
         models = by_kind(n, latents)
         for kind, model in models.items():
@@ -259,16 +291,16 @@ def _(n, table):
             table.row(f"{name}, bound", model["bound"], note=note)
             table.row(f"{name}, log p-hat", model["log p"], note=f"the same images, {s.samples} samples")
             table.row(f"{name}, log p-hat - bound", model["gap"])
-            if kind == AUXILIARY:
-                low, high = model["price"]
-                note = f"{low:.3f} to {high:.3f}"
-                table.row(f"{name}, of which the price of u", (low + high) / 2, note=note)
-        for what, name in GAINS.items():
-            gain, error = n.gains[str(latents)][what]
-            label = f"{latents} latents: the gain of u in {name} is positive by more than 2 standard errors"
-            table.claim(gain, ">=", 2 * error, 0.0, label)
-        label = f"{latents} latents: with u the bound is closer to log p-hat, its price included"
-        table.claim(models[AUXILIARY]["gap"], "<=", models[DIAGONAL]["gap"], 0.0, label)
+            for key, what in OF_U.items() if kind == AUXILIARY else ():
+                low, high = model[key]
+                table.row(f"{name}, {what}", (low + high) / 2, note=f"{low:.3f} to {high:.3f}")
+        gains = n.gains[str(latents)]
+        for what in ("bound", "log p"):
+            gain, error = gains[what]
+            better(gain, ">=", 0.0, 0.0, f"{latents} latents: gain of u in {GAINS[what]}, nats", standard_error=error)
+        change, error = gains["gap"]
+        label = f"{latents} latents: log p-hat - bound, the price of u included, less that without u, nats"
+        outweighs(change, "<=", 0.0, 0.0, label, standard_error=error)
 
 
 @digits.figure()

@@ -127,7 +127,7 @@ def sample(mu, log_sigma, eps):
     (" + log_sigma, axis", ", axis", "that is log p(eps): z is spread differently"),
     ("+ log_sigma, axis", "+ np.exp(log_sigma), axis", "the determinant enters by its logarithm"),
     ("0.5 * (eps**2 +", "0.5 * (z**2 +", "the quadratic term is that of the noise, not of z: that would be the prior"),
-    ("-np.sum(0.5", "np.sum(0.5", "that is -log q"),
+    ("-np.sum(0.5", "np.sum(0.5", "that is the negative of log q"),
 ])  # fmt: skip
 def _(rng):
     for b, d in ((2, 2), (3, 4)):

@@ -103,7 +103,7 @@ def line(dtype="float32"):
     title="the exact marginal by a grid, and the number of latents at which it stops being feasible",
     mirrors="thesis sections 1.6.3, 1.7, eq. 1.13-1.19",
     budgets=DLVM,
-    minutes={"quick": 0.1, "laptop": 2.1, "paper": 240},
+    minutes={"quick": 0.1, "laptop": 1.5, "paper": 240},
 )
 def dlvm(run):
     """Integrate models of one latent and more on grids of growing fineness; count evaluations, extrapolate seconds."""
@@ -137,7 +137,7 @@ def _(n, table):
         note = f"{s.samples} importance samples an image (eq. 2.57); noise {noise:.3f}"
         table.row(f"{name}, log p(x) by sampling", sampled, note=note)
         label = f"{name}: sampling, a bound from below, is not above the integral, within 3 of its noise"
-        table.claim(model["difference"], ">=", 0.0, 3 * noise + 1e-3, label)
+        table.check(model["difference"], ">=", 0.0, 3 * noise + 1e-3, label)
         note = "of the encoder's q(z | x); a grid must be about as fine"
         table.row(f"{name}, median standard deviation", model["width"], unit="", note=note)
         enough, note = None, "no grid was enough"
@@ -146,7 +146,7 @@ def _(n, table):
             note = f"{enough**latents:.2g} decoder evaluations, {enough**latents / per_second:.2g} CPU seconds"
         table.row(f"{name}, points on an axis for {NATS} nats", enough, unit="", note=note)
     label = f"p(x, z) integrates at one latent: {s.finest[0] // 2} points agree with {s.finest[0]}"
-    table.claim(vars(n)["1 latent"]["errors"][-1], "<=", 0.01, 0.0, f"{label}, nats")
+    table.check(vars(n)["1 latent"]["errors"][-1], "<=", 0.01, 0.0, f"{label}, nats")
     if cost:
         extrapolate(table, cost)
 
@@ -161,8 +161,12 @@ def extrapolate(table, cost):
     for j in (5, 10, 20):
         note = f"extrapolated, not run: {each}^{j} decoder evaluations"
         table.row(f"{j} latents, log10 of the CPU seconds", math.log10(seconds[j]), unit="", note=note)
-    label = "20 latents: log10 of the grid's CPU seconds, against the age of the universe"
-    table.claim(math.log10(seconds[20]), ">=", math.log10(PERIODS["the universe's age"]), 0.0, label)
+    says = table.says(
+        "thesis 1.7",
+        "This is due to the integral in equation (1.13) for computing the marginal likelihood (or model evidence), "
+        "... not having an analytic solution or efficient estimator.",
+    )
+    says(day, "<=", 20, 0.0, "most latents for which a day of one core is enough, against Figure 2.5's twenty")
 
 
 @dlvm.figure()

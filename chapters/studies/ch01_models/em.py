@@ -169,10 +169,17 @@ def _(n, table):
             table.row(f"{method}, log p(x), {name}", curve[name][-1], note=note)
     note = f"mean |error| against {3 * s.points}^2 points on a square half as large again, AEVB's decoder, test images"
     table.row(f"quadrature with {s.points}^2 points", n.quadrature_error, note=note)
-    table.claim(n.quadrature_error, "<=", 0.05, 0.0, "the yardstick's error, nats")
+    table.check(n.quadrature_error, "<=", 0.05, 0.0, "the yardstick's error, nats")
+    says = table.says(
+        "thesis 1.7",
+        "Traditional inference methods are relatively expensive. Such methods, for example, often require a "
+        "per-datapoint optimization loop, or yield bad posterior approximations.",
+        seeds=s.seeds,
+    )
     for method in ("variational EM", "MCMC-EM"):
-        label = f"{s.gradients} network gradients an image: AEVB's log p(x) of training images not below {method}'s"
-        table.claim(ends["AEVB"].mean(), ">=", ends[method].mean(), 0.0, label)
+        label = f"{s.gradients} network gradients an image: log p(x) of training images, AEVB against {method}"
+        error = mean_and_error(ends["AEVB"] - ends[method])[1] if s.seeds > 1 else 0.0
+        says(ends["AEVB"].mean(), ">=", ends[method].mean(), 0.0, label, standard_error=error)
     encoder = e_step["KL of the encoder"]
     table.row("new images, KL(q || p(z | x)), encoder", encoder, note="no gradient through the decoder")
     for gradients, kl in list(zip(e_step["gradients"], e_step["KL"], strict=True))[3::4]:
@@ -180,8 +187,12 @@ def _(n, table):
     gain, error = mean_and_error(n.gains)
     note = f"standard error {error:.4f}: what one encoder for all loses against a q for each, of the same family"
     table.row("64 E steps of 10 samples from the encoder's q: fall of the KL", gain, note=note)
-    label = "E steps from the encoder's q lower KL(q || p(z | x)) by more than 2 standard errors"
-    table.claim(gain, ">=", 2 * error, 0.0, label)
+    says = table.says(
+        "thesis 9.2.2",
+        "so the E-step, sensibly, minimizes the KL divergence of q(z|x) from the true posterior.",
+        seeds=1,
+    )
+    says(gain, ">=", 0.0, 0.0, "E steps from the encoder's q: fall of KL(q || p(z | x))", standard_error=error)
     note = "its training images, its own decoder"
     table.row("variational EM, KL(q || p(z | x)) at the end", n.kept, note=note)
 

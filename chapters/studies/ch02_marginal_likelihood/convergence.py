@@ -129,7 +129,7 @@ def verify(s, vae, x, encoder):
         | {"evaluations": 20, "images": 1000, "grid": 60, "fine": 100}
         | {"ais_images": 100, "ais_chains": 50, "ais_steps": 1000, "samples": 5000},
     },
-    minutes={"quick": 0.7, "laptop": 6, "paper": 60 * 12},
+    minutes={"quick": 0.7, "laptop": 4.4, "paper": 60 * 12},
 )
 def convergence(run):
     """Train all six, and check the yardstick with those of the smaller set."""
@@ -184,22 +184,27 @@ def judge_yardstick(n, table, method):
     gap = mean - by["grid of those annealed"]
     note = f"{n.annealed_images} images, {s.ais_chains} chains, noise {noise:.3f}; below the grid in expectation"
     table.row(f"{method}, AIS - grid", gap, note=note)
-    table.claim(difference, "=", 0.0, 0.1, f"the yardstick for {method}: grid less finer and wider grid")
-    table.claim(gap, "=", 0.0, 0.1 + 4 * noise, f"the yardstick for {method}: AIS less grid")
+    table.check(difference, "=", 0.0, 0.1, f"the yardstick for {method}: grid less finer and wider grid")
+    table.check(gap, "=", 0.0, 0.1 + 4 * noise, f"the yardstick for {method}: AIS less grid")
 
 
 def compare(n, table, size, large):
     """The text's claims on the curves of one size of training set."""
     aevb, ws, mcem = (n.curves[f"{method}, {size}"] for method in METHODS)
+    says = table.says("thesis 2.1", "Theoretical advantages are reflected in experimental results.", seeds=1)
     for name in ("train", "test"):
-        table.claim(aevb[name][-1], ">=", ws[name][-1], 0.0, f"AEVB ends above wake-sleep, N = {size}, {name}")
+        says(aevb[name][-1], ">=", ws[name].max(), 0.0, f"AEVB's end against wake-sleep's best, N = {size}, {name}")
     if large:
-        # "Cannot be applied efficiently": a point costs far more, and what AEVB has after MCEM's time is higher.
         cost = (mcem["seconds"][-1] / mcem["points"][-1]) / (aevb["seconds"][-1] / aevb["points"][-1])
+        table.row(f"MCEM's seconds a training point over AEVB's, N = {size}", cost, unit="times")
         then = np.interp(np.log(mcem["seconds"][-1]), np.log(aevb["seconds"]), aevb["test"])
-        table.claim(cost, ">=", 3.0, 0.0, f"MCEM's seconds a training point over AEVB's, N = {size}")
-        label = f"MCEM below AEVB after the same seconds, N = {size}, test"
-        table.claim(mcem["test"][-1], "<=", then, 0.0, label)
+        says = table.says(
+            "thesis Figure 2.6",
+            "Monte Carlo EM is not an on-line algorithm, and (unlike our method and the wake-sleep method) can't be "
+            "applied efficiently for the full MNIST dataset.",
+            seeds=1,
+        )
+        says(mcem["test"][-1], "<=", then, 0.0, f"MCEM against AEVB after the same seconds, N = {size}, test")
 
 
 @convergence.figure()

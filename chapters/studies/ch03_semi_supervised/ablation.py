@@ -10,8 +10,7 @@
 # the class; this is where other implementations lose their points. M2 on pixels is tried with a larger alpha too: the
 # unlabelled images have more weight than 100 labels, and at first they draw the classes to styles.
 #
-# Claimed: samples beat means, the classifier's term is needed (alpha = 0 is worst), summing beats drawing, and M1 from
-# the text's first weights is the better one.
+# Of these the text says only that the classifier's term is needed (3.3.1.2); the others are comparisons of ours.
 
 # %%
 import time
@@ -22,6 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from minivi import optim, plots
 from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import VAE, SemiSupervisedVAE
 from minivi.random import Generator
 from minivi.semi_supervised import Features, minibatch_loss, sample_features
@@ -31,6 +31,7 @@ from minivi_chapters.studies.ch03_semi_supervised._shared import (
     INITS,
     M1_DIGITS,
     M1_MNIST,
+    claim_fewer,
     error,
     labelled,
     m2_errors,
@@ -64,7 +65,7 @@ VARIANTS = {
                              "step_size": 3e-4, "batch": 100, "code_epochs": 1000,
                              "m2_width": 500, "m2_epochs": 3000},
     },
-    minutes={"quick": 0.8, "laptop": 25, "paper": 60 * 24 * 60},
+    minutes={"quick": 0.8, "laptop": 87, "paper": 60 * 24 * 60},
 )  # fmt: skip
 def ablation(run):
     """M1+M2 with each part changed, on the same choices of labels."""
@@ -101,11 +102,14 @@ def _(n, table):
         table.row(label, value, unit="%", note=f"1 choice of labels, {n.settings.m2_epochs} epochs")
     for init, latents in n.used.items():
         table.row(f"latents of M1 in use, first weights of the {init}", latents, unit="")
-    usual = mean["as in Table 3.1"]
-    table.claim(usual, "<=", mean["M1's means"], 0.0, "samples of M1's features against means, %")
-    table.claim(usual, "<=", mean["y drawn (Algorithm 4)"], 0.0, "y summed over against drawn, %")
-    table.claim(usual, "<=", mean[CODE], 0.0, "M1's first weights as in the text against the code's, %")
-    table.claim(mean["alpha = 0"], ">=", max(mean.values()), 0.0, "without the classifier's term against the worst, %")
+    says = table.says(
+        "thesis 3.3.1.2",
+        "Ideally, all model and variational parameters should learn in all cases. To remedy this, we add a "
+        "classification loss to (3.9), such that the distribution q(y|x) also learns from labeled data.",
+        seeds=n.settings.draws,
+    )
+    more, error = mean_and_error(np.subtract(n.errors["alpha = 0"], n.errors["as in Table 3.1"]))
+    says(more, ">=", 0.0, 0.0, "error without the classifier's term less that with it, %", standard_error=error)
 
 
 @ablation.figure()
@@ -123,7 +127,7 @@ def _(n):
 #
 # C_M2 = L C_M1 for L classes, says the text: each class has its own pass through encoder and decoder. Here the first
 # layer of the encoder, which sees x, serves all classes, and q(y | x) has one pass; so the cost should grow linearly
-# in L, from an offset, and L steps of M1 are an upper limit. Claimed: linear, R^2 >= 0.98; and below L C_M1.
+# in L, from an offset, and L steps of M1 are an upper limit.
 
 # %%
 CLASSES = (2, 5, 10, 20)
@@ -138,7 +142,7 @@ CLASSES = (2, 5, 10, 20)
         "laptop": {"pixels": 784, "width": 500, "latents": 50, "steps": 60},
         "paper": {"pixels": 784, "width": 500, "latents": 50, "steps": 500},
     },
-    minutes={"quick": 0.1, "laptop": 0.7, "paper": 5},
+    minutes={"quick": 0.1, "laptop": 0.17, "paper": 5},
 )
 def cost(run):
     """CPU milliseconds of a gradient step on 100 unlabelled data, the median; M1 of the same sizes beside it."""
@@ -169,8 +173,14 @@ def _(n, table):
         )
     slope, offset = np.polyfit(CLASSES, ms, 1)
     left = ms - slope * np.array(CLASSES) - offset
-    table.claim(1 - left.var() / ms.var(), ">=", 0.98, 0.0, "linear in the number of classes: R^2")
-    table.claim(ms[2] / m1, "<=", 10.0, 0.0, "10 classes: a step of M2 over one of M1")
+    table.row("linear in the number of classes: R^2", 1 - left.var() / ms.var(), unit="")
+    says = table.says(
+        "thesis 3.3.3",
+        "The algorithmic complexity for M2 is of the form C_M2 = L C_M1, where L is the number of labels and C_M1 is "
+        "the cost of evaluating the gradients of each conditional bound, which is the same as for M1.",
+    )
+    for classes, value in zip(CLASSES, ms, strict=True):
+        says(value / m1, "<=", classes, 0.0, f"{classes} classes: a step of M2 over one of M1")
 
 
 @cost.figure()
@@ -190,8 +200,7 @@ def _(n):
 # PCA first; then, with 1,000 labels, nearest neighbours and a self-training SVM with an RBF kernel (for the
 # transductive SVM) on the PCA's components and on M1's features, and on SVHN M1+M2. The data have to be fetched:
 # `minivi data fetch svhn`, `norb`. Nothing says how many components; 300, as the author's code has for SVHN (whose M1
-# also saw the "extra" images, which are left out here). At `quick` the digits stand in. Claimed: M1's features beat the
-# components for the same classifier; on SVHN the stack is best.
+# also saw the "extra" images, which are left out here). At `quick` the digits stand in.
 
 # %%
 TABLES = {
@@ -258,11 +267,18 @@ def real_table(n, table):
     for label, values in n.errors.items():
         spread = f"+- {np.std(values, ddof=1):.2f}" if len(values) > 1 else "1 choice of labels"
         table.row(f"{n.settings.count} labels: {label}", np.mean(values), published.get(label), unit="%", note=spread)
-    mean = {label: np.mean(values) for label, values in n.errors.items()}
+    says = table.says(
+        "thesis 3.4.3",
+        "we perform nearest-neighbor and TSVM classification with RBF kernels and compare performance on features "
+        "generated by our latent-feature discriminative model to the original features. ... we again demonstrate the "
+        "effectiveness of our approach",
+        seeds=n.settings.draws,
+    )
     for name in ("KNN", "self-training SVM"):
-        table.claim(mean[f"M1+{name}"], "<=", mean[name], 0.0, f"M1+{name} against {name}, %")
-    if "M1+M2" in mean:
-        table.claim(mean["M1+M2"], "<=", min(mean.values()), 0.0, "M1+M2 against the best, %")
+        claim_fewer(says, n.errors[f"M1+{name}"], n.errors[name], f"M1+{name} less {name}")
+    if "M1+M2" in n.errors:
+        best = min((k for k in n.errors if k != "M1+M2"), key=lambda k: np.mean(n.errors[k]))
+        claim_fewer(says, n.errors["M1+M2"], n.errors[best], f"M1+M2 less the best of the others, {best}")
 
 
 def real_figure(n):

@@ -8,9 +8,8 @@
 # self-training with an SVM and label spreading on a graph of neighbours, both scikit-learn's. They and the SVM see the
 # first ``pool`` unlabelled images.
 #
-# Claimed: M1's features beat the pixels for the same classifier; M2 does about as well as the SVM on M1's features; the
-# stack is best by far at every number of labels. And that ours is within 2 points (M2) and 1.5 points (M1+M2) of the
-# published error. Spreads are standard deviations over choices of the labelled images.
+# Spreads are standard deviations over choices of the labelled images. What is trained too shortly beside the author's
+# 3,000 epochs are M1, M2 and the stack alone, so a claim in their favour that holds is not in doubt for that.
 
 # %%
 import numpy as np
@@ -20,16 +19,20 @@ from sklearn.svm import SVC
 
 from minivi import optim, plots
 from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import Classifier
 from minivi.random import Generator
 from minivi.sweeps import sweep
 from minivi.training import fit
 from minivi_chapters.studies.ch03_semi_supervised._shared import (
     COUNTS,
+    ERRORS,
     LITERATURE,
     M1_DIGITS,
     M1_MNIST,
     PUBLISHED,
+    PUBLISHED_EPOCHS,
+    claim_fewer,
     images,
     labelled,
     m2_errors,
@@ -37,8 +40,6 @@ from minivi_chapters.studies.ch03_semi_supervised._shared import (
     self_training_svm,
     stored_features,
 )
-
-WITHIN = {"M2": 2.0, "M1+M2": 1.5}  # points
 
 
 def baseline_error(source, split, method, count, draw, pool, features=""):
@@ -82,6 +83,10 @@ ROWS = {  # label: (method, on features?)
     "M1+1-NN": ("1-NN", True), "M1+SVM": ("SVM", True), "M1+self-training SVM": ("self-training SVM", True),
     "M1+label spreading": ("label spreading", True), "M2": ("M2", False), "M1+M2": ("M2", True),
 }  # fmt: skip
+TABLE_3_1 = (
+    "Benchmark results of semi-supervised classification on MNIST when trained with only N observed labels out of "
+    "50000. Shown are error rates (%) on the test-set of 10,000 images."
+)
 PAIRS = (("M1+1-NN", "1-NN"), ("M1+SVM", "SVM"), ("M1+self-training SVM", "self-training SVM"))
 
 
@@ -103,7 +108,7 @@ PAIRS = (("M1+1-NN", "1-NN"), ("M1+SVM", "SVM"), ("M1+self-training SVM", "self-
                              "m2_epochs": 3000, "m2_step_size": 3e-4, "stack_width": 300, "stack_epochs": 3000,
                              "stack_step_size": 3e-4, "batch": 100, "pool": 50_000},
     },
-    minutes={"quick": 1, "laptop": 110, "night": 480, "paper": 60 * 24 * 60},
+    minutes={"quick": 1, "laptop": 150, "night": 480, "paper": 60 * 24 * 60},
 )  # fmt: skip
 def table_3_1(run):
     """M1 once; then each classifier, number of labels and choice of them is a cell."""
@@ -148,20 +153,82 @@ def _(n, table):
             published = PUBLISHED.get(label.replace("self-training SVM", "TSVM"), (None,) * 4)[i] if real else None
             spread = f"+- {np.std(values, ddof=1):.2f}" if len(values) > 1 else "1 choice of labels"
             table.row(f"{count} labels: {label}", np.mean(values), published, unit="%", note=spread)
-    for i, count in enumerate(n.settings.counts):
-        mean = {label: np.mean(values[str(count)]) for label, values in n.errors.items()}
-        for better, worse in PAIRS:
-            table.claim(mean[better], "<=", mean[worse], 0.0, f"{count} labels: {better} against {worse}, %")
-        others = min(value for label, value in mean.items() if label != "M1+M2")
-        table.claim(mean["M1+M2"], "<=", others, 0.0, f"{count} labels: M1+M2 against the best of the others, %")
-        if real:
-            for label, points in WITHIN.items():
-                published = PUBLISHED[label][i]
-                table.claim(mean[label], "<=", published, points, f"{count} labels: {label} against the published, %")
-    if real:
-        first = {label: np.mean(n.errors[label]["100"]) for label in ("1-NN", "neural network")}
-        gap = {label: abs(value - LITERATURE["NN"][0]) for label, value in first.items()}
-        table.claim(gap["neural network"], "<=", gap["1-NN"], 0.0, "NN is a neural network: distance from 25.81, %")
+    claims_of(n, table, real)
+
+
+def claims_of(n, table, real):
+    """What sections 3.2.1 and 3.4.1 say, at each number of labels."""
+    s = n.settings
+    lengths = {"M1": s.m1_epochs, "M2": s.m2_epochs, "M1+M2": s.stack_epochs}
+    of = {label: [np.array(by_count[str(count)]) for count in s.counts] for label, by_count in n.errors.items()}
+
+    def short(left, right, name):
+        enough = left <= right or lengths[name] >= PUBLISHED_EPOCHS
+        return "" if enough else f"{lengths[name]:,} epochs for {PUBLISHED_EPOCHS:,}"
+
+    svms = "This simple approach results in improved performance for SVMs, as we demonstrate this in this chapter."
+    features = (
+        "The latent-feature discriminative model (M1) performs better than other models based on simple embeddings of "
+        "the data, demonstrating the effectiveness of the latent space in providing robust features that allow for "
+        "easier classification."
+    )
+    similar = (
+        "By combining these features with a classification mechanism directly in the same model, as in the conditional "
+        "generative model (M2), we are able to get similar results without a separate TSVM classifier."
+    )
+    best = "However, by far the best results were obtained using the stack of models M1 and M2."
+    previous = (
+        "This combined model provides accurate test-set predictions across all conditions, and easily outperforms "
+    )
+    for better, worse in PAIRS:
+        for i, count in enumerate(s.counts):
+            says = table.says("thesis 3.2.1", svms) if "SVM" in worse else table.says("thesis 3.4.1.1", features)
+            few, many = of[better][i], of[worse][i]
+            label, why = f"{count} labels: {better} less {worse}", short(few.mean(), many.mean(), "M1")
+            claim_fewer(says, few, many, label, seeds=len(few), short=why)
+    for i, count in enumerate(s.counts):
+        others = min((k for k in of if k != "M1+M2"), key=lambda k: of[k][i].mean())
+        few, many = of["M1+M2"][i], of[others][i]
+        draws = min(len(few), len(many))
+        label, why = (
+            f"{count} labels: M1+M2 less {others}, the best of the others",
+            short(few.mean(), many.mean(), "M1+M2"),
+        )
+        says = table.says("thesis 3.4.1.1", best)
+        claim_fewer(says, few[:draws], many[:draws], label, seeds=draws, short=why)
+    if not real:
+        return
+    allowed = max(abs(a - b) for a, b in zip(PUBLISHED["M2"], PUBLISHED["M1+TSVM"], strict=True))
+    for i, count in enumerate(s.counts):
+        m2, svm = of["M2"][i], of["M1+self-training SVM"][i]
+        label = f"{count} labels: M2 less M1+self-training SVM, at most the largest difference in Table 3.1, points"
+        gap, noise = mean_and_error(m2 - svm)
+        why = short(gap, allowed, "M2")
+        says = table.says("thesis 3.4.1.1", similar, seeds=len(m2), short=why)
+        says(gap, "<=", allowed, 0.0, label, standard_error=noise)
+    for i, count in enumerate(s.counts):
+        mean, noise = mean_and_error(of["M1+M2"][i])
+        known = min(row[i] for row in LITERATURE.values() if row[i] is not None)
+        says = table.says("thesis 3.4.1.1", previous + "the previously best methods.", seeds=len(of["M1+M2"][i]))
+        label, why = f"{count} labels: M1+M2 against the best of the literature, %", short(mean, known, "M1+M2")
+        says(mean, "<=", known, 0.0, label, standard_error=noise, short=why)
+    for label, errors in ERRORS.items():
+        for i, count in enumerate(s.counts):
+            mean, noise = mean_and_error(of[label][i])
+            says = table.says("thesis Table 3.1", TABLE_3_1, seeds=len(of[label][i]))
+            published, why = PUBLISHED[label][i], short(mean, PUBLISHED[label][i], label)
+            what = f"{count} labels: {label} against the published, %"
+            says(mean, "<=", published, 0.0, what, standard_error=np.hypot(noise, errors[i]), short=why)
+    away = {name: np.abs(of[name][0].mean() - LITERATURE["NN"][0]) for name in ("1-NN", "neural network")}
+    noise = np.hypot(*(mean_and_error(of[name][0])[1] for name in away))
+    says = table.says(
+        "thesis 3.4.1",
+        "We compare to a broad range of existing solutions in semi-supervised learning, in particular to "
+        "classification using nearest neighbors (NN)",
+        seeds=len(of["1-NN"][0]),
+    )
+    label = "row NN is nearest neighbours: distance of ours from 25.81, against that of a neural network, points"
+    says(away["1-NN"], "<=", away["neural network"], 0.0, label, standard_error=noise)
 
 
 @table_3_1.figure()

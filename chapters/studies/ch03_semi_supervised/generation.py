@@ -17,7 +17,7 @@ from minivi.experiments import experiment
 from minivi.models import Classifier, SemiSupervisedVAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
-from minivi_chapters.studies.ch03_semi_supervised._shared import DIGITS, MNIST, of
+from minivi_chapters.studies.ch03_semi_supervised._shared import DIGITS, MNIST, PUBLISHED_EPOCHS, of
 
 
 def supervised_m2(run, latents):
@@ -76,7 +76,7 @@ BUDGETS = {
     title="one style, ten classes",
     mirrors="thesis Figure 3.1(a)",
     budgets=BUDGETS,
-    minutes={"quick": 0.3, "laptop": 5, "paper": 60 * 10},
+    minutes={"quick": 0.3, "laptop": 1.7, "paper": 60 * 10},
 )
 def analogies(run):
     """Styles of test images with every class; what a classifier reads, and how slant and ink agree."""
@@ -101,8 +101,19 @@ def _(n, table):
     table.row("images read as the class asked for", 100 * n.read, unit="%", note=f"{n.settings.styles} styles")
     table.row("rank correlation of slant, original and analogy", n.slant, note="mean over the ten classes", unit="")
     table.row("rank correlation of ink, original and analogy", n.ink, note="mean over the ten classes", unit="")
-    table.claim(n.read, ">=", 0.9, 0.0, "share of images read as the class asked for")
-    table.claim(min(n.slant, n.ink), ">=", 0.5, 0.0, "slant and ink stay: the smaller rank correlation")
+    says = table.says(
+        "thesis 3.4.2",
+        "We then fix the latent variables z to this value, vary the class label y, and simulate images from the "
+        "generative model corresponding to that combination of z and y. This again demonstrates the disentanglement of "
+        "style from class.",
+        seeds=1,
+    )
+    styles = n.settings.styles
+    noise = np.sqrt(n.read * (1.0 - n.read) / styles)
+    says(n.read, ">=", 0.1, 0.0, "share read as the class asked for, against chance", standard_error=noise)
+    for what, value in (("slant", n.slant), ("ink", n.ink)):
+        label = f"rank correlation of {what}, original and analogy"
+        says(value, ">=", 0.0, 0.0, label, standard_error=1 / np.sqrt(styles - 1))
 
 
 @analogies.figure()
@@ -117,7 +128,7 @@ def _(n):
 # %% [markdown]
 # ## Figure 3.2: two latents
 #
-# M2 with two latents, over [-5, 5] in both, for three classes. Claimed: nearby z have similar styles "independent of
+# M2 with two latents, over [-5, 5] in both, for three classes. The text: nearby z have similar styles "independent of
 # the class"; to the left upright, to the right slanted. Which way a trained model turns is chance, so what is measured
 # is the largest rank correlation of slant with a direction in z, for each class, and the angle between the directions.
 
@@ -130,7 +141,7 @@ CLASSES = (2, 3, 4)
     title="the two-dimensional styles of three classes",
     mirrors="thesis Figure 3.2",
     budgets=BUDGETS,
-    minutes={"quick": 0.3, "laptop": 5, "paper": 60 * 10},
+    minutes={"quick": 0.3, "laptop": 1.2, "paper": 60 * 10},
 )
 def two_latents(run):
     """Mean images over a grid of z, for each class, and where their slant grows."""
@@ -160,10 +171,17 @@ def _(n, table):
         )
     angles = np.array([angle for _, angle in n.directions.values()])
     apart = np.degrees(np.abs(np.angle(np.exp(1j * (angles[:, None] - angles)))).max())
-    table.claim(
-        min(value for value, _ in n.directions.values()), ">=", 0.5, 0.0, "slant follows a direction in z: least"
+    says = table.says(
+        "thesis 3.4.2",
+        "In all cases, we see that nearby regions of latent space correspond to similar writing styles, independent of "
+        "the class; the left region represents upright writing styles, while the right-side represents slanted styles.",
+        seeds=1,
     )
-    table.claim(apart, "<=", 60.0, 0.0, "the same direction in every class: largest angle between two, degrees")
+    least = min(value for value, _ in n.directions.values())
+    label = "slant follows a direction in z: least rank correlation over the classes"
+    says(least, ">=", 0.0, 0.0, label, standard_error=1 / np.sqrt(24))  # of 25 points
+    label = "the same direction in every class: largest angle between two, against a right one, degrees"
+    says(apart, "<=", 90.0, 0.0, label)
 
 
 @two_latents.figure()
@@ -180,7 +198,7 @@ def _(n):
 #
 # "We also tested this deep generative model for supervised learning with all available labels, and obtain a test-set
 # performance of 0.96 %": by p(y | x) of the generative model, importance-sampled (the author's `run_sl.py`), not by
-# q(y | x). Both are here. Claimed: the generative classifier is below q(y | x).
+# q(y | x). Both are here.
 
 
 # %%
@@ -193,7 +211,7 @@ def _(n):
         "laptop": BUDGETS["laptop"] | {"images": 2000, "samples": 20},
         "paper": BUDGETS["paper"] | {"images": 10_000, "samples": 100},
     },
-    minutes={"quick": 0.3, "laptop": 10, "paper": 60 * 12},
+    minutes={"quick": 0.3, "laptop": 3.2, "paper": 60 * 12},
 )
 def all_labels(run):
     """Errors of the same test images."""
@@ -218,7 +236,17 @@ def _(n, table):
     note = f"+- {n.error:.2f}, {n.settings.images} images"
     table.row("p(y | x), importance-sampled", n.generative, 0.96 if real else None, unit="%", note=note)
     table.row("q(y | x)", n.classifier, unit="%", note=note)
-    table.claim(n.generative, "<=", n.classifier, 0.0, "the generative classifier against q(y | x), %")
+    if real:
+        epochs = n.settings.epochs
+        says = table.says(
+            "thesis 3.4.1.1",
+            "We also tested this deep generative model for supervised learning with all available labels, and obtain a "
+            "test-set performance of 0.96%, which is among the best published results for this permutation-invariant "
+            "MNIST classification task.",
+            seeds=1,
+            short=f"{epochs} epochs for {PUBLISHED_EPOCHS:,}" if epochs < PUBLISHED_EPOCHS / 3 else "",
+        )
+        says(n.generative, "<=", 0.96, 0.0, "the generative classifier's error, %", standard_error=n.error)
 
 
 @all_labels.figure()

@@ -5,19 +5,29 @@
 #
 # The thesis quotes this row, and does not describe the network. Ours has two 5x5 convolutions of 32 and 64 maps with
 # max pooling, 200 ReLUs, dropout of half of them, Adam, the same labelled images as the table's other rows, and as
-# many steps at every number of labels. Claims, fixed before the run: no more errors than the row published, and fewer
-# than the fully connected network, "NN", as it is published.
+# many steps at every number of labels. It has far fewer errors than that row: does M1+M2 beat it too?
 
 # %%
 import numpy as np
 
 from minivi import optim, plots
 from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import ConvolutionalClassifier
 from minivi.random import Generator
 from minivi.sweeps import sweep
 from minivi.training import fit
-from minivi_chapters.studies.ch03_semi_supervised._shared import COUNTS, DIGITS, LITERATURE, MNIST, images, labelled, of
+from minivi_chapters.studies.ch03_semi_supervised._shared import (
+    COUNTS,
+    DIGITS,
+    ERRORS,
+    LITERATURE,
+    MNIST,
+    PUBLISHED,
+    images,
+    labelled,
+    of,
+)
 
 
 def convolutional_error(source, split, count, draw, maps, hidden, steps):
@@ -48,7 +58,7 @@ def convolutional_error(source, split, count, draw, maps, hidden, steps):
         "laptop": MNIST | {"counts": list(COUNTS), "draws": 3, "maps": "32-64", "hidden": 200, "steps": 1500},
         "paper": MNIST | {"counts": list(COUNTS), "draws": 10, "maps": "32-64", "hidden": 200, "steps": 10_000},
     },
-    minutes={"quick": 0.3, "laptop": 12, "paper": 300},
+    minutes={"quick": 0.3, "laptop": 29, "paper": 300},
 )
 def cnn(run):
     """Errors by number of labels and choice of them."""
@@ -71,12 +81,18 @@ def _(n, table):
     ):
         note = f"draws +- {np.std(errors, ddof=1):.2f}; NN published: {network}" if real else ""
         table.row(f"{count} labels: CNN", np.mean(errors), published if real else None, unit="%", note=note)
-        if real:
-            table.claim(np.mean(errors), "<=", published, 0.0, f"{count} labels: at most the published errors, %")
-            table.claim(np.mean(errors), "<=", network, 0.0, f"{count} labels: fewer than the fully connected NN's, %")
     if not real:
-        few, many = (np.mean(errors) for errors in (n.errors[0], n.errors[-1]))
-        table.claim(many, "<=", few, 0.0, "more labels, fewer errors, %")
+        return
+    says = table.says(
+        "thesis 3.4.1.1",
+        "This combined model provides accurate test-set predictions across all conditions, and easily outperforms the "
+        "previously best methods.",
+        seeds=n.settings.draws,
+    )
+    for i, (count, errors) in enumerate(zip(n.settings.counts, np.array(n.errors), strict=True)):
+        mean, noise = mean_and_error(errors)
+        label = f"{count} labels: M1+M2 as published against our CNN, %"
+        says(PUBLISHED["M1+M2"][i], "<=", mean, 0.0, label, standard_error=np.hypot(noise, ERRORS["M1+M2"][i]))
 
 
 @cnn.figure()

@@ -22,6 +22,7 @@ import numpy as np
 
 from minivi import evaluation, nn, ops, optim
 from minivi.distributions import Normal
+from minivi.experiments.results import mean_and_error
 from minivi.flows import (
     AdditiveCoupling,
     AffineCoupling,
@@ -31,6 +32,7 @@ from minivi.flows import (
     Permutation,
     Scaling,
 )
+from minivi.models import VAE
 from minivi.random import Generator
 
 # %% [markdown]
@@ -80,7 +82,7 @@ class AutoregressiveMixture(nn.Module):
 def trained(run, name, new_model, train, epochs, prepare=None, validation=None):
     """Maximise log p of minibatches; the step size falls to 0 in the second half. Returns the model and its history.
 
-    With ``validation`` data, the weights of the epoch that is best on them are kept.
+    With ``validation`` data, the weights of the epoch that is best on them are kept. Of a VAE it is the bound.
     """
     s = run.settings
     half = epochs * -(-len(train) // s.batch) / 2
@@ -88,12 +90,19 @@ def trained(run, name, new_model, train, epochs, prepare=None, validation=None):
     def start():
         model = new_model()
         optimizer = optim.Adam(model.parameters(), lambda step: s.step_size * min(1.0, 2.0 - step / half))
+        if isinstance(model, VAE):
+            return model, lambda x, rng: -model.elbo(x, rng).mean(), optimizer
         return model, lambda x, rng: -model.log_prob(x).mean(), optimizer
 
-    watch = {}
-    if validation is not None:
-        evaluate = lambda model, epoch: {"validation": evaluation.log_prob(model, validation).mean()}
-        watch = {"monitor": "validation", "evaluate": evaluate}
+    def evaluate(model, epoch):
+        if isinstance(model, VAE):
+            values = evaluation.elbo(model, validation, Generator([10, epoch])).values
+        else:
+            values = evaluation.log_prob(model, validation)
+        mean, error = mean_and_error(values)
+        return {"validation": mean, "validation_error": error}
+
+    watch = {} if validation is None else {"monitor": "validation", "evaluate": evaluate}
     model, history, _ = run.train(
         name, start, train, epochs=epochs, batch_size=s.batch, rng=Generator([run.seed, 2]), prepare=prepare, **watch
     )

@@ -21,6 +21,8 @@ same time, and in more dimensions?
 #     IAF        sigma(z) z + mu(z), autoregressive          all of z, each from those before it        (5.19-5.22)
 
 # %%
+from types import SimpleNamespace
+
 import numpy as np
 
 from minivi import bounds, flows, nn, optim
@@ -53,11 +55,11 @@ def make_flow(kind, size, depth, hidden, rng, context=0, dtype="float32"):
 # %% [markdown]
 # ## What time is
 #
-# "Equal depth": as many steps of the flow, and as many training steps. "Equal time": the cheaper flows train on until
-# they have taken as long as the dearest one. To be reproducible on
-# a busy machine, "time" is the number of steps times a fixed cost per step, measured once on one core (AMD EPYC,
-# float32; the table below). The seconds that a run took are in its numbers. The schedule of the step size does not
-# depend on the run's length, so one run serves both comparisons.
+# "Equal depth": as many steps of the flow, and as many training steps. In `energies` also "equal time": the cheaper
+# flows train on until they have taken as long as the dearest one. To be reproducible on a busy machine, "time" is the
+# number of steps times a fixed cost per step, measured once on one core (AMD EPYC, float32; in each study's tables).
+# The seconds that a run took are in its numbers. The schedule of the step size does not depend on the run's length, so
+# one run serves both comparisons.
 
 
 # %%
@@ -95,13 +97,13 @@ class Approximation(nn.Module):
         return FlowPosterior(Normal(self.mu, self.log_sigma), self.flow)
 
 
-def fitted(run, name, q, target, epochs, horizon):
+def fitted(run, s, name, q, target, epochs, horizon):
     """The history of fitting ``q`` to ``target``, with "gap" = KL(q || p) in nats and its "error" after each epoch.
 
     The text's source raises log p~ from a small weight to 1 (Rezende & Mohamed 2015, eq. 20): ``warm`` is how long. The
-    step size falls from a quarter of ``horizon``, in epochs, on.
+    step size falls from a quarter of ``horizon``, in epochs, on. ``last_draws`` of the settings, if there, is how many
+    draws the gap at the end is measured by.
     """
-    s = run.settings
     optimizer = optim.Adam(q.parameters(), falling(s.step_size, s.steps * horizon))
 
     def loss(x, rng):
@@ -110,10 +112,11 @@ def fitted(run, name, q, target, epochs, horizon):
         return (log_q - weight * target.log_p(z)).mean()
 
     def evaluate(epoch):
+        draws = getattr(s, "last_draws", s.draws) if epoch in (horizon, epochs) else s.draws
         with no_grad():
-            z, log_q = q.q.rsample_with_log_prob(Generator(60).standard_normal((s.draws, q.size), dtype="float32"))
+            z, log_q = q.q.rsample_with_log_prob(Generator(60).standard_normal((draws, q.size), dtype="float32"))
             values = np.asarray(log_q, np.float64) - np.asarray(target.log_p(z), np.float64) + target.log_normalizer
-        return {"gap": values.mean(), "error": values.std() / np.sqrt(s.draws)}
+        return {"gap": values.mean(), "error": values.std() / np.sqrt(draws)}
 
     a_datum_a_step = np.zeros((s.steps, 1))  # there are no data; ``fit`` counts in epochs
     return run.fit(
@@ -138,13 +141,14 @@ def start_from(q, gaussian, kind, depth):
     q.log_sigma.assign(log_sigma)
 
 
-def compared(run, name, target, size, plan, costs):
+def compared(run, name, target, size, plan, costs, settings=None):
     """Fit one approximation for each label of ``plan`` (kind, depth): numbers, and the approximations, by label.
 
-    ``costs`` has those labels that are compared at equal time too; a longer chain stops at equal steps. The Gaussian, a
-    tenth of the price, trains until it has settled: its gap is that of the best one.
+    ``costs`` has those labels that are compared at equal time too; a longer chain stops at equal steps. The Gaussian,
+    a tenth of the price, trains until it has settled, with ``gaussian_step_size`` if the settings have it: its gap is
+    that of the best one. ``settings``: the run's, if None.
     """
-    s, fits, approximations = run.settings, {}, {}
+    s, fits, approximations = settings or run.settings, {}, {}
     for label, (kind, depth) in plan.items():
         rng = Generator([run.seed, 62, size, depth])
         q = Approximation(size, make_flow(kind, size, depth, max(s.width, 2 * size), rng))
@@ -152,7 +156,11 @@ def compared(run, name, target, size, plan, costs):
             start_from(q, approximations[GAUSSIAN], kind, depth)
         horizon = max(40, s.epochs) if kind == GAUSSIAN else s.epochs
         later = epochs_in_time(costs, s.epochs, label) if label in costs else horizon
-        history = fitted(run, f"{name}_{kind.replace(' ', '_')}_{depth}", q, target, later, horizon)
+        own = vars(s) | (
+            {"step_size": s.gaussian_step_size} if kind == GAUSSIAN and "gaussian_step_size" in vars(s) else {}
+        )
+        file = f"{name}_{kind.replace(' ', '_')}_{depth}"
+        history = fitted(run, SimpleNamespace(**own), file, q, target, later, horizon)
         gap, error = history.column("gap"), history.column("error")
         approximations[label] = q
         fits[label] = {

@@ -12,6 +12,8 @@
 # %%
 from types import SimpleNamespace
 
+import numpy as np
+
 from minivi import evaluation, plots
 from minivi.experiments import experiment
 from minivi.random import Generator
@@ -43,7 +45,7 @@ PUBLIC = {
     title="mean field and IAF posteriors with 128 latents, static MNIST",
     mirrors="a public reimplementation's numbers",
     budgets=REFERENCE_BUDGETS,
-    minutes={"quick": 0.3, "laptop": 4, "paper": 60},
+    minutes={"quick": 0.3, "laptop": 5.5, "paper": 60},
 )
 def reference(run):
     """Train both posteriors: bound and log p-hat after some of the epochs."""
@@ -79,8 +81,20 @@ def _(n, table):
             for (name, what), value in zip(MEASURES.items(), published or (None, None), strict=True):
                 after = f"{label}, {what} after {r['epoch'] * n.steps_an_epoch:,} steps"
                 table.row(after, r[name], value, note=f"images +- {r[f'{name}_error']:.2f}")
-                if value is not None:
-                    table.claim(r[name], ">=", value, 1.0, f"{after}: at most 1 nat below the reference")
+    steps = n.records["IAF, 2 steps"][-1]["epoch"] * n.steps_an_epoch
+    says = table.says(
+        "thesis 5.7",
+        "In experiments we demonstrated that autoregressive flow leads to significant performance gains compared to "
+        "similar models with factorized Gaussian approximate posteriors",
+        seeds=1,
+        short=f"{steps:,} steps; the reference's IAF is ahead from 19,941 on" if steps < 19_941 else "",
+    )
+    for name, what in MEASURES.items():
+        field, flow = (records[-1] for records in n.records.values())
+        error = np.hypot(flow[f"{name}_error"], field[f"{name}_error"])
+        says(
+            flow[name] - field[name], ">=", 0.0, 0.0, f"IAF's {what} less the mean field's, nats", standard_error=error
+        )
 
 
 @reference.figure()

@@ -57,11 +57,11 @@ def difference(a, b):
     return each.mean(), math.hypot(a[0]["error"], b[0]["error"])
 
 
-def fewer(table, results, first, second, label):
+def fewer(table, says, results, first, second):
     """The claim that ``first`` needs fewer bits than ``second``, and a row with the difference and its error."""
     mean, error = difference(results[first], results[second])
     table.row(f"{first} less {second}", mean, unit="bits/dim", note=f"+- {error:.3f}")
-    table.claim(mean, "<=", 0.0, 0.0, label)
+    says(mean, "<=", 0.0, 0.0, f"{first}: bits per dimension less those of {second}", standard_error=error)
 
 
 # %% [markdown]
@@ -79,6 +79,7 @@ TABLE_5_B_1 = {
     ("bottom-up", "1 hidden layer", "gated"): 3.61, ("bidirectional", "factorised", "gated"): 3.67,
     ("bidirectional", "1 hidden layer", "location"): 3.58, ("bidirectional", "1 hidden layer", "gated"): 3.56,
 }  # fmt: skip
+LOCATION_LOSS = 0.03  # of all rows of Table 5.B.1 the most, 3.45 against 3.42
 TABLE_5_B_2 = {
     ("bottom-up", "factorised", "gated"): 3.71, ("bottom-up", "linear", "gated"): 3.68,
     ("bottom-up", "1 hidden layer", "gated"): 3.61, ("bidirectional", "factorised", "gated"): 3.74,
@@ -114,17 +115,27 @@ def _(n, table):
         if not n.settings.data.startswith("cifar10"):
             published, note = None, ""
         bits_row(table, ", ".join(name), n.results[", ".join(name)], published, note)
-    for way in ("bottom-up", "bidirectional"):
-        flow, none = f"{way}, 1 hidden layer, gated", f"{way}, factorised, gated"
-        fewer(table, n.results, flow, none, f"{way}: a flow needs fewer bits than a factorised Gaussian")
-        location, _ = difference(n.results[f"{way}, 1 hidden layer, location"], n.results[flow])
-        table.claim(
-            location, "<=", 0.03, 0.0, f"{way}: location alone needs at most 0.03 bits more (5.B.3, Table 5.B.1)"
-        )
-    fewer(
-        table, n.results, "bidirectional, 1 hidden layer, gated", "bottom-up, 1 hidden layer, gated",
-        "with a flow, bidirectional inference needs fewer bits",
-    )  # fmt: skip
+    about, ways = {"seeds": n.settings.seeds}, ("bottom-up", "bidirectional")
+    gains = table.says(
+        "thesis 5.7",
+        "In experiments we demonstrated that autoregressive flow leads to significant performance gains compared to "
+        "similar models with factorized Gaussian approximate posteriors",
+        **about,
+    )
+    for way in ways:
+        fewer(table, gains, n.results, f"{way}, 1 hidden layer, gated", f"{way}, factorised, gated")
+    alike = table.says("thesis 5.B.3", "We found the difference in performance to be almost negligible.", **about)
+    for way in ways:
+        change, error = difference(*(n.results[f"{way}, 1 hidden layer, {form}"] for form in ("location", "gated")))
+        label = f"{way}: location alone less location and scale, bits/dim, at most the largest of Table 5.B.1"
+        alike(change, "<=", LOCATION_LOSS, 0.0, label, standard_error=error)
+    shared = table.says(
+        "thesis 4.1.1",
+        "it can be advantageous to let the generative model and inference model share the topological ordering of "
+        "latent variables",
+        **about,
+    )
+    fewer(table, shared, n.results, "bidirectional, 1 hidden layer, gated", "bottom-up, 1 hidden layer, gated")
 
 
 @posteriors.figure()
@@ -172,11 +183,24 @@ def _(n, table):
     for value, results in n.results.items():
         layers = np.mean([r["layers"] for r in results], axis=0)
         bits_row(table, f"lambda {value}", results, note=f"; nats by layer {', '.join(f'{x:.0f}' for x in layers)}")
-    good = [f"{value:g}" for value in LAMBDAS if 0.125 <= value <= 2.0]
-    gains = [difference(n.results["0"], n.results[value])[0] for value in good]
-    table.claim(min(gains), ">=", 0.1, 0.0, "lambda from 0.125 to 2: the least gain over 0, bits/dim")
+    improves = table.says(
+        "thesis 5.B.8",
+        "We experimented with λ ∈ [0, 0.125, 0.25, 0.5, 1, 2, 4, 8] and found that values in the range λ ∈ [0.125, "
+        "0.25, 0.5, 1, 2] resulted in more than 0.1 nats improvement in bits/pixel on the CIFAR-10 benchmark.",
+        seeds=n.settings.seeds,
+    )
+    for value in (f"{value:g}" for value in LAMBDAS if 0.125 <= value <= 2.0):
+        gain, error = difference(n.results["0"], n.results[value])
+        improves(gain, ">=", 0.1, 0.0, f"lambda {value}: gain over 0, bits/dim", standard_error=error)
+    fuller = table.says(
+        "thesis Figure 5.B.4",
+        "Enabling the constraint (λ > 0) results in avoidance of undesirable stable equilibria, and fuller use of the "
+        "stochastic layers by the model.",
+        seeds=n.settings.seeds,
+    )
     least = {v: min(np.mean([r["layers"] for r in results], axis=0)) for v, results in n.results.items()}
-    table.claim(least["1"], ">=", least["0"], 0.0, "the least used layer has more nats with lambda 1 than with 0")
+    for value in (f"{value:g}" for value in LAMBDAS if value):
+        fuller(least[value], ">=", least["0"], 0.0, f"lambda {value}: nats of the least used layer against lambda 0")
 
 
 @free_bits.figure()
@@ -227,8 +251,14 @@ def activations(run):
 def _(n, table):
     for name, results in n.results.items():
         bits_row(table, name, results)
+    says = table.says(
+        "thesis 5.B.7",
+        "We compared ReLU, softplus, and ELU [Clevert et al., 2015] nonlinearities; we found that ELU resulted in "
+        "significantly better empirical results",
+        seeds=n.settings.seeds,
+    )
     for other in ("relu", "softplus"):
-        fewer(table, n.results, "elu", other, f"ELU needs fewer bits than {other}")
+        fewer(table, says, n.results, "elu", other)
 
 
 @activations.figure()
