@@ -81,7 +81,6 @@ def log_density(log_p, jacobians):
 # %%
 def iaf_step(z, network, gate):
     """The new z, (B, D), and log |det|, (B,)."""
-    m, s = network(z)
     raise NotImplementedError("to be written")
 
 

@@ -204,8 +204,8 @@ def _(rng):
 # %%
 def iaf_step(z, network, gate):
     """The new z, (B, D), and log |det|, (B,)."""
-    m, s = network(z)
     # [solution]
+    m, s = network(z)
     s = s + gate
     sigma = 1 / (1 + np.exp(-s))
     return sigma * z + (1 - sigma) * m, -np.logaddexp(0, -s).sum(axis=1)
