@@ -9,7 +9,8 @@
 # objective's unit changes, a hundredfold and back every 250 steps. Each optimizer at the best of its step sizes (and,
 # where it has a memory of squares, of 10, 100 and 1,000 steps) by the mean squared distance from the target over the
 # last three quarters of the steps. AdaGrad's steps fall by its own rule; where the target stands still, Adam's and
-# RMSProp's fall as 1 / sqrt(t), as in section 7.5.1.
+# RMSProp's fall as 1 / sqrt(t), as in section 7.5.1. At `laptop` Adam, whose first moment looks ten steps back, is a
+# tenth behind RMSProp where the target drifts.
 
 # %%
 import numpy as np
