@@ -76,7 +76,7 @@ def fitted(x, y, rng, steps):
     title="a regression without encoder: variance of score-function and reparameterised gradients",
     mirrors="thesis section 2.10.1, eq. 2.72, 2.73",
     budgets=REGRESSION,
-    minutes={"quick": 0.1, "laptop": 0.7, "paper": 60},
+    minutes={"quick": 0.1, "laptop": 0.45, "paper": 60},
 )
 def regression(run):
     """Ratios of variances for each number of coefficients, before and after fitting, over data sets."""
