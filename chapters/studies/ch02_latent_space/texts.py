@@ -3,7 +3,7 @@
 # %% [markdown]
 # ## Appendix 2.D.2.2: natural language
 #
-# Clauses of up to seven frequent words. z gives a feature vector for each place; the word before adds its own, half of
+# Clauses of up to seven frequent words, at most one of them a rarer one, "_". z gives a feature vector for each place; the word before adds its own, half of
 # the time while training, so that z is not left idle (section 2.9.1):
 #
 #     p(x | z) = prod_t Categorical(x_t; softmax(C (f_t(z) + A x_t-1) + b))
@@ -31,7 +31,7 @@ TEXTS = {
     "quick": {"data": "synthetic", "words": 60, "hidden": 64, "latents": 8, "features": 16, "epochs": 60, "test": 100},
     "laptop": {
         "data": "polarity",
-        "words": 800,
+        "words": 1500,
         "hidden": 128,
         "latents": 16,
         "features": 32,
@@ -64,10 +64,11 @@ def clauses(s, rng):
         parts = (part for text in data.texts(s.data, False) for part in re.split(r"[^\w' ]+", text.lower()))
         found = [part.split() for part in parts]
     counts = Counter(word for clause in found for word in clause)
-    vocabulary = ["", *(word for word, _ in counts.most_common(s.words))]
-    number = {word: i for i, word in enumerate(vocabulary)}
-    kept = sorted({tuple(c) for c in found if 3 <= len(c) <= PLACES and all(word in number for word in c)})
-    rows = np.array([[number[w] for w in clause] + [0] * (PLACES - len(clause)) for clause in kept])
+    vocabulary = ["", *(word for word, _ in counts.most_common(s.words)), "_"]
+    number, rare = {word: i for i, word in enumerate(vocabulary)}, len(vocabulary) - 1
+    named = {tuple(number.get(word, rare) for word in c) for c in found if 3 <= len(c) <= PLACES}
+    kept = sorted(clause for clause in named if clause.count(rare) <= 1)
+    rows = np.array([[*clause] + [0] * (PLACES - len(clause)) for clause in kept])
     return rows[rng.permutation(len(rows))], vocabulary
 
 
