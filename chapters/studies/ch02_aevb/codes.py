@@ -60,7 +60,7 @@ def _(n):
         for k in np.unique(n.labels):
             of_class, color = plane["points"][n.labels == k][:60], looks[k % 6]["color"]
             for x, y in of_class:
-                axes.text(x, y, str(k), color=color, fontsize=6, ha="center", va="center")
+                axes.text(x, y, str(k), color=color, fontsize=6, ha="center", va="center", clip_on=True)
             axes.text(*np.median(plane["points"][n.labels == k], axis=0), str(k), fontsize=20, ha="center", va="center")
         low, high = np.quantile(plane["points"], [0.005, 0.995], axis=0)
         axes.set_xlim(low[0], high[0])

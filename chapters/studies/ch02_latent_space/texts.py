@@ -3,8 +3,8 @@
 # %% [markdown]
 # ## Appendix 2.D.2.2: natural language
 #
-# Clauses of up to seven frequent words, at most one of them a rarer one, "_". z gives a feature vector for each place; the word before adds its own, half of
-# the time while training, so that z is not left idle (section 2.9.1):
+# Clauses of up to seven frequent words, at most one of them a rarer one, "_". z gives a feature vector for each place;
+# the word before adds its own, half of the time while training, so that z is not left idle (section 2.9.1):
 #
 #     p(x | z) = prod_t Categorical(x_t; softmax(C (f_t(z) + A x_t-1) + b))
 #

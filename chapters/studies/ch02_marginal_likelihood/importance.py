@@ -140,6 +140,8 @@ def _(n):
         style = look | {"marker": "", "linestyle": ":"}
         gap.plot(COUNTS, by["theory"], label="its mean of Var(w / p(x)) / (2L)", **style)
     axes.axhline(n.elbo, label="ELBO", **(plots.style(2) | {"marker": ""}))
+    gaps = np.concatenate([by["gap"] for by in n.found.values()])
+    gap.set_ylim(gaps[gaps > 0].min() / 2, 3 * gaps.max())
     plots.panel(axes, "", "importance samples L", "log p(x), nats per image", log="x").legend(fontsize=7)
     plots.panel(gap, "", "importance samples L", "integral - mean estimate, nats", log="xy").legend(fontsize=7)
     title = f"Importance-sampled likelihood of {n.images} test images of {s.data}, {s.latents} latents"
