@@ -17,6 +17,7 @@ from helpers import CHAPTERS
 from minivi import cli, plots
 from minivi.experiments import CHECKS, ExperimentError, load_chapters, matching_checks, run_check
 from minivi.experiments.page import count_claims
+from minivi.experiments.results import VERDICTS
 from minivi.site import builder, pages
 
 ROOT = CHAPTERS.parent
@@ -185,6 +186,21 @@ def test_without_sphinx_the_mend_is_said(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sphinx", None)
     assert cli.main(["site"]) == 2
     assert "pip install -e '.[docs]'" in capsys.readouterr().err
+
+
+def test_verdicts_can_be_read():
+    """Dark enough on their grounds, by WCAG's contrast of at least 4.5 to 1."""
+
+    def light(colour):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    css = (ROOT / "docs" / "_static" / "site.css").read_text()
+    found = re.findall(r"\.verdict\.([\w-]+) { color: (#\w{6}); background: (#\w{6})", css)
+    assert {name.replace("-", " ") for name, _, _ in found} == set(VERDICTS)
+    for _, ink, paper in found:
+        assert (light(paper) + 0.05) / (light(ink) + 0.05) >= 4.5
 
 
 def test_dead_links_are_found(tmp_path):
