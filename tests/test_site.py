@@ -73,6 +73,8 @@ def test_equations_page_shows_values_and_failures():
     page = pages.equations_page([row], {"ch02.f": {"claims": [claim], "message": ""}})
     assert "0 of 1 comparisons hold" in page and "1.5 = 1.25 within 0.1 **fails**" in page
     assert 'id="eq-2-8"' in page and r"a \| b" in page and 'href="code/minivi.bounds.py.html#line-33"' in page
+    more = pages.value({"claims": [claim | {"ok": True}, claim, claim], "message": ""})
+    assert more.startswith("<details><summary>1 of 3 hold</summary>") and more.count("1.5 = 1.25") == 3
     failed = pages.equations_page([row], {"ch02.f": {"claims": [], "message": "ValueError: no"}})
     assert "**failed**: ValueError: no" in failed
     assert "not run" in pages.equations_page([row], {})

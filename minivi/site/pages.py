@@ -300,7 +300,7 @@ def equations_page(rows: list[dict[str, Any]], values: dict[str, Any]) -> str:
 
 
 def value(found: dict[str, Any] | None, only: int | None = None) -> str:
-    """What a check gave, as text with line breaks: each claim's two sides and verdict."""
+    """What a check gave: each claim's two sides and verdict, behind their number if there are more than two."""
     if found is None:
         return "not run"
     if not found["claims"]:
@@ -314,7 +314,10 @@ def value(found: dict[str, Any] | None, only: int | None = None) -> str:
             f"{plain(format(claim['left'], '.6g'))} {plain(claim['relation'])} {plain(format(claim['right'], '.6g'))}"
         )
         texts.append(f"{label}{sides}{within}{'' if claim['ok'] else ' **fails**'}")
-    return "<br>".join(texts)
+    if len(texts) <= 2:
+        return "<br>".join(texts)
+    held = f"{sum(claim['ok'] for claim in chosen)} of {len(texts)} hold"
+    return f"<details><summary>{held}</summary>{'<br>'.join(texts)}</details>"
 
 
 MARK = re.compile(r"<!-- check (\w+\.\w+)(?: (\d+))? -->")
