@@ -156,7 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck.add_argument("--seed", type=_seed, default=0)
     for name, (text, count) in GENERATES.items():
         made = add(name, _generate, text)
-        made.add_argument("model", help="a file or folder of weights, or an experiment that has run: ch02_aevb.samples")
+        made.add_argument(
+            "model", help="a file or folder of weights, or an experiment that has run: ch02_aevb.manifold"
+        )
         made.add_argument("--out", help=f"the file: .png a picture, .npz all arrays, .npy one (default: {name}.png)")
         made.add_argument("--count", type=_count, default=count, help=f"how many (default: {count or 'all'})")
         made.add_argument("--seed", type=_seed, default=0, help="of what is drawn (default: 0)")

@@ -11,6 +11,8 @@ DONE = (
     "ch02_gradients",
     "ch03_semi_supervised",
     "ch06_dropout",
+    "ch07_experiments",
+    "report_refinement",
 )
 
 
