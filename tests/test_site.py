@@ -113,6 +113,15 @@ def test_lessons_stand_in_the_readmes_order():
     assert "| [Auto\\-encoding variational Bayes](lessons/ch02_aevb.ipynb), " in page
 
 
+def test_displayed_formulas_are_paragraphs_and_titles_have_links():
+    cells = [{"cell_type": "code", "source": ['"""Title.\n', "\n", 'Text."""']}]
+    cells += [{"cell_type": "markdown", "source": "is\n$$a\nb$$\nof $c$"}, {"cell_type": "code", "source": "'$$'"}]
+    found = pages.headed({"cells": cells, "metadata": {}}, "x")["cells"]
+    assert found[0]["source"].startswith("# Title\n\nDownload: {download}`script <../downloads/x.py>`")
+    assert found[0]["source"].endswith("\n\nText.")
+    assert [cell["source"] for cell in found[1:]] == ["is\n\n$$a\nb$$\n\nof $c$", "'$$'"]
+
+
 def test_bench_page_has_the_medians():
     about = json.loads((ROOT / "figures" / "bench.json").read_text())
     page = pages.bench_page(about)
@@ -262,6 +271,7 @@ def test_pages_of_a_small_site(site):
         assert f"{name}.html" in found
     lesson = found["lessons/ch02_pca.html"]
     assert "<math" in lesson and lesson.count("<img") >= 1 and "Traceback" not in lesson
+    assert lesson.count('class="formula"') == (CHAPTERS / "ch02_pca.py").read_text().count("$$") / 2
     for kind in ("py", "ipynb"):
         (link,) = set(re.findall(rf'href="\.\./(_downloads/\w+/ch02_pca\.{kind})"', lesson))
         assert (site / link).stat().st_size > 1000

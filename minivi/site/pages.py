@@ -94,6 +94,9 @@ def headed(notebook: dict[str, Any], name: str) -> dict[str, Any]:
     head, _, rest = "".join(first["source"]).strip('"# \n').partition("\n")
     links = f"{{download}}`script <../downloads/{name}.py>`, {{download}}`notebook <../downloads/{name}.ipynb>`"
     text = f"# {head.rstrip('.')}\n\nDownload: {links}\n{rest}"
+    for cell in others:
+        if cell["cell_type"] == "markdown":  # a displayed formula is a paragraph of its own, whatever stands above it
+            cell["source"] = re.sub(r"\n*(\$\$.+?\$\$)\n*", r"\n\n\1\n\n", "".join(cell["source"]), flags=re.S)
     about = notebook["metadata"] | {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     return notebook | {
         "metadata": about,
