@@ -49,14 +49,14 @@ def flops(vae, method):
         name: settings | COSTS | ({"epochs": 100, "step_sizes": [0.02]} if name == "laptop" else {})
         for name, settings in FREY_BUDGETS.items()
     },
-    minutes={"quick": 0.2, "laptop": 0.5, "paper": 15},
+    minutes={"quick": 0.2, "laptop": 0.18, "paper": 15},
 )
 @experiment(
     "costs",
     title="what training costs by AEVB and by wake-sleep, and the bound's own variance",
     mirrors="thesis Figure 2.5, caption; section 2.10",
     budgets=budgets(COSTS | {"epochs": 20}, COSTS | {"epochs": 3}, COSTS),
-    minutes={"quick": 0.3, "laptop": 1, "paper": 60 * 7},
+    minutes={"quick": 0.3, "laptop": 0.4, "paper": 60 * 7},
 )
 def costs(run):
     """CPU seconds of a million training points by method and hidden units; both models' bounds, their variance."""

@@ -29,7 +29,7 @@ SIZES = (2, 5, 10, 20)  # numbers of latents in Figure 2.8
     title="the manifold of a face learned with two latents",
     mirrors="thesis Figure 2.7(a)",
     budgets={name: settings | {"grid": 12, "around": "codes"} for name, settings in FREY_BUDGETS.items()},
-    minutes={"quick": 0.2, "laptop": 0.7, "paper": 8},
+    minutes={"quick": 0.2, "laptop": 0.27, "paper": 8},
 )
 @experiment(
     "manifold",
