@@ -24,7 +24,7 @@ REFERENCE = {3: {1: -174.9, 5: -151.2, 10: -143.5, 20: -139.2}, 20: {1: -126.1, 
     title="the lower bound while training, continuous data",
     mirrors="thesis Figure 2.5, Frey faces",
     budgets=FREY_BUDGETS,
-    minutes={"quick": 0.4, "laptop": 6, "paper": 60},
+    minutes={"quick": 0.4, "laptop": 2.7, "paper": 60},
 )
 @experiment(
     "bound",
