@@ -52,13 +52,13 @@ BOTTOM_UP, SHARING = ("bottom-up", "skip"), ("shared", "precision")
 WAYS = (*BOTTOM_UP, "separate", *SHARING)
 QUICK = {"data": "digits", "split": "1500/297", **MODELS["digits"], "epochs": 30, "batch": 100, "step_size": 5e-3}
 QUICK |= {"images": 297, "samples": 200}
-LAPTOP = {"data": "mnist", "split": "60000/10000", **MODELS["mnist"], "epochs": 25, "batch": 100, "step_size": 2e-3}
+LAPTOP = {"data": "mnist", "split": "60000/10000", **MODELS["mnist"], "epochs": 12, "batch": 100, "step_size": 2e-3}
 LAPTOP |= {"images": 1000, "samples": 200}
 PAPER = {"data": "mnist", "split": "60000/10000", **MODELS["paper"], "epochs": 2000, "batch": 256, "step_size": 1e-3}
 PAPER |= {"images": 10000, "samples": 5000}
 DIRECTIONS = {
     "quick": QUICK | {"depths": {2: 1, 3: 1}},  # number of stochastic layers: number of seeds
-    "laptop": LAPTOP | {"depths": {2: 3}},
+    "laptop": LAPTOP | {"depths": {2: 2}},
     "paper": PAPER | {"depths": {2: 5, 3: 5, 5: 5}},
 }
 # Lambda of section 5.B.8, in nats for each latent: the groups of eq. 5.33 are "individual dimensions if no parameters
@@ -66,7 +66,7 @@ DIRECTIONS = {
 LAMBDAS = [0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
 FREE_BITS = {
     "quick": QUICK | {"depth": 3, "lambdas": [0.0, 0.125, 1.0]},
-    "laptop": LAPTOP | {"epochs": 15, "depth": 3, "lambdas": LAMBDAS},
+    "laptop": LAPTOP | {"epochs": 8, "depth": 3, "lambdas": LAMBDAS},
     "paper": PAPER | {"depth": 5, "lambdas": LAMBDAS},
 }
 SOURCE_EPOCHS = 2000  # of Sønderby et al. (2016)
