@@ -166,7 +166,7 @@ DIGITS = {
         "images": 297, "samples": 300, "draws": 50, **COMMON,
     },
     "laptop": {
-        "data": "mnist", "split": "60000/10000", "hidden": [200], "latents": [2, 20], "epochs": 30, "seeds": 2,
+        "data": "mnist", "split": "60000/10000", "hidden": [200], "latents": [20], "epochs": 24, "seeds": 2,
         "images": 1000, "samples": 200, "draws": 100, **COMMON,
     },
     "paper": {
