@@ -135,7 +135,8 @@ assert same and value.item() == program.losses[0].item()
 # %% [markdown]
 # The program's calls are few, because launches that follow each other stand in one table, and one compiled loop goes
 # through it (`kernels/launches.py`). With two threads each claims its half of a launch by an atomic exchange, and
-# nobody goes on before all halves are done. Which thread did a piece changes no bit.
+# nobody goes on before all halves are done. Which thread did a piece changes no bit. One thing a program leaves out:
+# what NumPy gave before, from arrays into which nobody has written since, such as another copy of the same slice.
 #
 # ## 5. Memory
 #

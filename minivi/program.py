@@ -15,7 +15,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,11 +25,12 @@ import numpy as np
 from minivi.kernels import get_threads
 from minivi.random import Generator
 from minivi.tensor import Parameter, Tensor, _mode, grad
-from minivi.trace import Own, Trace, arrays_in, difference, plain
+from minivi.trace import Own, Trace, arrays_in, difference, mapped, plain
 from minivi.updates import update_of
 
 WARM_UP = 3  # eager steps before the first traced one: kernels compile, optimizers make their arrays
 LINE = 64  # bytes of a cache line, at which arrays begin
+COPIES = (np.ndarray.copy, np.ndarray.flatten, np.ndarray.ravel, np.ndarray.reshape, np.reshape)
 MOST = 8  # shapes of batches; with more, programs cost more memory than they are worth
 
 
@@ -71,14 +72,16 @@ class Program:
 
         self.inputs, self._fixed = trace.inputs, dict(trace.fixed)
         self.writes, self.constant = trace.wrote, constant
+        operations, renamed = _once(trace)
+        losses, gradients = renamed(list(losses)), renamed([list(several) for several in gradients])
         for own in (*losses, *(g for several in gradients for g in several)):
             if isinstance(own, Own) and own.number not in self._fixed:
                 self._fixed[own.number] = np.empty(trace.memory[own.number], np.uint8)
-        self._places, self.arena = _plan(trace, self._fixed)
+        self._places, self.arena = _plan(operations, trace.memory, self._fixed)
         self.actions, self._table, launched, taken = [], launches.Table, [], set()
         self._rng, self._draws = trace.rng, []
         entering, looks = {number for number, a in trace.fixed.items() if any(a is x for x in trace.inputs)}, []
-        for o in trace.operations:
+        for o in operations:
             args, kwargs, out = map(self._bound, (o.args, o.kwargs, o.out))
             if o.kind == "launch":
                 launched.append((kwargs["address"], args, kwargs["scalars"], kwargs["n"], kwargs["threads"]))
@@ -108,14 +111,13 @@ class Program:
 
     def _bound(self, value):
         """``value`` with arrays in their places, also within lists, tuples and dicts."""
-        if isinstance(value, Own):
-            memory, place = self._fixed.get(value.number), 0
-            if memory is None:
-                memory, place = self.arena, self._places[value.number]
-            return np.ndarray(value.shape, value.dtype, memory, place + value.offset, value.strides)
-        if type(value) in (list, tuple):
-            return type(value)(map(self._bound, value))
-        return {key: self._bound(item) for key, item in value.items()} if type(value) is dict else value
+        return mapped(value, Own, self._array)
+
+    def _array(self, own):
+        memory, place = self._fixed.get(own.number), 0
+        if memory is None:
+            memory, place = self.arena, self._places[own.number]
+        return np.ndarray(own.shape, own.dtype, memory, place + own.offset, own.strides)
 
     def _flush(self, launched):
         if launched:
@@ -164,11 +166,37 @@ class Program:
             action()
 
 
-def _plan(trace, fixed):
+def _once(trace):
+    """The operations without those of NumPy that were done before, such as copies, and new names for what is left.
+
+    3  copy(h) -> 7       3  copy(h) -> 7        nobody writes into 7, 9 or h once they are made:
+    5  copy(h) -> 9                              9 is called 7 from here on
+    6  launch(W, 9)       6  launch(W, 7)
+    """
+    made, instead, operations = {}, {}, []
+
+    def renamed(value):
+        return mapped(value, Own, lambda own: replace(own, number=instead.get(own.number, own.number)))
+
+    for o in trace.operations:
+        o = replace(o, args=renamed(o.args), kwargs=renamed(o.kwargs), out=renamed(o.out))
+        kwargs = dict(o.kwargs)
+        out = kwargs.pop("out", (None,))[0] if isinstance(o.function, np.ufunc) else o.function in COPIES and o.out
+        if isinstance(out, Own) and next(arrays_in(o.args), None) is None:
+            key = repr((o.function, o.args, kwargs, replace(out, number=0), trace.memory[out.number]))
+            whole = math.prod(out.shape) * out.dtype.itemsize == trace.memory[out.number]
+            kept = not any(own.number in trace.again for own in arrays_in((o.args, out), Own))
+            if whole and kept and made.setdefault(key, out.number) != out.number:
+                instead[out.number] = made[key]
+                continue
+        operations.append(o)
+    return operations, renamed
+
+
+def _plan(operations, memory, fixed):
     """Where in an arena each piece of memory begins, by number, and the arena; without those that are ``fixed``."""
     uses = [
-        [own.number for own in arrays_in((o.args, o.kwargs, o.out), Own) if own.number not in fixed]
-        for o in trace.operations
+        [own.number for own in arrays_in((o.args, o.kwargs, o.out), Own) if own.number not in fixed] for o in operations
     ]
     last = {number: i for i, numbers in enumerate(uses) for number in numbers}
     free, places, size = [], {}, 0  # free: (begin, end), in order
@@ -176,7 +204,7 @@ def _plan(trace, fixed):
         for number in numbers:
             if number in places:
                 continue
-            need = -(-max(trace.memory[number], 1) // LINE) * LINE
+            need = -(-max(memory[number], 1) // LINE) * LINE
             k = next((k for k, (begin, end) in enumerate(free) if end - begin >= need), None)
             if k is not None:
                 begin, end = free.pop(k)
@@ -187,9 +215,9 @@ def _plan(trace, fixed):
                 size = begin + need
             places[number] = (begin, begin + need)
         free = _joined([*free, *(places[number] for number in {*numbers} if last[number] == i)])
-    memory = np.zeros(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return {number: begin for number, (begin, _) in places.items()}, memory[start : start + size]
+    arena = np.zeros(size + LINE, np.uint8)
+    start = -arena.ctypes.data % LINE
+    return {number: begin for number, (begin, _) in places.items()}, arena[start : start + size]
 
 
 def _joined(free):

@@ -672,7 +672,7 @@ def _results_between(inputs, output) -> list[Tensor]:
 def _sum_to(g, shape, name):
     """Undo broadcasting: sum ``g`` over the axes along which an argument of ``shape`` was repeated."""
     extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    axes = tuple(i for i, n in enumerate(g.shape) if n != 1 and (i < extra or shape[i - extra] == 1))
     summed = g
     if axes:
         summed = g.sum(axis=axes) if isinstance(g, Tensor) else np.add.reduce(g, axis=axes)

@@ -20,7 +20,7 @@ eagerly.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,13 +38,18 @@ DRAWS = (
 UNSEEN = {np.shape, np.ndim, np.size, np.may_share_memory, np.shares_memory, np.result_type, np.iscomplexobj}
 
 
+def mapped(value: Any, kind: type, how: Callable) -> Any:
+    """``value`` with ``how(x)`` in place of each ``x`` of a ``kind``, also within lists, tuples and dicts."""
+    if isinstance(value, kind):
+        return how(value)
+    if type(value) in (list, tuple):
+        return type(value)([mapped(item, kind, how) for item in value])
+    return {key: mapped(item, kind, how) for key, item in value.items()} if type(value) is dict else value
+
+
 def plain(a: Any) -> Any:
-    """``a`` with plain arrays in place of recorded ones, also within lists, tuples and dicts."""
-    if isinstance(a, Recorded):
-        return a.view(np.ndarray)
-    if type(a) in (list, tuple):
-        return type(a)(map(plain, a))
-    return {key: plain(value) for key, value in a.items()} if type(a) is dict else a
+    """``a`` with plain arrays in place of recorded ones."""
+    return mapped(a, Recorded, lambda x: x.view(np.ndarray))
 
 
 def root(a: np.ndarray) -> np.ndarray:
@@ -273,6 +278,7 @@ class Trace:
     Attributes:
         operations: in order.
         memory: bytes of each piece of memory that the step has had.
+        again: those into which something was written that were there, by number.
         fixed: those that stay, parameters and the inputs' copies, by number.
         inputs: of the last, in order.
         decisions: those that make one kernel or another do the same.
@@ -284,6 +290,7 @@ class Trace:
         self.rng, self.parameters = rng, parameters
         self.operations: list[Operation] = []
         self.memory: list[int] = []
+        self.again: set[int | None] = set()
         self.fixed: dict[int, np.ndarray] = {}
         self.inputs: list[np.ndarray] = []
         self.met: list = []  # further Parameters that were looked at
@@ -330,16 +337,15 @@ class Trace:
 
     def sign(self, value: Any) -> Any:
         """``value`` with :class:`Own` in place of the step's arrays; others are constants."""
-        if isinstance(value, np.ndarray):
-            base = root(value)
-            number = self._number(base)
-            if number is None:
-                return value
-            start = value.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-            return Own(number, start, value.shape, value.strides, value.dtype)
-        if type(value) in (list, tuple):
-            return type(value)(map(self.sign, value))
-        return {key: self.sign(item) for key, item in value.items()} if type(value) is dict else value
+        return mapped(value, np.ndarray, self._signed)
+
+    def _signed(self, array):
+        base = root(array)
+        number = self._number(base)
+        if number is None:
+            return array
+        start = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+        return Own(number, start, array.shape, array.strides, array.dtype)
 
     def input(self, array: np.ndarray) -> Recorded:
         """A copy of a batch's array, for the values of later steps."""
@@ -357,6 +363,7 @@ class Trace:
         """A new array of zeros, each time."""
         array = np.zeros(shape, dtype)
         recorded = self.own(array)
+        self.again.add(self._number(array))
         self.note(np.ndarray.fill, (array, 0), {})
         return recorded
 
@@ -373,6 +380,7 @@ class Trace:
         """Something that wrote into ``arrays``: the step's own, or it could not be done twice to compare."""
         if any(self._number(root(a)) is None for a in arrays):
             self.give_up(f"{getattr(function, '__name__', function)} writes into an array that is not the step's", None)
+        self.again.update(self._number(root(a)) for a in arrays)
         self.wrote += [x for x in self.fixed.values() if any(root(a) is x for a in arrays)]
         if any(x is copy for x in self.wrote for copy in self.inputs):
             self.give_up(f"{getattr(function, '__name__', function)} writes into the batch", None)
@@ -398,6 +406,7 @@ class Trace:
 
     def given(self, out) -> None:
         """A kernel is about to write into an array that is there, or an optimizer into it and arrays of its own."""
+        self.again.add(self._number(root(out)))
         if self._number(root(out)) is None or any(root(out) is x for x in self.fixed.values()):
             self.give_up("a kernel writes into an array that is not the step's", None)
 

@@ -151,6 +151,25 @@ def test_what_a_peer_is_given(monkeypatch):
     assert [env.get("JAX_PLATFORMS") for env in environments[1:]] == ["cpu", "cpu"]
 
 
+def test_limited_to_avx2(tmp_path, capsys, monkeypatch):
+    """Every process, minivi's too, leaves AVX-512 alone, and the table says so."""
+    from minivi.kernels import jit
+
+    words = ["--only", "adam", "--peers", "numpy", "--threads", "1", "--isa", "avx2", "--rounds", "1"]
+    monkeypatch.setattr(jit, "FEATURES", "+avx")
+    with pytest.raises(bench.BenchError, match="wants a CPU with AVX2; leave the option out"):
+        bench.run(arguments("--out", str(tmp_path / "bench.json"), *words))
+    monkeypatch.undo()
+    if "+avx2" not in jit.FEATURES.split(","):
+        pytest.skip("about AVX2, which this CPU does not have")
+    assert bench.run(arguments("--out", str(tmp_path / "bench.json"), *words)) == 0
+    text, report = capsys.readouterr().out, json.loads((tmp_path / "bench.json").read_text())
+    assert "limited to avx2: ATEN_CPU_CAPABILITY, " in text and report["settings"]["isa"] == "avx2"
+    assert report["versions"]["minivi"]["instruction_set"] == "avx2"
+    assert report["set_for_all"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    assert not [f for f in report["set_for_all"]["NUMBA_CPU_FEATURES"].split(",") if f.startswith("+avx512")]
+
+
 def serve(name, *requests):
     answers = []
     worker.serve(name, map(json.dumps, requests), answers.append)

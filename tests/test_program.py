@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,7 +25,7 @@ from minivi.models import (
     gaussian_network,
 )
 from minivi.nn import priors
-from minivi.program import WARM_UP, Step
+from minivi.program import WARM_UP, Step, _once
 from minivi.semi_supervised import minibatch_loss, sample_features
 from minivi.tensor import Parameter, Tensor, detect_nonfinite, grad
 from minivi.trace import Recorded, Trace
@@ -722,6 +723,33 @@ def test_operations_that_numpy_does_in_many_ways_are_done_again():
     eager, program = trained(case, False), trained(case, True)
     equal(eager, program)
     assert program[3].compiled == 25 - WARM_UP - 2, program[3].why
+
+
+def test_what_numpy_gave_before_is_not_computed_again_unless_something_is_written_into_it():
+    def noise(rng):
+        eps, other = (rng.standard_normal((1, B, 3), dtype="float32") for _ in range(2))
+        once, twice = other[..., ::-1].copy(), other[..., ::-1].copy()  # one copy
+        near = np.multiply(once, np.float32(0.5)) - np.multiply(twice, np.float32(0.5))  # one product
+        far = other * np.float32(-0.0) + other * np.float32(0.0)  # two: the signs of zeros differ
+        kept, changed = eps.copy(), eps.copy()  # two, since one is written into
+        changed *= 2
+        before = eps[..., :1].copy()
+        eps[..., 0] = 0  # and so the next copy is another one
+        return kept + changed + near + far + before - eps[..., :1].copy() + twice
+
+    def case():
+        model = vae()
+        return of(model, lambda x, rng: -model.elbo(x, eps=noise(rng)).mean())
+
+    eager, program = trained(case, False), trained(case, True)
+    equal(eager, program)
+    assert program[3].compiled == 25 - WARM_UP - 2, program[3].why
+    rng = Generator(0)
+    with Trace(rng, []) as trace:
+        noise(rng)
+    names = Counter(o.name for o in trace.operations)
+    names.subtract(o.name for o in _once(trace)[0])
+    assert +names == {"copy": 1, "multiply": 1}
 
 
 def test_the_environment_can_keep_everything_eager():

@@ -218,6 +218,17 @@ def test_reconstructions_and_paths(name):
     np.testing.assert_allclose(z[:, 4], (z[:, 0] + z[:, 8]) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("inference", directed.INFERENCE)
+def test_a_graph_at_its_means(inference):
+    """Against the pass itself, with noise of zeros."""
+    model = MODELS[f"layers {inference}"](Generator(1))
+    values = model.terms(X, eps={"z1": np.zeros((1, 6, 3), "float32"), "z2": np.zeros((1, 6, 2), "float32")}).values
+    images, z = generate.reconstruct(model, X).arrays["images"], generate.embed(model, X).arrays["codes"]
+    np.testing.assert_array_equal(images, np.asarray(values["p(x)"].mean)[0])
+    np.testing.assert_array_equal(z, np.asarray(values["z1"])[0])
+    assert np.abs(images - images[0]).max() > 1e-4
+
+
 def test_paths_between_draws_of_the_prior():
     made = generate.interpolate(MODELS["vae"](Generator(1)), 2, Generator(0))
     assert made.arrays["codes"].shape == (2, 9, 2)
@@ -238,12 +249,12 @@ def test_codes(latents):
     [
         ("classifier", "sample", "a Classifier cannot sample; it can only be loaded, by minivi.load"),
         ("m2", "reconstruct", "a SemiSupervisedVAE cannot reconstruct; it can sample, embed"),
-        ("auxiliary", "embed", "a DirectedVAE cannot embed; it can sample"),
+        ("auxiliary", "interpolate", "a DirectedVAE cannot interpolate; it can sample, reconstruct, embed"),
     ],
 )
 def test_what_a_model_cannot_do(name, verb, message):
     with pytest.raises(TrainingError, match=message):
-        getattr(generate, verb)(MODELS[name](Generator(1)), X, *[Generator(0)] * (verb == "sample"))
+        getattr(generate, verb)(MODELS[name](Generator(1)), X, *[Generator(0)] * (verb in ("sample", "interpolate")))
 
 
 # ------------------------------------------------------------------------------------------------ the command line
@@ -253,7 +264,7 @@ from minivi.experiments import experiment
 from minivi.models import VAE
 from minivi.optim import Adam
 from minivi.random import Generator
-BUDGETS = {b: {'data': 'digits', 'epochs': 1, 'rate': 0.01, 'sizes': [3, 4], 'names': ('a',), 'ends': {'a': 1}}
+BUDGETS = {b: {'data': 'digits', 'epochs': 1, 'rate': 0.01, 'sizes': [3, 4], 'names': ('a',), 'ends': {'a': 1, 'b': 1}}
            for b in ('quick', 'laptop', 'paper')}
 MINUTES = {'quick': 0.1, 'laptop': 0.1, 'paper': 0.1}
 @experiment('many', title='several', mirrors='', budgets=BUDGETS, minutes=MINUTES)
@@ -323,7 +334,13 @@ def test_experiments_that_share_a_model_each_name_it(runs, capsys):
     ]
     assert len(paths[0]) == 1 and len(paths[1]) == 2 and set(paths[0]) < set(paths[1]) and paths[2] is None
     assert all((runs / path).is_file() for path in paths[1])
+    assert run(capsys, "sample", "ch99_small.many:model1")[0] == 0
+    assert weights.locate("ch99_small.many:model1") == runs / paths[1][1]
     for words, message in [
+        (
+            ["sample", "ch99_small.many:model"],
+            "ch99_small.many:model has 2 models; give one of runs/ch99_small/model0-",
+        ),
         (["sample", "ch99_small.many"], "ch99_small.many has 2 models; give one of runs/ch99_small/model0-"),
         (["sample", "ch99_small.none"], "the run of ch99_small.none in runs left no weights"),
         (["sample", "ch99_small.one", "--runs", "elsewhere"], "elsewhere has no run of ch99_small.one; `minivi run"),
@@ -337,6 +354,14 @@ def test_experiments_that_share_a_model_each_name_it(runs, capsys):
         np.savez("own.npz", train=np.zeros((20, 3, 3)))
         status, _, err = run(capsys, *words)
         assert status and message in err and err.count("\n") == 1, err
+
+
+def test_what_shared_models_cost_is_told(runs, capsys):
+    """Of the model that two experiments take, the second one's JSON says what the first one spent on it."""
+    assert run(capsys, "run", "ch99_small", "--quiet", "--set", "epochs=200")[0] == 0
+    first, second = (json.loads(next(runs.glob(f"ch99_small_{name}_*.json")).read_text()) for name in ("one", "many"))
+    assert "shared_cpu_seconds" not in first and first["cpu_seconds"] >= 0.2
+    assert 0.5 * first["cpu_seconds"] <= second["shared_cpu_seconds"] <= first["cpu_seconds"]
 
 
 def test_a_file_that_no_run_names_needs_data(runs, capsys):
@@ -391,6 +416,8 @@ def test_a_run_with_other_settings_goes_on_from_its_own_checkpoint(runs, capsys)
         ("sizes=3", "sizes = 3 is not of the kind"),
         ('sizes=[3, "x"]', "is not of the kind"),
         ('ends={"a": "b"}', "is not of the kind"),
+        ('ends={"c": 1}', "is not of the kind of its present value, {'a': 1, 'b': 1}; give one such"),
+        ("ends=many", "is not of the kind"),
     ],
 )
 def test_settings_are_checked(runs, capsys, text, message):
@@ -405,7 +432,8 @@ def test_settings_are_checked(runs, capsys, text, message):
         ("rate=1", 1.0),
         ("sizes=[5]", [5]),
         ('names=["b", "c"]', ("b", "c")),
-        ('ends={"a": 2, "b": 3}', {"a": 2, "b": 3}),
+        ('ends={"a": 2}', {"a": 2, "b": 1}),
+        ("ends=3", {"a": 3, "b": 3}),
         ("epochs=0", 0),
     ],
 )

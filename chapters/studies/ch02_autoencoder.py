@@ -177,7 +177,7 @@ def sigmas(model, x):
         "laptop": SMALL | FREY | {"others": OTHERS},
         "paper": PAPER | FREY | {"others": OTHERS},
     },
-    minutes={"quick": 0.4, "laptop": 4, "paper": 5},
+    minutes={"quick": 0.4, "laptop": 5.6, "paper": 7},
 )
 @experiment(
     "reconstruction",

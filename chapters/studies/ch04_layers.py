@@ -263,7 +263,7 @@ def epochs_to(curve, goal):
     title="two and three latent layers, inferred bottom-up or top-down",
     mirrors="thesis section 4.1.1, Figures 4.1 and 5.B.4, Table 5.B.2 (inference direction)",
     budgets=DIRECTIONS,
-    minutes={"quick": 0.5, "laptop": 8, "paper": 60 * 24 * 25},
+    minutes={"quick": 0.5, "laptop": 15, "paper": 60 * 24 * 25},
 )
 def directions(run):
     """Train each variant from the same generative weights on the same minibatches."""

@@ -7,7 +7,7 @@ Contestants take turns, so that a slow phase of the machine hits all; the ratio 
 medians and extremes are over the rounds. All get the same data, initial weights and number of threads, and before any
 timing they must agree on the loss before and after an update made with the same noise. Peers are given their best:
 variables that pin their BLAS to another CPU's kernels are removed, and their allocator keeps what is freed; minivi runs
-as in any program of yours.
+as in any program of yours. ``--isa avx2`` has all of them leave a CPU's AVX-512 alone.
 
 A peer's process loads this package without ``minivi/__init__.py``: it needs (and pays the memory of) no Numba.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -51,11 +52,19 @@ FOR_PEERS = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "JAX_PLATFORMS": "cpu",
 }
+AVX2 = {  # what has each library do without AVX-512; Numba's is made of the CPU's features
+    "OPENBLAS_CORETYPE": "Haswell",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
 BARE = (
     "import sys, types; minivi = sys.modules['minivi'] = types.ModuleType('minivi'); minivi.__path__ = [sys.argv[1]]; "
     "from minivi.bench.worker import main; main(sys.argv[2])"
 )
-PAUSE = 0.1  # seconds between slices: threads that spin after their work are asleep by then
+PAUSE = 0.15  # seconds between slices: by then threads are asleep that spin after their work (OpenBLAS's 2^28 cycles)
 BUSY = 0.2  # CPUs used by other processes that are worth a warning
 
 
@@ -80,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--python", metavar="PATH", default=sys.executable, help="the peers' interpreter (default: this)"
     )
     parser.add_argument("--keep-pins", action="store_true", help=f"leave {', '.join(PINS)} to the peers")
+    parser.add_argument("--isa", choices=["avx2"], help="have all of them leave AVX-512 alone")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument(
         "--out", metavar="FILE", default="runs/bench.json", help="the numbers (default: runs/bench.json)"
@@ -104,6 +114,15 @@ def _chosen(text: str | None, valid: list[str], what: str) -> list[str]:
         if name not in valid:
             raise BenchError(f"bench: no {what} {name!r}; there are {', '.join(valid)}")
     return [name for name in valid if name in names]
+
+
+def _without_avx512():
+    """The variables of ``--isa avx2``."""
+    from minivi.kernels.jit import FEATURES
+
+    if "+avx2" not in FEATURES.split(","):
+        raise BenchError("bench: --isa avx2 wants a CPU with AVX2; leave the option out")
+    return AVX2 | {"NUMBA_CPU_FEATURES": re.sub(r"\+(avx512|avx10|amx)", r"-\1", FEATURES)}
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -134,18 +153,19 @@ class Worker:
         threads: how many it may use.
         python: its interpreter.
         pins: whether variables that pin BLAS to a kernel stay.
+        isa: variables that set the instruction set.
 
     Raises:
         WorkerError: it does not start; its library is not there, for instance.
     """
 
-    def __init__(self, name: str, threads: int, python: str, pins: bool):
+    def __init__(self, name: str, threads: int, python: str, pins: bool, isa: dict[str, str] | None = None):
         self.name, self.log = name, tempfile.TemporaryFile()
         command, variables = [sys.executable, "-m", "minivi.bench.worker", name], dict(os.environ)
         if not name.startswith("minivi"):
             command = [python, "-c", BARE, str(Path(__file__).parents[1]), name]
             variables = {key: v for key, v in variables.items() if pins or key not in PINS} | FOR_PEERS
-        variables |= dict.fromkeys(THREAD_COUNTS, str(threads))
+        variables |= dict.fromkeys(THREAD_COUNTS, str(threads)) | (isa or {})
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         try:
             self.process = subprocess.Popen(command, text=True, env=variables, **streams)
@@ -212,11 +232,13 @@ class Benchmark:
                 f"bench: --threads {self.threads}, --rounds {args.rounds}, --seconds {args.seconds:g}: threads and "
                 "rounds must be at least 1, seconds more than 0 and below 3600"
             )
+        self.isa = _without_avx512() if args.isa else {}
         self.report: dict[str, Any] = {
             "environment": environment() | {"threads": self.threads},
-            "settings": {name: getattr(args, name) for name in ("rounds", "seconds", "small", "keep_pins")},
+            "settings": {name: getattr(args, name) for name in ("rounds", "seconds", "small", "keep_pins", "isa")},
             "pins": {name: os.environ[name] for name in PINS if name in os.environ},
             "set_for_peers": FOR_PEERS,
+            "set_for_all": self.isa,
             "workloads": {w.name: {"what": w.text, "flops": w.flops} for w in self.workloads},
             "versions": {},
             "absent": {},
@@ -234,6 +256,8 @@ class Benchmark:
         self.save()  # fails now rather than after the measurements
         about = self.report["environment"]
         print(f"{about['cpu']}, threads: {self.threads}, {self.args.rounds} rounds of {self.args.seconds:g} s")
+        if self.isa:
+            print(f"limited to {self.args.isa}: {', '.join(sorted(self.isa))} are set for all")
         for name, value in self.report["pins"].items():
             print(f"{'kept' if self.args.keep_pins else 'removed for the peers'}: {name}={value}")
         for family, group in groupby(self.workloads, lambda w: w.family):
@@ -277,7 +301,7 @@ class Benchmark:
             for name in names:
                 if name not in self.report["absent"]:
                     try:
-                        worker = Worker(name, threads, self.args.python, self.args.keep_pins)
+                        worker = Worker(name, threads, self.args.python, self.args.keep_pins, self.isa)
                     except WorkerError as error:
                         self.absent(name, str(error))
                         continue

@@ -116,6 +116,7 @@ MODELS = {"vae": vae, "iwae50": iwae50, "made": made, "iaf": iaf, "vdropout": vd
 def about(compiled: bool = True) -> dict[str, Any]:
     """Versions, and the workloads that there are."""
     kernel = {"matmul": kernels.matmul_backend(), "tile": kernels.matmul_tile()}
+    kernel["instruction_set"] = kernels.instruction_set()
     versions = {"minivi": minivi.__version__} | kernel
     return {
         "versions": versions | {m.__name__: m.__version__ for m in (np, numba)},

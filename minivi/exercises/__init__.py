@@ -42,7 +42,8 @@ A track is one file, ``chapters/exercises/solutions/NAME.py``, in ``# %%`` cells
   submission whose results are those of a mistake, on all cases, gets its hint, however it came to them; so no two
   mistakes may do the same. A hint says where to look and not what to write; the equation is added to it.
 - After a change: ``minivi exercise NAME --blank --out chapters/exercises/NAME.py``; ``tests/test_exercises.py`` asks
-  that all is so. Tracks are found by their files; the teacher's page is ``chapters/exercises/README.md``.
+  that all is so, with ``-m slow`` for many seeds. Tracks are found by their files; the teacher's page is
+  ``chapters/exercises/README.md``, whose table has a row for each.
 """
 
 from minivi.exercises.child import Source

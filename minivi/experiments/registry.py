@@ -104,7 +104,8 @@ def experiment(
         title: one line.
         mirrors: the document's figure, table or section.
         budgets: settings for "quick", "laptop" and "paper"; for "night" too, if a headline gains by eight hours.
-        minutes: about how long each takes on two cores.
+        minutes: CPU minutes that each takes alone, all threads and processes together: of ``laptop`` what the committed
+            run took (``python tests/test_minutes.py`` writes it), of the others about.
     """
 
     def register(function):

@@ -195,7 +195,7 @@ def revived(value: Any) -> Any:
 ABOUT = (
     "experiment", "mirrors", "budget", "settings", "seed", "seconds", "cpu_seconds", "commit", "python", "numpy",
     "numba", "cpu", "threads", "matmul", "instruction_set", "table", "claims", "checks",
-    "weights", "changes", "own_data",
+    "weights", "changes", "own_data", "shared_cpu_seconds",
 )  # fmt: skip
 
 

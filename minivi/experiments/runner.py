@@ -41,10 +41,11 @@ class Run:
         earlier: seconds, and CPU seconds, that had gone into the models before this run went on with them.
         changes: settings that are not the budget's.
         weights: the checkpoints of the models that it trained or shares.
+        taken: CPU seconds that earlier experiments of the chapter had spent on models which this one shares.
     """
 
     def __init__(self, experiment, budget, data, seed, out, resume, progress, shared, report=print, changes=None):
-        self.changes, self.weights = changes or {}, []
+        self.changes, self.weights, self.taken, self._own = changes or {}, [], 0.0, set()
         settings = dict(experiment.budgets[budget]) | self.changes
         if data is not None:
             settings["data"] = data
@@ -148,10 +149,15 @@ class Run:
         """
         key = "trained", name, options["epochs"]
         if key not in self.shared:
+            begun = _cpu_seconds()
             model, loss, optimizer = start()
             after = evaluate and (lambda epoch: evaluate(model, epoch))
             history = self.fit(name, model, loss, optimizer, train, evaluate=after, **options)
             self.shared[key] = model, history, optimizer
+            self.shared[("spent", *key)] = _cpu_seconds() - begun + history.earlier[1]
+        elif key not in self._own:
+            self.taken += self.shared[("spent", *key)]
+        self._own.add(key)
         self._note(self.shared[key][1])
         return self.shared[key]
 
@@ -275,20 +281,26 @@ def _value(text):
 
 
 def _alike(value, present):
-    """Whether a value may stand for another: of its type, an integer for any number; of lists and dicts, all items."""
+    """Whether a value may stand for another: of its type, an integer for any number; of lists and dicts, all items.
+
+    A dict may have some of the names alone, and one value may stand for all of a dict's.
+    """
     if isinstance(present, (list, tuple)):
         few = list(present)[:1] or [0]
         return isinstance(value, (list, tuple)) and all(any(_alike(v, p) for p in present or few) for v in value)
     if isinstance(present, dict):
-        one = next(iter(present.values()), None)
-        return isinstance(value, dict) and all(_alike(v, present.get(k, one)) for k, v in value.items())
+        if isinstance(value, dict):
+            return value.keys() <= present.keys() and all(_alike(v, present[k]) for k, v in value.items())
+        return bool(present) and all(_alike(value, p) for p in present.values())
     if isinstance(present, float):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return present is None or type(value) is type(present)
 
 
 def _of_kind(value, present):
-    """With tuples where there were some, as JSON has lists alone."""
+    """With tuples where there were some, as JSON has lists alone, and whole dicts."""
+    if isinstance(present, dict):
+        return {k: _of_kind(value.get(k, p) if isinstance(value, dict) else value, p) for k, p in present.items()}
     if isinstance(present, (list, tuple)):
         one = present[0] if present else None
         return type(present)(_of_kind(v, one) for v in value)
@@ -297,10 +309,10 @@ def _of_kind(value, present):
 
 def outcome(entry: Experiment, run: Run) -> tuple[Result, dict[str, Any]]:
     """What an experiment gives: its result, and all that goes into the JSON file."""
-    begun = time.monotonic(), sum(os.times()[:4])  # the CPUs' of all threads and of a sweep's processes
+    begun = time.monotonic(), _cpu_seconds()
     measured = entry(run)
     weights = {"weights": run.weights} if run.weights else {}
-    now = time.monotonic(), sum(os.times()[:4])
+    now = time.monotonic(), _cpu_seconds()
     seconds, cpu = np.subtract(now, begun) + run.earlier
     about = {
         "experiment": entry.key,
@@ -312,6 +324,7 @@ def outcome(entry: Experiment, run: Run) -> tuple[Result, dict[str, Any]]:
         "seed": run.seed,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
+        **({"shared_cpu_seconds": round(run.taken, 1)} if run.taken else {}),
         **environment(),
         **weights,
     }
@@ -321,6 +334,11 @@ def outcome(entry: Experiment, run: Run) -> tuple[Result, dict[str, Any]]:
     else:
         result = entry.result(json.loads(to_json(dict(**about, **numbers))))
     return result, dict(**about, **_told(result), **numbers)  # unlike |, an error if numbers have one of these names
+
+
+def _cpu_seconds():
+    """Of all threads, and of a sweep's processes."""
+    return sum(os.times()[:4])
 
 
 def _own_data(settings):
@@ -363,7 +381,7 @@ def _leave(result, about, path, report, resume=False, pictures=True):
         picture = path.with_name(f"{path.stem}_{name}.png" if name else f"{path.stem}.png")
         plots.save(fig, picture)
         report(f"figure: {picture}")
-    changing = {"seconds": None, "cpu_seconds": None, "commit": None}
+    changing = dict.fromkeys(("seconds", "cpu_seconds", "shared_cpu_seconds", "commit"))
     if resume and (stored(path) or {}) | changing == about | changing:
         report(f"numbers: {path}, as before")
     else:

@@ -98,19 +98,19 @@ KERNELS = {
 @chunk(options=EXACT)
 def _sum_columns(p, s, lo, hi):
     """Sums over the first axis: each thread has its columns, and goes through all rows."""
-    count, apart = np.int64(s[0]), np.int64(s[1])
+    total, count, apart = p[0], np.int64(s[0]), np.int64(s[1])
     for k in range(lo, hi):
-        p[0][k] = ZERO + p[1][k]
+        total[k] = ZERO + p[1][k]
     whole = 1 + (count - 1) // 8 * 8
     for r in range(1, whole, 8):  # eight rows at a time: so many reads are under way at once
         x = at(p[1], r * apart)
         for k in range(lo, hi):
-            total = p[0][k] + x[k] + x[k + apart] + x[k + 2 * apart] + x[k + 3 * apart]
-            p[0][k] = total + x[k + 4 * apart] + x[k + 5 * apart] + x[k + 6 * apart] + x[k + 7 * apart]
+            half = total[k] + x[k] + x[k + apart] + x[k + 2 * apart] + x[k + 3 * apart]
+            total[k] = half + x[k + 4 * apart] + x[k + 5 * apart] + x[k + 6 * apart] + x[k + 7 * apart]
     for r in range(whole, count):
         x = at(p[1], r * apart)
         for k in range(lo, hi):
-            p[0][k] += x[k]
+            total[k] += x[k]
 
 
 @njit(**EXACT)

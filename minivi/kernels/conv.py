@@ -54,6 +54,7 @@ __all__ = ["conv2d", "conv2d_transposed", "conv2d_weight_gradient"]
 ROOM = 256 * 1024  # bytes of a block of patches, for the second-level cache
 ROWS = 128  # and no more patches than these
 WEIGHTS = 512  # rows of the kernel whose gradient is summed at a time
+POSITIONS = 128  # and so many patches
 
 
 @njit(error_model="numpy", nogil=True)
@@ -155,16 +156,16 @@ def _weight_gradient(p, s, lo, hi):
     """Tiles ``lo`` to ``hi`` of the kernel's rows: patches, transposed, times the cotangent."""
     q = as_integers(p[3])
     k, n, places = q[3] * q[4] * q[2], q[11], q[12]
-    lanes, size, MR, DEPTH = _sizes(p[0])
+    lanes, size, MR, _ = _sizes(p[0])
     distance = _distance(WEIGHTS, size)
-    room = np.empty(DEPTH * (distance + 3 * lanes) * size + 64, np.uint8)
+    room = np.empty(POSITIONS * (distance + 3 * lanes) * size + 64, np.uint8)
     patches = _pointer(p[0], room)
-    packed = at(patches, DEPTH * distance)
+    packed = at(patches, POSITIONS * distance)
     end = min(hi * MR, k)
     for k0 in range(lo * MR, end, WEIGHTS):
         k1 = min(k0 + WEIGHTS, end)
-        for first in range(0, max(places, 1), DEPTH):
-            depth = min(DEPTH, places - first)
+        for first in range(0, max(places, 1), POSITIONS):
+            depth = min(POSITIONS, places - first)
             for r in range(depth):
                 _gather(at(patches, r * distance), p[0], first + r, q, k0, k1)
             vectors, v = -(-n // lanes), 0

@@ -291,7 +291,8 @@ def steady_step(values, probabilities, alpha):
 ])  # fmt: skip
 def _(rng):
     for n in (2, 5):
-        values, p, alpha = rng.normal(0.5, 1.0, n), rng.dirichlet(np.ones(n)), rng.uniform(0.01, 0.1)
+        values, p, alpha = rng.normal(0.5, 1.0, n), rng.dirichlet(np.full(n, 3.0)), rng.uniform(0.01, 0.1)
+        values[:2] = -abs(values[0]), 0.1 + abs(values[1])  # of both signs
         draws = rng.permutation(np.repeat(values, np.round(4000 * p).astype(int)))  # its own averages, enumerated
         shares = np.round(4000 * p) / np.round(4000 * p).sum()
         yield Case((values, shares, alpha), -alpha * draws.mean() / np.sqrt(np.square(draws).mean()))
@@ -415,7 +416,7 @@ def p_norm(gradients, beta2, p):
 ])  # fmt: skip
 def _(rng):
     for p in (2, 5, 3000):
-        beta2, g = rng.uniform(0.7, 0.95), rng.normal(size=(6, 3)) + 0.1
+        beta2, g = rng.uniform(0.7, 0.95), rng.normal(size=(6, 3)) * [0.1, 1.0, 10.0]
         if p < 100:
             v = sums(np.abs(g) ** p, beta2**p)[-1]
             yield Case((g, beta2, p), v ** (1 / p))

@@ -143,7 +143,7 @@ def joints(vae, x, rng):
     title="too simple a model spreads further than the data",
     mirrors="thesis section 2.9.2",
     budgets=VARIANCE,
-    minutes={"quick": 0.7, "laptop": 3, "paper": 100},
+    minutes={"quick": 0.7, "laptop": 1.1, "paper": 100},
 )
 def variance(run):
     """Gaussians by either direction of the divergence, and VAEs of growing flexibility, on a ring."""

@@ -76,7 +76,7 @@ BUDGETS = {
     title="one style, ten classes",
     mirrors="thesis Figure 3.1(a)",
     budgets=BUDGETS,
-    minutes={"quick": 0.3, "laptop": 5, "paper": 60 * 10},
+    minutes={"quick": 0.3, "laptop": 1.7, "paper": 60 * 10},
 )
 def analogies(run):
     """Styles of test images with every class; what a classifier reads, and how slant and ink agree."""
@@ -141,7 +141,7 @@ CLASSES = (2, 3, 4)
     title="the two-dimensional styles of three classes",
     mirrors="thesis Figure 3.2",
     budgets=BUDGETS,
-    minutes={"quick": 0.3, "laptop": 5, "paper": 60 * 10},
+    minutes={"quick": 0.3, "laptop": 1.2, "paper": 60 * 10},
 )
 def two_latents(run):
     """Mean images over a grid of z, for each class, and where their slant grows."""
@@ -211,7 +211,7 @@ def _(n):
         "laptop": BUDGETS["laptop"] | {"images": 2000, "samples": 20},
         "paper": BUDGETS["paper"] | {"images": 10_000, "samples": 100},
     },
-    minutes={"quick": 0.3, "laptop": 10, "paper": 60 * 12},
+    minutes={"quick": 0.3, "laptop": 3.2, "paper": 60 * 12},
 )
 def all_labels(run):
     """Errors of the same test images."""

@@ -58,7 +58,7 @@ def convolutional_error(source, split, count, draw, maps, hidden, steps):
         "laptop": MNIST | {"counts": list(COUNTS), "draws": 3, "maps": "32-64", "hidden": 200, "steps": 1500},
         "paper": MNIST | {"counts": list(COUNTS), "draws": 10, "maps": "32-64", "hidden": 200, "steps": 10_000},
     },
-    minutes={"quick": 0.3, "laptop": 12, "paper": 300},
+    minutes={"quick": 0.3, "laptop": 29, "paper": 300},
 )
 def cnn(run):
     """Errors by number of labels and choice of them."""

@@ -75,7 +75,7 @@ def dropout_error(source, split, method, kl_weight, size, seed, epochs, batch):
         "laptop": MNIST | {"hidden": [50, 100, 200, 400], "seeds": 3, "epochs": 30, "batch": 100},
         "paper": MNIST | {"hidden": [100, 200, 400, 800, 1600], "seeds": 5, "epochs": 500, "batch": 100},
     },
-    minutes={"quick": 0.5, "laptop": 25, "paper": 60 * 24 * 4},
+    minutes={"quick": 0.5, "laptop": 54, "paper": 60 * 24 * 4},
 )
 def figure_6_1(run):
     """Each method, size and seed is a cell."""

@@ -101,7 +101,7 @@ def convolutional_error(source, images, method, kl_weight, k, units, seed, epoch
             "batch": 100,
         },
     },
-    minutes={"quick": 0.7, "laptop": 30, "paper": 60 * 24 * 10},
+    minutes={"quick": 0.7, "laptop": 9.7, "paper": 60 * 24 * 10},
 )  # fmt: skip
 def figure_6_1_b(run):
     """Each method, size and seed is a cell."""

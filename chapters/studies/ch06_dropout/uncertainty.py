@@ -141,7 +141,7 @@ def curve_data(count, rng):
         "laptop": {"count": 30, "steps": 20_000, "epochs": 40, "samples": 16},
         "paper": {"count": 30, "steps": 60_000, "epochs": 40, "samples": 16},
     },
-    minutes={"quick": 0.2, "laptop": 0.5, "paper": 2},
+    minutes={"quick": 0.2, "laptop": 0.92, "paper": 2},
 )
 def regression(run):
     """Means and standard deviations of the function over x by three methods."""
@@ -221,7 +221,7 @@ def _(n):
         "laptop": {"splits": 10, "hidden": 50, "epochs": 40},
         "paper": {"splits": 20, "hidden": 50, "epochs": 40},
     },
-    minutes={"quick": 0.2, "laptop": 3, "paper": 6},
+    minutes={"quick": 0.2, "laptop": 1.3, "paper": 6},
 )
 def diabetes(run):
     """Errors and log-likelihoods of both on held-out patients."""
@@ -286,7 +286,7 @@ def _(n):
         "laptop": {"data": "mnist", "hidden": 200, "latents": 10, "epochs": 20, "dreams": 5000, "draws": 50},
         "paper": {"data": "mnist", "hidden": 500, "latents": 20, "epochs": 200, "dreams": 20_000, "draws": 200},
     },
-    minutes={"quick": 0.2, "laptop": 3, "paper": 90},
+    minutes={"quick": 0.2, "laptop": 0.95, "paper": 90},
 )
 def recognition(run):
     """Both models from the same start, bounds on held-out images, and ranks of z in dreams."""

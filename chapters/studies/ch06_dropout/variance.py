@@ -130,7 +130,7 @@ def of_single_data(network, images, sampling, seed, batch, draws, share):
         "paper": MNIST | {"hidden": [1024] * 3, "epochs": [10, 100], "batch": 1000, "draws": 400, "singles": 4000,
                           "whole": 4},
     },
-    minutes={"quick": 0.5, "laptop": 25, "paper": 120},
+    minutes={"quick": 0.5, "laptop": 33, "paper": 120},
 )  # fmt: skip
 def table_6_1(run):
     """Train to both epochs, and measure."""
@@ -253,7 +253,7 @@ BATCHES = (10, 30, 100, 300, 1000)
         "laptop": MNIST | {"hidden": [1024] * 3, "epochs": 10, "batch": 1000, "draws": 40},
         "paper": MNIST | {"hidden": [1024] * 3, "epochs": 10, "batch": 1000, "draws": 400},
     },
-    minutes={"quick": 0.3, "laptop": 2, "paper": 15},
+    minutes={"quick": 0.3, "laptop": 2.9, "paper": 15},
 )
 def batch_size(run):
     """Of the network of Table 6.1 after its first epochs."""
@@ -326,7 +326,7 @@ def _(n):
         "laptop": {"pixels": 784, "hidden": [1024] * 3, "batch": 1000, "piece": 10, "rounds": 3, "count": 50_000},
         "paper": {"pixels": 784, "hidden": [1024] * 3, "batch": 1000, "piece": 10, "rounds": 10, "count": 50_000},
     },
-    minutes={"quick": 0.1, "laptop": 1, "paper": 3},
+    minutes={"quick": 0.1, "laptop": 0.07, "paper": 3},
 )
 def speed(run):
     """Seconds of the gradient of ``piece`` data by weights for each, and of a minibatch by local noise."""

@@ -94,7 +94,7 @@ TRAVEL = 4000  # steps at most
         "laptop": {"data": "synthetic", "draws": 2000, "steps": 1000},
         "paper": {"data": "synthetic", "draws": 10000, "steps": 1000},
     },
-    minutes={"quick": 0.1, "laptop": 0.3, "paper": 2},
+    minutes={"quick": 0.1, "laptop": 0.06, "paper": 2},
 )
 def step_bounds(run):
     """Crafted sequences for the bounds; noise for the signal-to-noise ratio; rescaled objectives."""

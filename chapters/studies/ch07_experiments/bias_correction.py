@@ -77,7 +77,7 @@ def harm(corrected, not_corrected, ceiling):
             "seeds": 3,
         },
     },
-    minutes={"quick": 0.4, "laptop": 10, "paper": 420},
+    minutes={"quick": 0.4, "laptop": 19, "paper": 840},
 )
 def bias_correction(run):
     """Sweep Adam's hyperparameters: the loss by step size, betas and correction, (step sizes, keys, epochs)."""

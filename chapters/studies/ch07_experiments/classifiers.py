@@ -35,7 +35,7 @@ LOGISTIC = {
         "laptop": {"data": "mnist", "reviews": "polarity", "epochs": 45, "review_epochs": 40},
         "paper": {"data": "mnist", "reviews": "polarity", "epochs": 45, "review_epochs": 160},
     },
-    minutes={"quick": 0.3, "laptop": 4, "paper": 14},
+    minutes={"quick": 0.3, "laptop": 6.6, "paper": 28},
 )
 def logistic(run):
     """Race three optimizers on three problems."""
@@ -163,7 +163,7 @@ NETWORK = {
         "laptop": {"data": "mnist", "images": 20_000, "hidden": "1000-1000", "epochs": 6},
         "paper": {"data": "mnist", "images": 60_000, "hidden": "1000-1000", "epochs": 200},
     },
-    minutes={"quick": 0.4, "laptop": 11, "paper": 1200},
+    minutes={"quick": 0.4, "laptop": 21, "paper": 2400},
 )
 def mlp(run):
     """Race five optimizers, by iterations and by seconds."""
@@ -230,7 +230,7 @@ PYTORCH = {"1000-1000": (3.0, 2.0), "": (9.7, 7.7)}
         "laptop": {"data": "mnist", "epochs": 5, "network": "1000-1000", "seeds": 8},
         "paper": {"data": "mnist", "epochs": 5, "network": "1000-1000", "seeds": 8},
     },
-    minutes={"quick": 0.2, "laptop": 3.5, "paper": 3.5},
+    minutes={"quick": 0.2, "laptop": 6.5, "paper": 7},
 )
 def classifier(run):
     """Train each by two seeds, and by six more: test errors by model, seed and epoch, in percent."""

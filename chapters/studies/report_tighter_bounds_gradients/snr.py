@@ -213,7 +213,7 @@ def trained(run):
     title="signal-to-noise ratios of encoder and decoder gradients over K and M",
     mirrors="tighter-bounds report sections 3.3-3.5, eq. 8-10, 13",
     budgets=SNR_BUDGETS,
-    minutes={"quick": 0.4, "laptop": 5, "paper": 60 * 14},
+    minutes={"quick": 0.4, "laptop": 1.4, "paper": 60 * 14},
 )
 def snr(run):
     """Ratios on the linear-Gaussian model beside exact means, then on a trained network."""
