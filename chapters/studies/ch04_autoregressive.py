@@ -382,7 +382,7 @@ def _(n, table):
 
 @combined.figure()
 def _(n):
-    axes = plots.figure(5.5, 2.6).add_subplot()
+    axes = plots.figure(7.5, 2.6).add_subplot()
     names, pairs = zip(*vars(n)["log p"].items(), strict=True)
     means, errors = np.array(pairs).T
     axes.errorbar(means, range(len(names)), xerr=2 * errors, fmt="o", color="black", capsize=4)

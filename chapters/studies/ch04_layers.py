@@ -419,7 +419,7 @@ def objectives(s):
 def free_bits(run):
     """Train bottom-up and with precision-weighted inference by each objective."""
     s = run.settings
-    curves, scores, errors, changes, least = {}, {}, {}, {}, {}
+    curves, scores, errors, gains, least = {}, {}, {}, {}, {}
     for inference in FREE_BITS_INFERENCE:
         plain = None
         for objective, minimum in objectives(s).items():
@@ -432,8 +432,8 @@ def free_bits(run):
                 units = np.asarray(kl_by_unit(model.terms(x, Generator(11), 20)), float)
             least[name] = mean_and_error(units[:, np.argmin(units.mean(axis=0))])
             plain = one["bound"] if plain is None else plain
-            changes[name] = mean_and_error(one["bound"].values - plain.values)
-    return {"curves": curves, "scores": scores, "errors": errors, "changes": changes, "least": least}
+            gains[name] = mean_and_error(one["bound"].values - plain.values)
+    return {"curves": curves, "scores": scores, "errors": errors, "gains": gains, "least": least}
 
 
 @free_bits.table
@@ -460,7 +460,7 @@ def _(n, table):
             name = f"{inference}, {objective}"
             add_rows(table, s, name, [n.scores[name]], n.errors[name])
             if minimum != 0.0:
-                change, error = n.changes[name]
+                change, error = n.gains[name]
                 table.row(f"{name}, bound less that with lambda = 0", change, note=f"+- {error:.2f}")
     free = {f"{way}, lambda = {m:g}": m for way in FREE_BITS_INFERENCE for m in s.lambdas if m}
     for name, minimum in free.items():
@@ -472,7 +472,7 @@ def _(n, table):
         fuller(loss, ">=", plain, 0.0, label, standard_error=np.hypot(error, other))
     for name, minimum in free.items():
         if 0.125 <= minimum <= 2.0:  # the range that the text finds good
-            change, error = n.changes[name]
+            change, error = n.gains[name]
             optima(change, ">=", 0.0, 0.0, f"{name}: bound less that with lambda = 0, nats", standard_error=error)
 
 
