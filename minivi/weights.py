@@ -166,7 +166,11 @@ def locate(where: str | os.PathLike, out: str | os.PathLike = "runs") -> Path:
     files = [file for file in (Path(out) / name for name in names) if file.is_file()]
     if not files:
         raise TrainingError(f"the run of {key} in {out} left no weights: it keeps none, or they were removed")
-    return _the_one([file for file in files if part in file.parent.name] or files, where)
+    chosen = [file for file in files if part in file.parent.name]
+    if not chosen:
+        names = ", ".join(file.parent.name for file in files[:SHOWN])
+        raise TrainingError(f"no model of {key} in {out} has {part!r} in its folder's name; there are {names}")
+    return _the_one(chosen, where)
 
 
 def _the_one(files, where):
@@ -176,8 +180,8 @@ def _the_one(files, where):
         names = [str(file.parent if file.name == CHECKPOINT else file) for file in files]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise TrainingError(
-            f"{where} has {len(files)} models; give one of {', '.join(names[:SHOWN])}{more}; or KEY:TEXT with a text that "
-            "one folder alone has"
+            f"{where} has {len(files)} models; give one of {', '.join(names[:SHOWN])}{more}; or KEY:TEXT, a part of "
+            "one's name alone"
         )
     return files[0]
 

@@ -179,6 +179,21 @@ def gradients(x, into, out, w, b, v, c):
     logits = mv.ops.tanh(x @ (w * into) + b) @ (v * out) + c
     return mv.grad(mv.ops.bernoulli_log_prob(x, logits), [w, v])
 """,
+    ("ch05_flows", "undo"): """
+def undo(image, network, gate):
+    z = image
+    for _ in range(image.shape[1]):
+        m, s = network(z)
+        z = image + (image - m) * np.exp(-s - gate)
+    return z
+""",
+    ("report_review", "score_gradient"): """
+import minivi as mv
+from minivi.distributions import Bernoulli
+def score_gradient(logits, h, signals):
+    a = mv.Parameter(logits)
+    return mv.grad((signals * Bernoulli(a).log_prob(h)).mean(), a)
+""",
     ("report_tighter_bounds", "piwae_gradients"): """
 import minivi as mv
 def piwae_gradients(log_w, groups, by_encoder, by_decoder):
@@ -224,6 +239,14 @@ WRONG_ANOTHER_WAY = {
     ("ch02_aevb", "divergence"): (
         "def divergence(mu, log_sigma): return 0.5 * (1 + 2 * log_sigma - mu * mu - np.exp(log_sigma) ** 2).sum(1)",
         "a divergence is never negative: that is what the bound adds",
+    ),
+    ("ch05_flows", "price"): (
+        "def price(q_u, q_z, p_u): return q_u @ np.log(q_u) - np.einsum('u,uz,zu->', q_u, q_z, np.log(p_u))",
+        "p(u | x, z) is compared with what q says of u if z is known",
+    ),
+    ("report_review", "best_baseline"): (
+        "def best_baseline(q, signals, scores): return np.average(signals, weights=q)",
+        "the mean signal is not the best: where the score is large the signal matters more",
     ),
     ("report_tighter_bounds", "miwae"): (
         "from minivi import bounds\ndef miwae(log_w, groups): return bounds.miwae(log_w, len(log_w) // groups)",

@@ -335,12 +335,13 @@ def test_experiments_that_share_a_model_each_name_it(runs, capsys):
     assert len(paths[0]) == 1 and len(paths[1]) == 2 and set(paths[0]) < set(paths[1]) and paths[2] is None
     assert all((runs / path).is_file() for path in paths[1])
     assert run(capsys, "sample", "ch99_small.many:model1")[0] == 0
-    assert weights.locate("ch99_small.many:model1") == runs / paths[1][1]
+    assert weights.locate("ch99_small.many:model1") == weights.Path("runs", paths[1][1])
     for words, message in [
         (
             ["sample", "ch99_small.many:model"],
             "ch99_small.many:model has 2 models; give one of runs/ch99_small/model0-",
         ),
+        (["sample", "ch99_small.one:model1"], "no model of ch99_small.one in runs has 'model1' in its folder's name"),
         (["sample", "ch99_small.many"], "ch99_small.many has 2 models; give one of runs/ch99_small/model0-"),
         (["sample", "ch99_small.none"], "the run of ch99_small.none in runs left no weights"),
         (["sample", "ch99_small.one", "--runs", "elsewhere"], "elsewhere has no run of ch99_small.one; `minivi run"),
