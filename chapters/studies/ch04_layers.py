@@ -263,7 +263,7 @@ def epochs_to(curve, goal):
     title="two and three latent layers, inferred bottom-up or top-down",
     mirrors="thesis section 4.1.1, Figures 4.1 and 5.B.4, Table 5.B.2 (inference direction)",
     budgets=DIRECTIONS,
-    minutes={"quick": 0.5, "laptop": 15, "paper": 60 * 24 * 25},
+    minutes={"quick": 0.5, "laptop": 3.4, "paper": 60 * 24 * 25},
 )
 def directions(run):
     """Train each variant from the same generative weights on the same minibatches."""
@@ -339,7 +339,7 @@ KINDS_OF_PRIOR = "chain", "autoregressive"
         "laptop": LAPTOP | {"epochs": 8, "depth": 3, "seeds": 2},
         "paper": PAPER | {"depth": 5, "seeds": 5},
     },
-    minutes={"quick": 0.3, "laptop": 3, "paper": 60 * 24 * 6},
+    minutes={"quick": 0.3, "laptop": 1.3, "paper": 60 * 24 * 6},
 )
 def priors(run):
     """Train both: bound, log p-hat and the gap between them, of the same images."""
@@ -414,7 +414,7 @@ def objectives(s):
     title="free bits and annealing on each layer, in both directions",
     mirrors="thesis Figure 5.B.4, section 5.B.8, eq. 5.33",
     budgets=FREE_BITS,
-    minutes={"quick": 0.5, "laptop": 8, "paper": 60 * 24 * 12},
+    minutes={"quick": 0.5, "laptop": 2.6, "paper": 60 * 24 * 12},
 )
 def free_bits(run):
     """Train bottom-up and with precision-weighted inference by each objective."""

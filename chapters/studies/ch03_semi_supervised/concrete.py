@@ -38,7 +38,7 @@ SUMMED, DRAWN, RELAXED = "summed over", "drawn, score function", "relaxed, tau =
                           "count": 100, "draws": 10, "epochs": 3000, "step_size": 3e-4, "batch": 100,
                           "taus": [0.1, 0.3, 0.5, 1.0]},
     },
-    minutes={"quick": 0.4, "laptop": 3, "paper": 60 * 24 * 20},
+    minutes={"quick": 0.4, "laptop": 1.2, "paper": 60 * 24 * 20},
 )  # fmt: skip
 def concrete(run):
     """CPU milliseconds of a gradient step on 100 unlabelled data by rounds; errors by choice of labels."""
