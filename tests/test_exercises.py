@@ -187,6 +187,13 @@ def undo(image, network, gate):
         z = image + (image - m) * np.exp(-s - gate)
     return z
 """,
+    ("report_review", "score_gradient"): """
+import minivi as mv
+from minivi.distributions import Bernoulli
+def score_gradient(logits, h, signals):
+    a = mv.Parameter(logits)
+    return mv.grad((signals * Bernoulli(a).log_prob(h)).mean(), a)
+""",
     ("report_tighter_bounds", "piwae_gradients"): """
 import minivi as mv
 def piwae_gradients(log_w, groups, by_encoder, by_decoder):
@@ -236,6 +243,10 @@ WRONG_ANOTHER_WAY = {
     ("ch05_flows", "price"): (
         "def price(q_u, q_z, p_u): return q_u @ np.log(q_u) - np.einsum('u,uz,zu->', q_u, q_z, np.log(p_u))",
         "p(u | x, z) is compared with what q says of u if z is known",
+    ),
+    ("report_review", "best_baseline"): (
+        "def best_baseline(q, signals, scores): return np.average(signals, weights=q)",
+        "the mean signal is not the best: where the score is large the signal matters more",
     ),
     ("report_tighter_bounds", "miwae"): (
         "from minivi import bounds\ndef miwae(log_w, groups): return bounds.miwae(log_w, len(log_w) // groups)",

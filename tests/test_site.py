@@ -17,6 +17,7 @@ from helpers import CHAPTERS
 from minivi import cli, plots
 from minivi.experiments import CHECKS, ExperimentError, load_chapters, matching_checks, run_check
 from minivi.experiments.page import count_claims
+from minivi.experiments.results import VERDICTS
 from minivi.site import builder, pages
 
 ROOT = CHAPTERS.parent
@@ -72,6 +73,8 @@ def test_equations_page_shows_values_and_failures():
     page = pages.equations_page([row], {"ch02.f": {"claims": [claim], "message": ""}})
     assert "0 of 1 comparisons hold" in page and "1.5 = 1.25 within 0.1 **fails**" in page
     assert 'id="eq-2-8"' in page and r"a \| b" in page and 'href="code/minivi.bounds.py.html#line-33"' in page
+    more = pages.value({"claims": [claim | {"ok": True}, claim, claim], "message": ""})
+    assert more.startswith("<details><summary>1 of 3 hold</summary>") and more.count("1.5 = 1.25") == 3
     failed = pages.equations_page([row], {"ch02.f": {"claims": [], "message": "ValueError: no"}})
     assert "**failed**: ValueError: no" in failed
     assert "not run" in pages.equations_page([row], {})
@@ -108,6 +111,15 @@ def test_lessons_stand_in_the_readmes_order():
     rows = [line for line in page.splitlines() if line.startswith("| [")]
     assert [re.search(r"lessons/(\w+)\.ipynb", row)[1] for row in rows] == names
     assert "| [Auto\\-encoding variational Bayes](lessons/ch02_aevb.ipynb), " in page
+
+
+def test_displayed_formulas_are_paragraphs_and_titles_have_links():
+    cells = [{"cell_type": "code", "source": ['"""Title.\n', "\n", 'Text."""']}]
+    cells += [{"cell_type": "markdown", "source": "is\n$$a\nb$$\nof $c$"}, {"cell_type": "code", "source": "'$$'"}]
+    found = pages.headed({"cells": cells, "metadata": {}}, "x")["cells"]
+    assert found[0]["source"].startswith("# Title\n\nDownload: {download}`script <../downloads/x.py>`")
+    assert found[0]["source"].endswith("\n\nText.")
+    assert [cell["source"] for cell in found[1:]] == ["is\n\n$$a\nb$$\n\nof $c$", "'$$'"]
 
 
 def test_bench_page_has_the_medians():
@@ -187,6 +199,21 @@ def test_without_sphinx_the_mend_is_said(monkeypatch, capsys):
     assert "pip install -e '.[docs]'" in capsys.readouterr().err
 
 
+def test_verdicts_can_be_read():
+    """Dark enough on their grounds, by WCAG's contrast of at least 4.5 to 1."""
+
+    def light(colour):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    css = (ROOT / "docs" / "_static" / "site.css").read_text()
+    found = re.findall(r"\.verdict\.([\w-]+) { color: (#\w{6}); background: (#\w{6})", css)
+    assert {name.replace("-", " ") for name, _, _ in found} == set(VERDICTS)
+    for _, ink, paper in found:
+        assert (light(paper) + 0.05) / (light(ink) + 0.05) >= 4.5
+
+
 def test_dead_links_are_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<p id="here"></p><a href="#here"></a><a href="b.html?x=1#there"></a><a href="https://elsewhere.org"></a>'
@@ -244,6 +271,7 @@ def test_pages_of_a_small_site(site):
         assert f"{name}.html" in found
     lesson = found["lessons/ch02_pca.html"]
     assert "<math" in lesson and lesson.count("<img") >= 1 and "Traceback" not in lesson
+    assert lesson.count('class="formula"') == (CHAPTERS / "ch02_pca.py").read_text().count("$$") / 2
     for kind in ("py", "ipynb"):
         (link,) = set(re.findall(rf'href="\.\./(_downloads/\w+/ch02_pca\.{kind})"', lesson))
         assert (site / link).stat().st_size > 1000

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -99,10 +100,12 @@ def _made(root, source, cache, names, chapters):
         kind, name = task
         key = library + (digest([root / "chapters" / f"{name}.py"]) if kind == "lesson" else studies + name)
         file = cache / f"{kind}_{name or 'all'}.json"
-        if not file.exists() or json.loads(file.read_text())["key"] != key:
+        if not file.exists() or json.loads(file.read_text(encoding="utf-8"))["key"] != key:
+            begun = time.monotonic()
             made = _apart("executed", name, str(source / "downloads")) if kind == "lesson" else _apart(kind, name)
+            print(f"{kind} {name}: {time.monotonic() - begun:.0f} s".replace(" :", ":"), file=sys.stderr)
             write_atomically(file, json.dumps({"key": key, "made": made}).encode())
-        return json.loads(file.read_text())["made"]
+        return json.loads(file.read_text(encoding="utf-8"))["made"]
 
     parts = ",".join(chapters or ())
     tasks = [("measure", parts), ("describe", parts), *(("lesson", name) for name in names)]
@@ -113,9 +116,9 @@ def _made(root, source, cache, names, chapters):
         lesson.notebook(name, source / "downloads")
         shutil.copy(root / "chapters" / f"{name}.py", source / "downloads")
         content = pages.headed(made["lesson", name]["notebook"], name)
-        (source / "lessons" / f"{name}.ipynb").write_text(json.dumps(content))
+        (source / "lessons" / f"{name}.ipynb").write_text(json.dumps(content), encoding="utf-8")
         alts = made["lesson", name]["alts"] | alts
-    (source / "alts.json").write_text(json.dumps(alts))
+    (source / "alts.json").write_text(json.dumps(alts), encoding="utf-8")
     return {"values": made["measure", parts], "alts": alts}
 
 
@@ -128,7 +131,7 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def _environment():
-    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
 
 
 def _apart(function, *arguments):
@@ -237,7 +240,7 @@ def _write(root, source, names, modules, chapters, tracks, about):
 
     def write(name, text):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_text(text)
+        (source / name).write_text(text, encoding="utf-8")
 
     def here(rows):
         return [row for row in rows if chapters is None or row["chapter"] in chapters]
@@ -248,11 +251,11 @@ def _write(root, source, names, modules, chapters, tracks, about):
     write("results.md", pages.gallery_page(here(pages.gallery(root / "figures")), about["alts"]))
     rows = here(pages.equations())
     write("equations.md", pages.equations_page(rows, about["values"]))
-    write("errata.md", pages.errata_page((root / "docs" / "errata.md").read_text(), about["values"]))
-    write("bench.md", pages.bench_page(json.loads((root / "figures" / "bench.json").read_text())))
+    write("errata.md", pages.errata_page((root / "docs" / "errata.md").read_text(encoding="utf-8"), about["values"]))
+    write("bench.md", pages.bench_page(json.loads((root / "figures" / "bench.json").read_text(encoding="utf-8"))))
     write("library.md", pages.api_index(modules))
     write("exercises.md", pages.exercises_page(tracks))
-    write("teachers.md", (root / "chapters" / "exercises" / "README.md").read_text())
+    write("teachers.md", (root / "chapters" / "exercises" / "README.md").read_text(encoding="utf-8"))
     for name in tracks:
         text = exercises.find(name).blank()
         content = exercises.as_notebook(text)
@@ -262,7 +265,7 @@ def _write(root, source, names, modules, chapters, tracks, about):
     for name in modules:
         write(f"api/{name}.md", pages.api_page(name))
     for place in sorted({p.rpartition(":")[0] for row in rows for p in (*row["lines"], row["check"]) if p}):
-        write(f"files/{place}", (root / place).read_text())
+        write(f"files/{place}", (root / place).read_text(encoding="utf-8"))
         write(f"code/{place.replace('/', '.')}.md", pages.source_page(place))
 
 
@@ -289,7 +292,7 @@ class _Page(html.parser.HTMLParser):
 
 def dead_links(folder: Path) -> list[str]:
     """Links within the site that lead to no file or no place in it, and what pages load from elsewhere."""
-    found = {path: _Page(path.read_text()) for path in sorted(folder.rglob("*.html"))}
+    found = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
     dead = []
     for path, page in found.items():
         here = path.relative_to(folder)

@@ -73,7 +73,9 @@ def _inline(translator, node):
 def _displayed(translator, node):
     from docutils.nodes import SkipNode
 
-    translator.body.append(f'<div class="formula" tabindex="0">{_formula(node, "block")}</div>\n')
+    translator.body.append(
+        f'<div class="formula" tabindex="0" role="group" aria-label="formula">{_formula(node, "block")}</div>\n'
+    )
     raise SkipNode
 
 
@@ -138,7 +140,7 @@ FORMULA = re.compile(r"^## (\S+)\n\n\$\$(.+?)\$\$$", re.M | re.S)  # of docs/for
 
 def _formulas(app, what, name, thing, options, lines):
     """Below the first sentence: the formula that ``docs/formulas.md`` has for the name."""
-    known = dict(FORMULA.findall((Path(app.srcdir) / "formulas.md").read_text()))
+    known = dict(FORMULA.findall((Path(app.srcdir) / "formulas.md").read_text(encoding="utf-8")))
     if name in known and lines:
         first = lines.index("") if "" in lines else len(lines)
         lines[first:first] = ["", f".. math:: {known[name]}", ""]
@@ -160,7 +162,7 @@ def _equations(app, what, name, thing, options, lines):
         file, _, number = line.place.rpartition(":")
         if file == str(path) and first <= int(number) < first + len(code):
             numbers |= dict.fromkeys(sorted(line.equations))
-    table = (Path(app.srcdir) / "equations.md").read_text()
+    table = (Path(app.srcdir) / "equations.md").read_text(encoding="utf-8")
     numbers = [n for n in numbers if f'"{anchor(n)}"' in table]
     if numbers:
         links = ", ".join(f"`{n} <../equations.html#{anchor(n)}>`__" for n in numbers)
@@ -176,7 +178,7 @@ def _described(app, doctree):
         for block in doctree.findall(nodes.literal_block):
             block["highlight_args"] = {**block.get("highlight_args", {}), "lineanchors": "line"}
     path = Path(app.srcdir) / "alts.json"
-    alts = json.loads(path.read_text()) if path.exists() else {}
+    alts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for image in doctree.findall(nodes.image):
         file = Path(app.srcdir) / image["uri"]
         if file.is_file():

@@ -48,20 +48,24 @@ def code_page(place: str, label: str | None = None) -> str:
 def lessons(root: Path) -> list[str]:
     """The lessons' names in the order of the README's table; those not in it at the end."""
     names = {path.stem for path in (root / "chapters").glob("*.py") if not path.stem.startswith("_")}
-    listed = [name for name in re.findall(r"`(\w+)\.py`, \d+ s", (root / "README.md").read_text()) if name in names]
+    listed = [
+        name
+        for name in re.findall(r"`(\w+)\.py`, \d+ s", (root / "README.md").read_text(encoding="utf-8"))
+        if name in names
+    ]
     return [*dict.fromkeys(listed), *sorted(names - set(listed))]
 
 
 def lesson_title(root: Path, name: str) -> str:
     """The first sentence of a lesson's docstring, without what stands in parentheses."""
-    first = (root / "chapters" / f"{name}.py").read_text().split('"""')[1].strip().split("\n")[0]
+    first = (root / "chapters" / f"{name}.py").read_text(encoding="utf-8").split('"""')[1].strip().split("\n")[0]
     return re.sub(r" \([^)]*\)", "", first).rstrip(".:")
 
 
 def lessons_page(root: Path, names: list[str]) -> str:
     """The README's table of chapters, with the titles of the lessons and links to those in ``names``."""
     link = lambda name, text: f"[{plain(text)}](lessons/{name}.ipynb)" if name in names else plain(text)
-    section = (root / "README.md").read_text().split("\n## Chapters\n")[1].split("\n## ")[0]
+    section = (root / "README.md").read_text(encoding="utf-8").split("\n## Chapters\n")[1].split("\n## ")[0]
     rows = []
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -90,6 +94,9 @@ def headed(notebook: dict[str, Any], name: str) -> dict[str, Any]:
     head, _, rest = "".join(first["source"]).strip('"# \n').partition("\n")
     links = f"{{download}}`script <../downloads/{name}.py>`, {{download}}`notebook <../downloads/{name}.ipynb>`"
     text = f"# {head.rstrip('.')}\n\nDownload: {links}\n{rest}"
+    for cell in others:
+        if cell["cell_type"] == "markdown":  # a displayed formula is a paragraph of its own, whatever stands above it
+            cell["source"] = re.sub(r"\n*(\$\$.+?\$\$)\n*", r"\n\n\1\n\n", "".join(cell["source"]), flags=re.S)
     about = notebook["metadata"] | {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     return notebook | {
         "metadata": about,
@@ -100,7 +107,9 @@ def headed(notebook: dict[str, Any], name: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- exercises
 def tracks(root: Path) -> list[str]:
     """The tracks of exercises in the order of the teacher's page."""
-    listed = re.findall(r"^\| `(\w+)` \|", (root / "chapters" / "exercises" / "README.md").read_text(), re.M)
+    listed = re.findall(
+        r"^\| `(\w+)` \|", (root / "chapters" / "exercises" / "README.md").read_text(encoding="utf-8"), re.M
+    )
     return sorted(exercises.names(), key=lambda name: (listed.index(name) if name in listed else len(listed), name))
 
 
@@ -207,11 +216,11 @@ def _result(entry, alts):
         f"`{command}`" + (f" ({data})" if data else ""), f"seed {seed}", duration(about["seconds"] / 60),
         f"commit {about['commit']}", f"{{download}}`numbers <figures/{entry['path'].name}>`",
     ]  # fmt: skip
-    other = f"{entry['title']} ({entry['mirrors']})"
-    pictures = [
-        f"```{{image}} figures/{p.name}\n:alt: {alts.get(p.name, other)}\n:loading: lazy\n```"
-        for p in entry["pictures"]
-    ]
+    pictures = []
+    for picture in entry["pictures"]:  # without better words: the title, and what its file's name says besides
+        which = picture.stem.removeprefix(entry["path"].stem).strip("_").replace("_", " ")
+        words = alts.get(picture.name) or ", ".join(filter(None, [f"{entry['title']} ({entry['mirrors']})", which]))
+        pictures.append(f"```{{image}} figures/{picture.name}\n:alt: {words}\n:loading: lazy\n```")
     lines, said = [], None
     for claim in entry["claims"]:
         if claim.sentence and claim.sentence != said:
@@ -294,7 +303,7 @@ def equations_page(rows: list[dict[str, Any]], values: dict[str, Any]) -> str:
 
 
 def value(found: dict[str, Any] | None, only: int | None = None) -> str:
-    """What a check gave, as text with line breaks: each claim's two sides and verdict."""
+    """What a check gave: each claim's two sides and verdict, behind their number if there are more than two."""
     if found is None:
         return "not run"
     if not found["claims"]:
@@ -308,7 +317,10 @@ def value(found: dict[str, Any] | None, only: int | None = None) -> str:
             f"{plain(format(claim['left'], '.6g'))} {plain(claim['relation'])} {plain(format(claim['right'], '.6g'))}"
         )
         texts.append(f"{label}{sides}{within}{'' if claim['ok'] else ' **fails**'}")
-    return "<br>".join(texts)
+    if len(texts) <= 2:
+        return "<br>".join(texts)
+    held = f"{sum(claim['ok'] for claim in chosen)} of {len(texts)} hold"
+    return f"<details><summary>{held}</summary>{'<br>'.join(texts)}</details>"
 
 
 MARK = re.compile(r"<!-- check (\w+\.\w+)(?: (\d+))? -->")
