@@ -10,7 +10,7 @@ language = "en"
 extensions = [
     "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "minivi.site.extension",
 ]  # fmt: skip
-exclude_patterns = ["README.md", "downloads", "files"]
+exclude_patterns = ["README.md", "formulas.md", "downloads", "files"]
 html_theme = "furo"
 html_title = "minivi"
 html_favicon = "_static/icon.svg"
@@ -24,14 +24,17 @@ html_show_copyright = html_show_sphinx = False
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
 smartquotes = False
+suppress_warnings = ["ref.python"]  # of words in docstrings that are names of several things
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # `minivi site` has run them
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # no script from elsewhere
+autodoc_inherit_docstrings = False  # of NumPy's, above all
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 90
+highlight_language = "none"  # of literal blocks in docstrings: drawings and formulas
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"

@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     notebook = add("notebook", _notebook, "write a lesson as a Jupyter notebook")
     notebook.add_argument("lesson", help="such as ch02_aevb")
     notebook.add_argument("--out", default=".", help="folder for the .ipynb file (default: here)")
-    exercise = add("exercise", _exercise, "the exercises: list them, or write the blank of one for students")
+    exercise = add("exercise", _exercise, "list the exercises or the tasks of one, or write its blank for students")
     exercise.add_argument("name", nargs="?", help="such as ch07_adam; default: list all")
     exercise.add_argument("--blank", action="store_true", help="the file for students, made from the solutions")
     exercise.add_argument("--out", help="where to write it, .py or .ipynb (default: print it)")
@@ -144,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("--json", metavar="FILE", help="write the result of one submission there")
     grade.add_argument("--format", choices=("gradescope", "github"), default="gradescope", help="of --json")
     grade.add_argument("--csv", metavar="FILE", help="write a line for each submission there")
+    grade.add_argument("--reports", metavar="FOLDER", help="write each submission's table there, to hand back")
     grade.add_argument("--seconds", type=float, default=10.0, help="for each answer (default: 10; six times in all)")
     gradcheck = add("gradcheck", _gradcheck, "check the gradient of your own function by finite differences")
     gradcheck.add_argument(
@@ -155,7 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck.add_argument("--seed", type=_seed, default=0)
     for name, (text, count) in GENERATES.items():
         made = add(name, _generate, text)
-        made.add_argument("model", help="a file or folder of weights, or an experiment that has run: ch02_aevb.samples")
+        made.add_argument(
+            "model", help="a file or folder of weights, or an experiment that has run: ch02_aevb.manifold"
+        )
         made.add_argument("--out", help=f"the file: .png a picture, .npz all arrays, .npy one (default: {name}.png)")
         made.add_argument("--count", type=_count, default=count, help=f"how many (default: {count or 'all'})")
         made.add_argument("--seed", type=_seed, default=0, help="of what is drawn (default: 0)")
@@ -446,11 +449,9 @@ def _exercise(args: Any) -> int:
     from minivi import exercises, files
 
     if args.name is None:
-        lines = [["track", "task", "kind", "points", "source"]]
-        for track in map(exercises.find, exercises.names()):
-            lines.append([f"{track.name}: {track.title}", f"{len(track.tasks)} tasks", "", str(track.points), ""])
-            lines += [["", t.title, t.kind, str(t.points), t.equation] for t in track.tasks]
-        print(tables.text_table(lines, (3,), tables.terminal_width() or 120))
+        lines = [["track", "about", "tasks", "points"]]
+        lines += [[t.name, t.title, str(len(t.tasks)), str(t.points)] for t in map(exercises.find, exercises.names())]
+        print(tables.text_table(lines, (2, 3), tables.terminal_width() or 120))
         return 0
     track = exercises.find(args.name)
     if not args.blank:
@@ -491,6 +492,8 @@ def _grade(args: Any) -> int:
             print(f"{grades[-1].points:4d} of {grades[-1].most}  {path.name}  {grades[-1].trouble}".rstrip())
     if args.json:
         files.write_atomically(args.json, grades[0].json(args.format).encode())
+    for g in grades if args.reports else ():
+        files.write_atomically(Path(args.reports, f"{g.submission}.txt"), f"{g.text(120)}\n".encode())
     if args.csv:
         files.write_atomically(args.csv, exercises.table_of_class(grades).encode())
     return 0 if all(g.points == g.most for g in grades) else 1

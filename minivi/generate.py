@@ -1,6 +1,6 @@
 """What a trained model makes, as arrays and a picture: samples, reconstructions, interpolations and codes.
 
-made = sample(minivi.load("ch02_aevb.samples"), 64, Generator(0))
+made = sample(minivi.load("ch02_aevb.manifold"), 64, Generator(0))
 made.arrays["images"]
 store(made, "samples.png")
 """
@@ -67,7 +67,10 @@ def reconstruct(model: Any, x: np.ndarray) -> Made:
         TrainingError: the model has no encoder and decoder of images, or takes data of another length.
     """
     model = _with(model, "reconstruct")
-    images = _images(model, codes(model, x))
+    if hasattr(model, "inference"):  # a graph: every latent variable at the mean of its q, given those before it
+        images = _in_parts(model, x, lambda part: np.asarray(_at_means(model, part)["p(x)"].mean)[0])
+    else:
+        images = _images(model, codes(model, x))
     pairs = np.stack([x, images], axis=1).reshape(-1, x.shape[1])
     return Made({"images": images, "data": x}, _sheet(pairs, min(COLUMNS, 2 * len(x))))
 
@@ -132,25 +135,23 @@ def embed(model: Any, x: np.ndarray, labels: np.ndarray | None = None) -> Made:
 
 
 def codes(model: Any, x: np.ndarray) -> np.ndarray:
-    """The means of q(z | x), or where a flow takes them; with several layers those of the lowest: (N, D) -> (N, J).
+    """The means of q(z | x), or where a flow takes them: (N, D) -> (N, J).
 
-    M2's are given the class that is likeliest.
+    With several layers those of the lowest, of a graph those of its first latent variable; M2's given the likeliest
+    class.
 
     Raises:
         TrainingError: the model has no encoder, or takes data of another length.
     """
-    if x.shape[1] != model.pixels:
-        raise TrainingError(
-            f"a {type(model).__name__} of {model.pixels} pixels, and data of {x.shape[1]}; give --data of its own kind"
-        )
-    found = []
-    with no_grad():
-        for i in range(0, len(x), 500):
-            part = np.asarray(x[i : i + 500], model.dtype)
-            given = [np.argmax(model.predict_proba(part), axis=1)] if hasattr(model, "classify") else []
-            q = model.encode(part, *given)
-            found.append(np.asarray(q.rsample(np.zeros(q.shape, model.dtype)) if hasattr(q, "rsample") else q.mean))
-    return np.concatenate(found)
+
+    def of(part):
+        if hasattr(model, "inference"):
+            return np.asarray(_at_means(model, part)[model.latents[0]])[0]
+        given = [np.argmax(model.predict_proba(part), axis=1)] if hasattr(model, "classify") else []
+        q = model.encode(part, *given)
+        return np.asarray(q.rsample(np.zeros(q.shape, model.dtype)) if hasattr(q, "rsample") else q.mean)
+
+    return _in_parts(model, x, of)
 
 
 def store(made: Made, out: str | os.PathLike, shape: tuple[int, ...] | None = None, photo: bool = False) -> None:
@@ -177,9 +178,33 @@ def store(made: Made, out: str | os.PathLike, shape: tuple[int, ...] | None = No
     write_atomically(path, memory.getvalue())
 
 
+class _Means:
+    """In place of a generator: noise that leaves every sample at its mean."""
+
+    def standard_normal(self, size, dtype):
+        return np.zeros(size, dtype)
+
+
+def _at_means(model, x):
+    """All values of a :class:`minivi.models.DirectedVAE`, by name, with each latent variable at its q's mean."""
+    return model.terms(x, _Means()).values
+
+
+def _in_parts(model, x, of):
+    """``of`` parts of the data, one after the other."""
+    if x.shape[1] != model.pixels:
+        raise TrainingError(
+            f"a {type(model).__name__} of {model.pixels} pixels, and data of {x.shape[1]}; give --data of its own kind"
+        )
+    with no_grad():
+        return np.concatenate([of(np.asarray(x[i : i + 500], model.dtype)) for i in range(0, len(x), 500)])
+
+
 def _can(model, verb):
-    decoder = verb in ("reconstruct", "interpolate") and hasattr(model, "classify")  # M2's wants a class as well
-    return all(hasattr(model, name) for name in NEEDS[verb]) and not decoder
+    if verb in ("reconstruct", "interpolate") and hasattr(model, "classify"):  # M2's decoder wants a class as well
+        return False
+    graph = verb in ("reconstruct", "embed") and hasattr(model, "inference")
+    return graph or all(hasattr(model, name) for name in NEEDS[verb])
 
 
 def _with(model, verb):

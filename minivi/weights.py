@@ -60,7 +60,8 @@ def load(where: str | os.PathLike, out: str | os.PathLike = "runs") -> Module:
 
     Args:
         where: a file of :func:`save`, a checkpoint or its folder; or the key of an experiment that has run, such as
-            "ch02_aevb.samples". There must be one model: the message lists them if there are more.
+            "ch02_aevb.manifold". Of several models the message lists their folders; "ch02_aevb.samples:latents5" is the
+            one with that text in the folder's name.
         out: the folder of the runs, for a key.
 
     Raises:
@@ -156,15 +157,20 @@ def locate(where: str | os.PathLike, out: str | os.PathLike = "runs") -> Path:
         return _the_one(sorted(path.rglob(CHECKPOINT)) or sorted(path.rglob("*.safetensors")), path)
     if path.suffix == ".safetensors" or len(path.parts) > 1:
         raise TrainingError(f"no file or folder {where}; `minivi run EXPERIMENT` leaves its models in {out}")
-    keys = [entry.key for entry in find(str(where))]
+    key, _, part = str(where).partition(":")
+    keys = [entry.key for entry in find(key)]
     runs = [about for about in map(stored, sorted(Path(out).glob("*.json"))) if about and about["experiment"] in keys]
     if not runs:
-        raise TrainingError(f"{out} has no run of {where}; `minivi run {where} --out {out}` makes one")
+        raise TrainingError(f"{out} has no run of {key}; `minivi run {key} --out {out}` makes one")
     names = dict.fromkeys(name for about in runs for name in about.get("weights", ()))
     files = [file for file in (Path(out) / name for name in names) if file.is_file()]
     if not files:
-        raise TrainingError(f"the run of {where} in {out} left no weights: it keeps none, or they were removed")
-    return _the_one(files, where)
+        raise TrainingError(f"the run of {key} in {out} left no weights: it keeps none, or they were removed")
+    chosen = [file for file in files if part in file.parent.name]
+    if not chosen:
+        names = ", ".join(file.parent.name for file in files[:SHOWN])
+        raise TrainingError(f"no model of {key} in {out} has {part!r} in its folder's name; there are {names}")
+    return _the_one(chosen, where)
 
 
 def _the_one(files, where):
@@ -173,7 +179,10 @@ def _the_one(files, where):
     if len(files) > 1:
         names = [str(file.parent if file.name == CHECKPOINT else file) for file in files]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        raise TrainingError(f"{where} has {len(files)} models; give one of {', '.join(names[:SHOWN])}{more}")
+        raise TrainingError(
+            f"{where} has {len(files)} models; give one of {', '.join(names[:SHOWN])}{more}; or KEY:TEXT, a part of "
+            "one's name alone"
+        )
     return files[0]
 
 

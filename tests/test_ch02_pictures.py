@@ -14,7 +14,7 @@ from minivi.random import Generator
 from minivi.tensor import grad
 
 space, faces = study("ch02_latent_space.arithmetic"), study("ch02_latent_space._shared")
-autoencoder = study("ch02_autoencoder")
+autoencoder = study("ch02_autoencoder.reconstruction")
 
 
 def bar(lean, shape=(21, 31)):

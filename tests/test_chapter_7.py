@@ -128,3 +128,44 @@ def test_a_value_counts_as_reached_when_all_starts_stay_there(adam):
     assert steps == math.ceil(math.log(0.1 / farthest) / math.log(0.9))
     assert_allclose(path[:, 0], 0.9 ** np.arange(steps + 1), rtol=1e-12)
     assert math.isinf(adam.descend(optim.SGD, 2.0, bowl, 50, 1, 0)[0])
+
+
+# ------------------------------------------------------------------------------------------ the sum of functions
+@pytest.fixture(scope="module")
+def sfo():
+    return study("ch07_experiments.sum_of_functions")
+
+
+def quadratics(count=8, size=40):
+    """Hessians (N, D, D) with curvatures from 0.01 to 1, and slopes at 0 (N, D)."""
+    rng = np.random.default_rng(4)
+    axes = np.linalg.qr(rng.standard_normal((count, size, size)))[0]
+    return (axes * np.geomspace(0.01, 1, size)) @ axes.swapaxes(1, 2), rng.standard_normal((count, size))
+
+
+def test_sum_of_functions_finds_the_minimum_of_a_sum_of_quadratics(sfo):
+    hessians, slopes = quadratics()
+    solver = sfo.SumOfFunctions(np.zeros(40), 8)
+    for _ in range(600):
+        solver.step(lambda i, theta: hessians[i] @ theta - slopes[i])
+    best = np.linalg.solve(hessians.sum(axis=0), slopes.sum(axis=0))
+    assert np.abs(solver.theta - best).max() < 1e-3 * np.abs(best).max()
+    assert solver.basis.shape == (40, 3 * 8 + 2)  # 600 gradients have passed through it
+    turned = solver.basis[:, : solver.k]
+    assert_allclose(turned.T @ turned, np.eye(solver.k), atol=1e-8)
+
+
+def test_a_bfgs_update_knows_the_change_and_stays_positive(sfo):
+    rng = np.random.default_rng(5)
+    s, y = rng.standard_normal((2, 6))
+    y *= np.sign(s @ y)
+    assert_allclose(sfo.bfgs(0.1 * np.eye(6), s, y) @ s, y, rtol=1e-10)  # the secant equation
+    assert np.linalg.eigvalsh(sfo.bfgs(np.eye(6), s, -y)).min() > 0  # a curvature that is not positive is damped
+
+
+def test_vsgd_needs_no_step_size_on_a_quadratic(sfo):
+    curvature = np.geomspace(0.1, 10, 5)
+    solver = sfo.VSGD(np.ones(5), 4)
+    for _ in range(400):
+        solver.step(lambda i, theta: curvature * theta)
+    assert np.abs(solver.theta).max() < 1e-2

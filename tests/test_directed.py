@@ -187,6 +187,22 @@ def test_densities_are_normalised_and_sampling_agrees_with_them(inference):
     np.testing.assert_allclose(drawn, elbo, atol=1e-5)
 
 
+@pytest.mark.parametrize("prior", ["chain", "autoregressive"])
+@pytest.mark.parametrize("inference", INFERENCE)
+def test_what_the_prior_of_the_lowest_layer_sees(inference, prior):
+    """p(z_1 | .) depends on z_2, and on z_3 too if it is autoregressive; the top-down q(z_1 | .) likewise."""
+    options = {"rng": Generator(7), "init": nn.normal(0.4), "dtype": "float64"}
+    m = layers(PIXELS, [(3,), (2,), (2,)], (1, 1, 1), inference, prior=prior, **options)
+    x, z = EVERY_X[:1], {name: np.full((1, 1, 1), 0.3) for name in m.latents}
+    before = m.terms(x, z=z)
+    for name, seen in (("z2", True), ("z3", prior == "autoregressive")):
+        after = m.terms(x, z=z | {name: np.full((1, 1, 1), -0.8)})
+        assert (after.log_p["z1"].item() != before.log_p["z1"].item()) == seen
+        top_down = inference in ("precision", "shared", "separate")
+        assert (after.log_q["z1"].item() != before.log_q["z1"].item()) == (seen and top_down)
+    assert m.sample(4, Generator(0))[0].shape == (4, PIXELS)
+
+
 def test_bottom_up_equals_the_layered_vae():
     sizes = {"hidden": [(4, 3), (5, 4)], "latents": [2, 3], "dtype": "float64"}
     ours = layers(PIXELS, rng=Generator(0), **sizes)
@@ -347,6 +363,8 @@ def test_conditionals_that_do_not_fit():
             DirectedVAE(1, CHAIN, inference).terms(X, Generator(0))
     with pytest.raises(ValueError, match="unknown inference 'sideways'; one of bottom-up"):
         layers(3, [(2,)], [1], "sideways", rng=Generator(0))
+    with pytest.raises(ValueError, match="unknown prior 'ring'; one of chain"):
+        layers(3, [(2,)], [1], prior="ring", rng=Generator(0))
     with pytest.raises(ValueError, match="for 2 stochastic layers; one group for each"):
         layers(3, [(2,)], [1, 1], rng=Generator(0))
 

@@ -87,6 +87,7 @@ FLIPS = {
         (estimators, "reweighted_wake_sleep", "surrogate + sleep_q", "surrogate - sleep_q"),
         (BeliefNetwork, "log_weights", "(x, h)) - reduce", "(x, h)) + reduce"),
     ],
+    "report_tighter_bounds": [(bounds, "miwae", "- float(np.log", "+ float(np.log")],
     "report_tighter_bounds_gradients": [(bounds, "iwae", "- float(np.log", "+ float(np.log")],
 }
 

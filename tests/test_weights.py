@@ -218,6 +218,27 @@ def test_reconstructions_and_paths(name):
     np.testing.assert_allclose(z[:, 4], (z[:, 0] + z[:, 8]) / 2, atol=1e-6)
 
 
+def test_codes_of_m2_are_given_the_likeliest_class():
+    model = MODELS["m2"](Generator(1))
+    for p in model.parameters():  # its first weights are nearly zero, and every class the same
+        p.assign(Generator(p.size).standard_normal(p.shape, dtype="float32"))
+    x = np.round(Generator(6).random((200, 16), dtype="float32"))
+    y = np.argmax(model.predict_proba(x), axis=1)
+    assert len(set(y)) > 1
+    np.testing.assert_array_equal(generate.codes(model, x), np.asarray(model.encode(x, y).mu))
+
+
+@pytest.mark.parametrize("inference", directed.INFERENCE)
+def test_a_graph_at_its_means(inference):
+    """Against the pass itself, with noise of zeros."""
+    model = MODELS[f"layers {inference}"](Generator(1))
+    values = model.terms(X, eps={"z1": np.zeros((1, 6, 3), "float32"), "z2": np.zeros((1, 6, 2), "float32")}).values
+    images, z = generate.reconstruct(model, X).arrays["images"], generate.embed(model, X).arrays["codes"]
+    np.testing.assert_array_equal(images, np.asarray(values["p(x)"].mean)[0])
+    np.testing.assert_array_equal(z, np.asarray(values["z1"])[0])
+    assert np.abs(images - images[0]).max() > 1e-4
+
+
 def test_paths_between_draws_of_the_prior():
     made = generate.interpolate(MODELS["vae"](Generator(1)), 2, Generator(0))
     assert made.arrays["codes"].shape == (2, 9, 2)
@@ -238,12 +259,12 @@ def test_codes(latents):
     [
         ("classifier", "sample", "a Classifier cannot sample; it can only be loaded, by minivi.load"),
         ("m2", "reconstruct", "a SemiSupervisedVAE cannot reconstruct; it can sample, embed"),
-        ("auxiliary", "embed", "a DirectedVAE cannot embed; it can sample"),
+        ("auxiliary", "interpolate", "a DirectedVAE cannot interpolate; it can sample, reconstruct, embed"),
     ],
 )
 def test_what_a_model_cannot_do(name, verb, message):
     with pytest.raises(TrainingError, match=message):
-        getattr(generate, verb)(MODELS[name](Generator(1)), X, *[Generator(0)] * (verb == "sample"))
+        getattr(generate, verb)(MODELS[name](Generator(1)), X, *[Generator(0)] * (verb in ("sample", "interpolate")))
 
 
 # ------------------------------------------------------------------------------------------------ the command line
@@ -253,7 +274,7 @@ from minivi.experiments import experiment
 from minivi.models import VAE
 from minivi.optim import Adam
 from minivi.random import Generator
-BUDGETS = {b: {'data': 'digits', 'epochs': 1, 'rate': 0.01, 'sizes': [3, 4], 'names': ('a',), 'ends': {'a': 1}}
+BUDGETS = {b: {'data': 'digits', 'epochs': 1, 'rate': 0.01, 'sizes': [3, 4], 'names': ('a',), 'ends': {'a': 1, 'b': 1}}
            for b in ('quick', 'laptop', 'paper')}
 MINUTES = {'quick': 0.1, 'laptop': 0.1, 'paper': 0.1}
 @experiment('many', title='several', mirrors='', budgets=BUDGETS, minutes=MINUTES)
@@ -265,7 +286,8 @@ def one(run):
         return vae, lambda x, rng: -vae.elbo(x, rng).mean(), Adam(vae.parameters(), run.settings.rate)
     options = dict(epochs=run.settings.epochs, rng=Generator(1), prepare=data.fresh)
     for seed in range(1 + (run.experiment.name == 'many')):
-        run.train(f'model{seed}', start, images.train, **options)
+        for _ in range(2):  # the second time it is there
+            run.train(f'model{seed}', start, images.train, **options)
     return {}
 @experiment('none', title='trains nothing', mirrors='', budgets=BUDGETS, minutes=MINUTES)
 def none(run):
@@ -323,7 +345,14 @@ def test_experiments_that_share_a_model_each_name_it(runs, capsys):
     ]
     assert len(paths[0]) == 1 and len(paths[1]) == 2 and set(paths[0]) < set(paths[1]) and paths[2] is None
     assert all((runs / path).is_file() for path in paths[1])
+    assert run(capsys, "sample", "ch99_small.many:model1")[0] == 0
+    assert weights.locate("ch99_small.many:model1") == weights.Path("runs", paths[1][1])
     for words, message in [
+        (
+            ["sample", "ch99_small.many:model"],
+            "ch99_small.many:model has 2 models; give one of runs/ch99_small/model0-",
+        ),
+        (["sample", "ch99_small.one:model1"], "no model of ch99_small.one in runs has 'model1' in its folder's name"),
         (["sample", "ch99_small.many"], "ch99_small.many has 2 models; give one of runs/ch99_small/model0-"),
         (["sample", "ch99_small.none"], "the run of ch99_small.none in runs left no weights"),
         (["sample", "ch99_small.one", "--runs", "elsewhere"], "elsewhere has no run of ch99_small.one; `minivi run"),
@@ -399,6 +428,8 @@ def test_a_run_with_other_settings_goes_on_from_its_own_checkpoint(runs, capsys)
         ("sizes=3", "sizes = 3 is not of the kind"),
         ('sizes=[3, "x"]', "is not of the kind"),
         ('ends={"a": "b"}', "is not of the kind"),
+        ('ends={"c": 1}', "is not of the kind of its present value, {'a': 1, 'b': 1}; give one such"),
+        ("ends=many", "is not of the kind"),
     ],
 )
 def test_settings_are_checked(runs, capsys, text, message):
@@ -413,7 +444,8 @@ def test_settings_are_checked(runs, capsys, text, message):
         ("rate=1", 1.0),
         ("sizes=[5]", [5]),
         ('names=["b", "c"]', ("b", "c")),
-        ('ends={"a": 2, "b": 3}', {"a": 2, "b": 3}),
+        ('ends={"a": 2}', {"a": 2, "b": 1}),
+        ("ends=3", {"a": 3, "b": 3}),
         ("epochs=0", 0),
     ],
 )

@@ -6,7 +6,8 @@ import numpy as np
 from scipy import stats
 from scipy.integrate import quad
 from scipy.optimize import minimize
-from scipy.special import betaln, expit, rel_entr, softmax
+from scipy.special import betaln, expit, logsumexp, rel_entr, softmax
+from sklearn.mixture import GaussianMixture
 
 from minivi import evaluation, nn, ops, optim
 from minivi.distributions import Bernoulli, Categorical, Normal
@@ -227,6 +228,45 @@ def decoder_by_hand():
     return [
         Claim(np.abs(found - by_hand).max(), "=", 0.0, 1e-12, "largest difference"),
         Claim(np.abs(printed.T - by_hand).max(), "=", 0.0, 1e-12, "of the printed sum"),
+    ]
+
+
+@check(
+    "section 1.6.1",
+    "with a discrete z, p(x), not the printed q(z | x), is a mixture of Gaussians; a fine one is a continuous z's",
+)
+def mixtures():
+    """Categorical and Normal summed over z, against scikit-learn's mixture; quantiles of N(0, 1) as components."""
+    rng = Generator(95)
+    logits, mu, log_sigma = rng.standard_normal(3), rng.standard_normal((3, 2)), 0.5 * rng.standard_normal((3, 2))
+    x = rng.standard_normal((50, 2))
+    log_joint = np.asarray(Categorical(logits).log_probs)[:, None] + np.asarray(
+        Normal(mu[:, None], log_sigma[:, None]).log_prob(x)
+    )
+    mixture = GaussianMixture(3, covariance_type="diag")
+    mixture.weights_, mixture.means_, mixture.covariances_ = softmax(logits), mu, np.exp(2 * log_sigma)
+    mixture.precisions_cholesky_ = np.exp(-log_sigma)
+    log_px = logsumexp(log_joint, axis=0)
+
+    def curve(z):  # a decoder of one latent
+        return np.stack([np.sin(2 * z), z], axis=-1)
+
+    def infinite(z, weights):
+        return Normal(curve(z)[:, None], np.full(2, -1.0)).log_prob(x) + np.log(weights)[:, None]
+
+    exact = logsumexp(infinite(GRID, stats.norm.pdf(GRID) * STEP), axis=0)
+    errors = []
+    for count in (10, 100, 1000):
+        z = stats.norm.ppf((np.arange(count) + 0.5) / count)
+        errors.append(np.abs(logsumexp(infinite(z, np.full(count, 1 / count)), axis=0) - exact).mean())
+    posterior = np.exp(log_joint - log_px)
+    return [
+        Claim(np.abs(log_px - mixture.score_samples(x)).max(), "=", 0.0, 1e-10, "log p(x), largest difference"),
+        Claim(
+            np.abs(posterior - mixture.predict_proba(x).T).max(), "=", 0.0, 1e-10, "p(z | x): three numbers, no density"
+        ),
+        Claim(errors[1] / errors[0], "<=", 0.5, 0.0, "components of equal weight, 100 against 10: error of log p(x)"),
+        Claim(errors[2] / errors[1], "<=", 0.5, 0.0, "1000 against 100"),
     ]
 
 

@@ -346,3 +346,44 @@ def estimators_agree():
         Claim(b.mean(), "=", exact(vae)[1].mean(), 1e-10, "E B"),
         Claim(np.abs(one - decoded[3000]).max(), "=", 0.0, 1e-12, "its decoder term at eps = 0"),
     ]
+
+
+# %% Section 2.10
+def wake(vae):
+    """E_q log p(x, z) over all patterns, q held constant: what the wake phase climbs in the decoder."""
+    _, log_pz, log_qz_x = parts(vae)
+    log_px_z = vae.decode(np.broadcast_to(GRID[:, None, None], (len(GRID), 16, 1))).log_prob(PATTERNS)
+    return ((log_px_z + log_pz) * (np.exp(log_qz_x) * STEP / 16)).sum()
+
+
+def sleep(vae):
+    """E_p(x, z) log q(z | x), p held constant: what the sleep phase climbs in the encoder."""
+    log_px_z, log_pz, _ = parts(vae)
+    q = vae.encode(PATTERNS)
+    log_q = q.log_prob(np.broadcast_to(GRID[:, None, None], (len(GRID), 16, 1)))
+    return (log_q * (np.exp(log_px_z + log_pz) * STEP)).sum()
+
+
+@check("section 2.10", "wake-sleep climbs no common objective: its second derivatives across the networks disagree")
+def no_common_objective():
+    """d/d phi of the decoder's gradient against d/d theta of the encoder's; the ELBO's agree. By integration."""
+    vae = tiny()
+    across = {name: random_direction(vae, name, seed) for seed, name in ((3, "decoder"), (4, "encoder"))}
+    theta, phi = across.values()
+
+    def both(decoders, encoders):
+        """The two mixed derivatives, of the functions whose gradients the two networks follow."""
+        return (
+            slope(vae, lambda: along(vae, decoders(vae), theta), phi, 1e-4),
+            slope(vae, lambda: along(vae, encoders(vae), phi), theta, 1e-4),
+        )
+
+    left, right = both(noise_integral, noise_integral)
+    awake, asleep = both(wake, sleep)
+    return [
+        Claim(left, "=", right, 1e-6 * abs(left), "the ELBO's two"),
+        Claim(abs(awake - asleep) / (abs(awake) + abs(asleep)), ">=", 0.1, 0.0, "wake-sleep's, relative difference"),
+        Claim(
+            along(vae, wake(vae), theta), "=", along(vae, noise_integral(vae), theta), 1e-8, "the wake phase is AEVB's"
+        ),
+    ]

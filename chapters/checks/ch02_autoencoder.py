@@ -4,7 +4,7 @@ import numpy as np
 
 from minivi.experiments import Claim, check
 from minivi.small import PATTERNS, estimator_gap, small_vae
-from minivi_chapters.studies.ch02_autoencoder import errors
+from minivi_chapters.studies.ch02_autoencoder.reconstruction import errors
 
 # %% [markdown]
 # ## The equations, checked

@@ -87,6 +87,25 @@ def two_samples_by_integration():
     ]
 
 
+@check("2.57", "the IWAE objective is an ELBO of another q (Cremer & Duvenaud 2017): L = 2, by integration over both z")
+def importance_weighted_posterior():
+    """q~(z | z') = p(x, z) / ((w(z) + w(z')) / 2), of no norm, has IWAE's bound; its mean over z' a higher one."""
+    log_joint, log_q = (a[:, ::10] for a in densities(tiny()))
+    step, q, log_w = 10 * STEP, np.exp(log_q), log_joint - log_q
+    mean_w = np.logaddexp(log_w[:, :, None], log_w[:, None]) - np.log(2)  # of z and z'
+    iwae = np.einsum("ni,nj,nij->n", q, q, mean_w) * step**2
+    tilde = np.exp(log_joint[:, :, None] - mean_w)
+    own = np.einsum("nj,nij,nij->n", q, tilde, mean_w) * step**2  # log p(x, z) - log q~ = mean_w
+    mixed = np.einsum("nj,nij->ni", q, tilde) * step
+    elbo = (mixed * (log_joint - np.log(mixed))).sum(axis=1) * step
+    return [
+        Claim(abs(own - iwae).max(), "=", 0.0, 1e-9, "E over z' of the bound of q~ less IWAE's"),
+        Claim(abs(mixed.sum(axis=1) * step - 1).max(), "=", 0.0, 1e-9, "the mean of q~ over z' has norm 1"),
+        Claim((elbo - iwae).min(), ">=", 1e-6, 0.0, "its ELBO less IWAE's bound, smallest"),
+        Claim((log_marginal(log_joint) + np.log(10) - elbo).min(), ">=", 1e-6, 0.0, "log p(x) less that, smallest"),
+    ]
+
+
 # %% Section 2.8
 @check("2.58-2.60", "the mean of log p(x) over data is its expectation under q_D, the mixture of their Diracs")
 def likelihood_is_an_expectation():

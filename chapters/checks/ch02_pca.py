@@ -8,6 +8,7 @@ from minivi.experiments import Claim, check
 from minivi.random import Generator
 from minivi_chapters.studies.ch02_pca import (
     LinearVAE,
+    angle,
     log_likelihood,
     maximum_likelihood,
     mean_bound,
@@ -128,4 +129,33 @@ def rotation():
         Claim(likelihoods[1], "=", likelihoods[0], 1e-10, "likelihood, turned and not"),
         Claim(likelihoods[1] - bounds[1], "=", gap, 1e-10, "turned: the gap is the KL of diagonal from full"),
         Claim(np.abs(np.subtract(code, bounds)).max(), "=", 0.0, 1e-10, "the code's bound, both"),
+    ]
+
+
+def em_step(w, cov, s2):
+    """One step of EM for p(x) = N(0, W W' + s^2 I): the new W, for data with this covariance."""
+    m = np.linalg.inv(w.T @ w + s2 * np.eye(w.shape[1]))
+    cross = cov @ w @ m  # E[x z'], summed over data / N
+    return cross @ np.linalg.inv(s2 * m + m @ w.T @ cross)
+
+
+@check(
+    "section 2.10", "Roweis' EM: Z = (W' W)^-1 W' X, W = X Z' (Z Z')^-1 is EM without noise, and ends in PCA's subspace"
+)
+def roweis():
+    """One step against Tipping and Bishop's with a small s^2; 300 steps from a random W against scikit-learn."""
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((400, 6)) * [4.0, 3.0, 2.0, 1.0, 0.8, 0.5] @ np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    x -= x.mean(axis=0)
+    steps = [rng.standard_normal((6, 2))]
+    for _ in range(300):
+        w = steps[-1]
+        z = np.linalg.solve(w.T @ w, w.T @ x.T)
+        steps.append(x.T @ z.T @ np.linalg.inv(z @ z.T))
+    axes = PCA(2).fit(x).components_.T
+    noisy = em_step(steps[0], x.T @ x / len(x), 1e-9)
+    return [
+        Claim(np.abs(steps[1] - noisy).max(), "=", 0.0, 1e-6, "one step, largest difference"),
+        Claim(angle(steps[-1], axes), "=", 0.0, 1e-4, "angle to PCA's subspace after 300 steps, degrees"),
+        Claim(angle(steps[0], axes), ">=", 20.0, 0.0, "and before"),
     ]

@@ -201,3 +201,45 @@ def average_weights():
         average.update()
     expected = np.average(theta, axis=0, weights=0.97 ** np.arange(60)[::-1])
     return Claim(np.abs(average.values()[0] - expected).max(), "=", 0.0, 1e-14, "numpy.average of 60 iterates")
+
+
+@check("thesis section 7.1", "little memory: Adam keeps two numbers a parameter, however many minibatches there are")
+def memory():
+    claims = []
+    for new, arrays in ((optim.Adam, 2), (optim.AdaMax, 2), (optim.RMSProp, 1), (optim.AdaGrad, 1)):
+        p = Parameter(np.zeros(100))
+        optimizer = new([p])
+        for _ in range(50):
+            optimizer.step([np.ones(100)])
+        kept = sum(np.size(array) for name, array in optimizer.state_dict().items() if name != "step")
+        claims.append(
+            Claim(kept / p.data.size, "=", arrays, 0.0, f"{new.__name__}: numbers a parameter after 50 steps")
+        )
+    return claims
+
+
+@check("thesis section 7.4", "v_hat is the diagonal of the Fisher information, if the data are the model's own")
+def fisher_diagonal():
+    """Logistic regression of five inputs, 20,000 gradients of single data at one theta: with labels from the model
+    F_i = E[p (1 - p) x_i^2]; with labels of a coin it is something else. The root halves the log of the range."""
+    rng, steps = np.random.default_rng(0), 20_000
+    x = rng.standard_normal((steps, 5)) * np.array([0.1, 0.3, 1.0, 3.0, 10.0])
+    theta = np.array([1.0, -0.5, 0.3, 0.1, 0.02])
+    chance = 1 / (1 + np.exp(-x @ theta))
+    uniform, claims = rng.random(steps), []
+    fisher = np.mean((chance * (1 - chance))[:, None] * x**2, axis=0)
+    for name, labels, relation in (("labels of the model", chance, "<="), ("labels of a coin", 0.5, ">=")):
+        p = Parameter(np.zeros(5))
+        optimizer = optim.Adam([p], beta2=1 - 1e-6)
+        gradients = (chance - (uniform < labels))[:, None] * x
+        for g in gradients:
+            optimizer.step([g])
+        v_hat = optimizer.state_dict()["0.v"] / (1 - (1 - 1e-6) ** steps)
+        error = np.std(gradients**2, axis=0) / np.sqrt(steps)
+        off = np.max(np.abs(v_hat - fisher) / error)
+        claims.append(Claim(off, relation, 4.0, 0.0, f"{name}: largest distance from F, in standard errors"))
+    natural, adam = (np.ptp(np.log(scale)) for scale in (1 / fisher, 1 / np.sqrt(fisher)))
+    return [
+        *claims,
+        Claim(adam, "=", natural / 2, 1e-12, "range of log step sizes, Adam's and natural gradient's half"),
+    ]

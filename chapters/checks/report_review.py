@@ -5,15 +5,15 @@ from math import factorial
 
 import numpy as np
 from scipy.special import expit, logsumexp
-from scipy.stats import bernoulli, entropy
+from scipy.stats import bernoulli, entropy, norm
 
-from minivi import bounds, estimators, gradient_noise
+from minivi import bounds, estimators, gradient_noise, ops
 from minivi.experiments import Claim, check
 from minivi.models import BeliefNetwork
 from minivi.optim import Adam
 from minivi.random import Generator
-from minivi.small import along, largest, random_direction, shake, slope
-from minivi.tensor import grad
+from minivi.small import PATTERNS, along, grid, largest, random_direction, shake, slope, small_vae
+from minivi.tensor import Parameter, grad
 
 # %% [markdown]
 # ## The equations, checked
@@ -500,3 +500,33 @@ def vimco_variance():
         moments = gradient_noise.gradient_moments(lambda f=surrogate: grad(f(rng), encoder), 400)
         spread.append(sum(v.sum() for v in moments.variance))
     return Claim(spread[0] / spread[1], ">=", 5.0, 0.0, "ratio of the variances")
+
+
+@check("review report section 4.6", "stochastic backpropagation (Bonnet's and Price's rules) is reparameterisation")
+def stochastic_backpropagation():
+    """E[f], f = log p(x | z), under N(mu, sigma^2), as a sum over a grid: E[f'] and sigma^2 E[f''] by differences of f,
+    against the engine's gradients by mu and log sigma. Each sample's gradient by mu is the same, by sigma it is not."""
+    vae, x, h = small_vae(5, scale=1.5), PATTERNS[6:7], 1e-4
+    nodes, step = grid(9.0, 2001)
+    mass = norm.pdf(nodes) * step
+    f = lambda z: np.asarray(vae.decode(z).log_prob(x), np.float64)
+
+    def moved(mu, log_sigma):
+        z = mu + ops.exp(log_sigma) * nodes[:, None, None]
+        return vae.decode(z).log_prob(x)
+
+    mu, log_sigma = Parameter(np.array([[0.4]])), Parameter(np.array([[-0.3]]))
+    z = mu.data + np.exp(log_sigma.data) * nodes[:, None, None]
+    first = (f(z + h) - f(z - h)) / (2 * h)
+    second = (f(z + h) - 2 * f(z) + f(z - h)) / h**2
+    by_mu, by_sigma = grad((moved(mu, log_sigma)[:, 0] * mass).sum(), [mu, log_sigma])
+    one = grad(moved(mu, log_sigma)[1200, 0], [mu, log_sigma])
+    variance = np.exp(2 * log_sigma.data).item()
+    return [
+        Claim(by_mu.item(), "=", mass @ first[:, 0], 1e-7, "by mu: E[f']"),
+        Claim(by_sigma.item(), "=", variance * (mass @ second[:, 0]), 1e-6, "by log sigma: sigma^2 E[f'']"),
+        Claim(one[0].item(), "=", first[1200, 0], 1e-6, "by mu, one sample"),
+        Claim(
+            abs(one[1].item() - variance * second[1200, 0]), ">=", 0.1, 0.0, "by log sigma, one sample: another number"
+        ),
+    ]

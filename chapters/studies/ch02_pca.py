@@ -230,7 +230,7 @@ def linear_fits(run, name, x):
         "laptop": {"data": "mnist", "split": "60000/10000", "also": ["frey"], "points": 600_000, **COMMON},
         "paper": {"data": "mnist", "split": "60000/10000", "also": ["frey"], "points": 10_000_000, **COMMON},
     },
-    minutes={"quick": 0.2, "laptop": 4.4, "paper": 12},
+    minutes={"quick": 0.2, "laptop": 0.36, "paper": 12},
 )
 def pca(run):
     """Train both linear models on each set, beside scikit-learn's PCA and the closed form."""
@@ -320,7 +320,7 @@ def _(n):
         "laptop": {"data": "mnist", "split": "60000/10000", **COMMON, "limit_steps": 4000},
         "paper": {"data": "mnist", "split": "60000/10000", **COMMON, "limit_steps": 20_000},
     },
-    minutes={"quick": 0.3, "laptop": 0.74, "paper": 2},
+    minutes={"quick": 0.3, "laptop": 0.1, "paper": 2},
 )
 def pca_limit(run):
     """Posterior mean against the pseudo-inverse, and posterior standard deviations, over s^2."""

@@ -150,7 +150,7 @@ def frozen(run, models, latents, x):
     title="full-covariance against factorised posterior",
     mirrors="thesis section 2.6.1, Algorithm 2",
     budgets=BUDGETS,
-    minutes={"quick": 0.6, "laptop": 5.8, "paper": 60 * 24},
+    minutes={"quick": 0.6, "laptop": 2.3, "paper": 60 * 24},
 )
 def full_covariance(run):
     """Train both at equal epochs: bounds, likelihoods and gaps; for two latents also the true posteriors."""

@@ -36,7 +36,7 @@ from minivi.data.formats import (
     parse_snippets,
     read_bytes,
 )
-from minivi.data.loading import Dataset, available, describe, fetch, load
+from minivi.data.loading import Dataset, available, describe, fetch, load, texts
 from minivi.data.minibatches import balanced, batches, binarize, fresh, spread
 from minivi.data.own import add, is_own
 from minivi.data.sources import SOURCES, Source, folder
@@ -70,4 +70,5 @@ __all__ = [
     "parse_snippets",
     "read_bytes",
     "spread",
+    "texts",
 ]

@@ -129,6 +129,18 @@ def load(name: str, split: str | None = None, progress: bool = True) -> Dataset:
     )
 
 
+def texts(name: str, progress: bool = True) -> list[str]:
+    """The texts of set ``name`` as they are, one after another; :func:`load` gives their words alone.
+
+    Raises:
+        DataError: no such set, one that holds no texts, or what :func:`fetch` raises.
+    """
+    source = _source(name)
+    if source.kind != "words":
+        raise DataError(f"texts: {name} holds no texts; polarity does")
+    return [text for file in source.files for text in _array(source, file, progress)]
+
+
 def _source(name: str) -> Source:
     if name not in SOURCES:
         add_inherited(name)

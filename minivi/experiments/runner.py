@@ -281,20 +281,26 @@ def _value(text):
 
 
 def _alike(value, present):
-    """Whether a value may stand for another: of its type, an integer for any number; of lists and dicts, all items."""
+    """Whether a value may stand for another: of its type, an integer for any number; of lists and dicts, all items.
+
+    A dict may have some of the names alone, and one value may stand for all of a dict's.
+    """
     if isinstance(present, (list, tuple)):
         few = list(present)[:1] or [0]
         return isinstance(value, (list, tuple)) and all(any(_alike(v, p) for p in present or few) for v in value)
     if isinstance(present, dict):
-        one = next(iter(present.values()), None)
-        return isinstance(value, dict) and all(_alike(v, present.get(k, one)) for k, v in value.items())
+        if isinstance(value, dict):
+            return value.keys() <= present.keys() and all(_alike(v, present[k]) for k, v in value.items())
+        return bool(present) and all(_alike(value, p) for p in present.values())
     if isinstance(present, float):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return present is None or type(value) is type(present)
 
 
 def _of_kind(value, present):
-    """With tuples where there were some, as JSON has lists alone."""
+    """With tuples where there were some, as JSON has lists alone, and whole dicts."""
+    if isinstance(present, dict):
+        return {k: _of_kind(value.get(k, p) if isinstance(value, dict) else value, p) for k, p in present.items()}
     if isinstance(present, (list, tuple)):
         one = present[0] if present else None
         return type(present)(_of_kind(v, one) for v in value)
@@ -413,7 +419,7 @@ def redraw(path: str | os.PathLike, *, pictures: bool = True, report: Callable[[
 def _identity(about):
     """What keeps results of an experiment apart."""
     data = (about.get("settings") or {}).get("data") if about else None
-    return about and (about.get("budget"), data, about.get("seed"), json.dumps(about.get("changes"), sort_keys=True))
+    return about and (about.get("budget"), data, about.get("seed"))
 
 
 def _told_changes(changes):

@@ -317,6 +317,7 @@ def layers(
     latents: Sequence[int],
     inference: str = "bottom-up",
     *,
+    prior: str = "chain",
     rng: Rng,
     activation: str = "tanh",
     init: Callable = glorot,
@@ -337,18 +338,23 @@ def layers(
     Generation is the same in all, as is the size of what inference computes from x: h_1(q) of x, h_2(q) of h_1(q), or
     bottom-up of z_1, and so on. Names: "z1", "hq1" and "hp1" for the lowest layer.
 
+    With the prior "autoregressive" each z_l depends on all layers above it, p(z_l | z_l+1, ..., z_L) (section 5.B), and
+    so do the features h_l(p), and those of "separate".
+
     Args:
         pixels: D.
         hidden: for each stochastic layer, from the bottom, the sizes of the hidden layers between it and the one
             below, at least one; generation mirrors them.
         latents: sizes of the stochastic layers, from the bottom.
         inference: see the table.
+        prior: "chain" or "autoregressive".
         rng, activation, init, output_bias, dtype: as for :class:`~minivi.models.LayeredVAE`.
 
     Raises:
-        ValueError: an unknown ``inference``, or not one group of hidden layers for each stochastic layer.
+        ValueError: an unknown ``inference`` or ``prior``, or not one group of hidden layers for each stochastic layer.
     """
     validate.one_of(inference, "layers: inference", INFERENCE)
+    validate.one_of(prior, "layers: prior", ("chain", "autoregressive"))
     validate.one_of(activation, "layers: activation", ACTIVATIONS)
     check_groups("layers", pixels, hidden, latents)
     if not all(map(len, hidden)):
@@ -360,8 +366,10 @@ def layers(
     down = [h[::-1] for h in up]
 
     generative: Graph = {"x": (["z1"], arrow(latents[:1], [*down[0], pixels], Bernoulli, out_bias=output_bias))}
+    above = {l: range(l + 1, top + 1 if prior == "autoregressive" else l + 2) for l in range(1, top)}
+    parents = lambda l: ([f"z{i}" for i in above[l]], arrow([latents[i - 1] for i in above[l]], down[l], act))
     for l in range(1, top):
-        generative[f"hp{l}"] = [f"z{l + 1}"], arrow([latents[l]], down[l], act)
+        generative[f"hp{l}"] = parents(l)
         generative[f"z{l}"] = [f"hp{l}"], arrow(down[l][-1:], [2 * latents[l - 1]], gaussian_of_heads)
     generative[f"z{top}"] = [], latents[-1]
 
@@ -379,9 +387,9 @@ def layers(
             graph[f"z{l}"] = [f"p(z{l})", f"hq{l}"], Combined([size], heads, gaussian_of_heads, **options)
         elif inference in ("shared", "separate") and l < top:
             if inference == "separate":
-                graph[f"hs{l}"] = [f"z{l + 1}"], arrow([latents[l]], down[l], act)
-            above = f"hp{l}" if inference == "shared" else f"hs{l}"
-            graph[f"z{l}"] = [f"hq{l}", above], arrow([size, down[l][-1]], heads, gaussian_of_heads)
+                graph[f"hs{l}"] = parents(l)
+            feature = f"hp{l}" if inference == "shared" else f"hs{l}"
+            graph[f"z{l}"] = [f"hq{l}", feature], arrow([size, down[l][-1]], heads, gaussian_of_heads)
         else:
             graph[f"z{l}"] = [f"hq{l}"], arrow([size], heads, gaussian_of_heads)
     return DirectedVAE(pixels, generative, graph)

@@ -10,13 +10,15 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag
 
-from minivi import lesson, plots
+from minivi import exercises, lesson, plots
 from minivi.experiments.equations import CHECKS, run_check
 from minivi.experiments.registry import EXPERIMENTS, chapter_folder, load_chapters
 from minivi.experiments.results import ExperimentError, stored
@@ -34,6 +36,7 @@ def build(
     lessons: Sequence[str] | None = None,
     modules: Sequence[str] | None = None,
     chapters: Sequence[str] | None = None,
+    tracks: Sequence[str] | None = None,
 ) -> Path:
     """Build the site into ``out``/html; returns its first page.
 
@@ -43,29 +46,37 @@ def build(
         lessons: names of the lessons to run and show; None for all.
         modules: of the library; None for all.
         chapters: whose checks and results are shown; None for all.
+        tracks: of exercises; None for all.
 
     Raises:
         ExperimentError: no Sphinx or no sources; a lesson failed; or, if ``strict``, a warning or a dead link.
     """
-    try:
-        from sphinx.cmd.build import build_main
-    except ModuleNotFoundError:
-        raise ExperimentError(MISSING) from None
+    if find_spec("sphinx") is None:
+        raise ExperimentError(MISSING)
     root, out = chapter_folder().parent, Path(out).resolve()
     if not (root / "docs" / "conf.py").exists():
         raise ExperimentError(f"no docs/conf.py in {root}; build the site from a clone of the repository")
     source, cache = out / "source", out / "cache"
-    shutil.rmtree(source, ignore_errors=True)
+    before = out / "before"
+    shutil.rmtree(before, ignore_errors=True)
+    if source.exists():
+        source.rename(before)
     shutil.copytree(root / "docs", source)
     cache.mkdir(parents=True, exist_ok=True)
     names = pages.lessons(root) if lessons is None else list(lessons)
     load_chapters()
     about = _made(root, source, cache, names, chapters)
-    _write(root, source, names, pages.modules(root) if modules is None else modules, chapters, about)
+    modules = pages.modules(root) if modules is None else modules
+    tracks = pages.tracks(root) if tracks is None else tracks
+    _write(root, source, names, modules, chapters, tracks, about)
+    for file in before.rglob("*"):  # what has not changed keeps its time, so that Sphinx does not read it again
+        now = source / file.relative_to(before)
+        if file.is_file() and now.is_file() and file.read_bytes() == now.read_bytes():
+            shutil.copystat(file, now)
     words = ["-q", "-b", "html", "-d", str(cache / "doctrees"), *(["-W", "--keep-going"] if strict else [])]
     shutil.rmtree(out / "html", ignore_errors=True)
-    status = build_main([*words, str(source), str(out / "html")])
-    if status:
+    command = [sys.executable, "-m", "sphinx", *words, str(source), str(out / "html")]
+    if subprocess.run(command, env=_environment()).returncode:  # a process of its own, as Sphinx changes signatures
         raise ExperimentError("Sphinx has warnings, above; mend their files, or build without --strict")
     dead = dead_links(out / "html")
     for line in dead:
@@ -81,18 +92,20 @@ def _made(root, source, cache, names, chapters):
     files = sorted(path for path in (root / "minivi").rglob("*.py") if path.parent.name != "site")
     library = digest(files) + digest(sorted((root / "figures").glob("*.json")))
     studies = digest(sorted((root / "chapters").rglob("*.py")))
-    (source / "lessons").mkdir()
-    (source / "downloads").mkdir()
+    for folder in ("lessons", "downloads"):
+        (source / folder).mkdir(exist_ok=True)
 
     def job(task):
         """One task's file in the cache, made if it is not there."""
         kind, name = task
         key = library + (digest([root / "chapters" / f"{name}.py"]) if kind == "lesson" else studies + name)
         file = cache / f"{kind}_{name or 'all'}.json"
-        if not file.exists() or json.loads(file.read_text())["key"] != key:
+        if not file.exists() or json.loads(file.read_text(encoding="utf-8"))["key"] != key:
+            begun = time.monotonic()
             made = _apart("executed", name, str(source / "downloads")) if kind == "lesson" else _apart(kind, name)
+            print(f"{kind} {name}: {time.monotonic() - begun:.0f} s".replace(" :", ":"), file=sys.stderr)
             write_atomically(file, json.dumps({"key": key, "made": made}).encode())
-        return json.loads(file.read_text())["made"]
+        return json.loads(file.read_text(encoding="utf-8"))["made"]
 
     parts = ",".join(chapters or ())
     tasks = [("measure", parts), ("describe", parts), *(("lesson", name) for name in names)]
@@ -102,9 +115,10 @@ def _made(root, source, cache, names, chapters):
     for name in names:
         lesson.notebook(name, source / "downloads")
         shutil.copy(root / "chapters" / f"{name}.py", source / "downloads")
-        (source / "lessons" / f"{name}.ipynb").write_text(json.dumps(made["lesson", name]["notebook"]))
+        content = pages.headed(made["lesson", name]["notebook"], name)
+        (source / "lessons" / f"{name}.ipynb").write_text(json.dumps(content), encoding="utf-8")
         alts = made["lesson", name]["alts"] | alts
-    (source / "alts.json").write_text(json.dumps(alts))
+    (source / "alts.json").write_text(json.dumps(alts), encoding="utf-8")
     return {"values": made["measure", parts], "alts": alts}
 
 
@@ -116,13 +130,16 @@ def digest(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def _environment():
+    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
+
+
 def _apart(function, *arguments):
     """What a function of this file returns, by a process of its own on one thread."""
     code = (
         f"import json; from minivi.site import builder; print('\\n' + json.dumps(builder.{function}(*{arguments!r})))"
     )
-    environment = os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment())
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1]
         raise ExperimentError(last.removeprefix(f"{ExperimentError.__module__}.ExperimentError: "))
@@ -214,19 +231,16 @@ def executed(name: str, folder: str) -> dict[str, Any]:
             cell["outputs"] = kept
         if not cell.source.strip():
             cell["metadata"]["tags"] = ["remove-cell"]
-    links = f"{{download}}`script <../downloads/{name}.py>`, {{download}}`notebook <../downloads/{name}.ipynb>`"
-    head, _, rest = content.cells[0].source.partition("\n")
-    content.cells[0].source = f"{head}\n\n*Download: {links}*\n{rest}"
     return {"notebook": json.loads(nbformat.writes(content)), "alts": alts}
 
 
 # ----------------------------------------------------------------------------------------------------- the pages
-def _write(root, source, names, modules, chapters, about):
+def _write(root, source, names, modules, chapters, tracks, about):
     """Everything that Sphinx reads and that is not in ``docs/``."""
 
     def write(name, text):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_text(text)
+        (source / name).write_text(text, encoding="utf-8")
 
     def here(rows):
         return [row for row in rows if chapters is None or row["chapter"] in chapters]
@@ -237,13 +251,21 @@ def _write(root, source, names, modules, chapters, about):
     write("results.md", pages.gallery_page(here(pages.gallery(root / "figures")), about["alts"]))
     rows = here(pages.equations())
     write("equations.md", pages.equations_page(rows, about["values"]))
-    write("errata.md", pages.errata_page((root / "docs" / "errata.md").read_text(), about["values"]))
-    write("bench.md", pages.bench_page(json.loads((root / "figures" / "bench.json").read_text())))
+    write("errata.md", pages.errata_page((root / "docs" / "errata.md").read_text(encoding="utf-8"), about["values"]))
+    write("bench.md", pages.bench_page(json.loads((root / "figures" / "bench.json").read_text(encoding="utf-8"))))
     write("library.md", pages.api_index(modules))
+    write("exercises.md", pages.exercises_page(tracks))
+    write("teachers.md", (root / "chapters" / "exercises" / "README.md").read_text(encoding="utf-8"))
+    for name in tracks:
+        text = exercises.find(name).blank()
+        content = exercises.as_notebook(text)
+        write(f"downloads/exercises/{name}.py", text)
+        write(f"downloads/exercises/{name}.ipynb", content)
+        write(f"exercises/{name}.ipynb", json.dumps(pages.headed(json.loads(content), f"exercises/{name}")))
     for name in modules:
         write(f"api/{name}.md", pages.api_page(name))
     for place in sorted({p.rpartition(":")[0] for row in rows for p in (*row["lines"], row["check"]) if p}):
-        write(f"files/{place}", (root / place).read_text())
+        write(f"files/{place}", (root / place).read_text(encoding="utf-8"))
         write(f"code/{place.replace('/', '.')}.md", pages.source_page(place))
 
 
@@ -270,7 +292,7 @@ class _Page(html.parser.HTMLParser):
 
 def dead_links(folder: Path) -> list[str]:
     """Links within the site that lead to no file or no place in it, and what pages load from elsewhere."""
-    found = {path: _Page(path.read_text()) for path in sorted(folder.rglob("*.html"))}
+    found = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
     dead = []
     for path, page in found.items():
         here = path.relative_to(folder)

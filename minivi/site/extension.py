@@ -19,9 +19,12 @@ def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx; ``docs/conf.py`` names this module among its extensions."""
     app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))
     app.connect("autodoc-process-docstring", _marked_up, priority=400)  # before napoleon, at 500
-    app.connect("autodoc-process-docstring", _equations, priority=600)
+    app.connect("autodoc-process-docstring", _formulas, priority=600)
+    app.connect("autodoc-process-docstring", _equations, priority=700)
+    app.connect("autodoc-skip-member", _skipped)
     app.connect("doctree-read", _described)
-    return {"parallel_read_safe": True}
+    ours = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    return {"parallel_read_safe": True, "env_version": int(ours.hexdigest()[:8], 16)}
 
 
 # -------------------------------------------------------------------------------------------------------- formulas
@@ -46,7 +49,8 @@ def mathml(tex: str, display: str = "inline") -> str:
     unknown = NOT_SET.findall(re.sub(r"<[^>]*>", " ", found))
     if unknown:
         raise ValueError(f"the formula {tex} cannot be set: {unknown[0]} is not known to latex2mathml")
-    return found
+    space = '<mrow><mi>\\1</mi><mspace width="0.17em"/></mrow>'  # log x, and not logx
+    return re.sub(r"<mi>(log|exp|max|min|det|sin|cos|tanh)</mi>(?!<mo[^>]*>&#x00028;)", space, found)
 
 
 def _formula(node, display):
@@ -69,36 +73,77 @@ def _inline(translator, node):
 def _displayed(translator, node):
     from docutils.nodes import SkipNode
 
-    translator.body.append(f'<div class="formula" tabindex="0">{_formula(node, "block")}</div>\n')
+    translator.body.append(
+        f'<div class="formula" tabindex="0" role="group" aria-label="formula">{_formula(node, "block")}</div>\n'
+    )
     raise SkipNode
 
 
 # ------------------------------------------------------------------------------------------------------ docstrings
 def _marked_up(app, what, name, thing, options, lines):
     """Docstrings are plain text: an indented drawing or formula is literal, and bars and stars are themselves."""
-    text, literal, directive = [], None, None
+    text, prose, outer = [], [], None  # lines that are done, lines to be escaped, what a literal block is indented in
+
+    def done():
+        if prose:
+            text.extend(_escaped("\n".join(prose)).split("\n"))
+            prose.clear()
+
+    before = ""
     for i, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
-        before = next((row for row in reversed(lines[:i]) if row.strip()), "")
         if line.strip():
-            literal = None if literal is not None and indent < literal else literal
-            directive = None if directive is not None and indent <= directive else directive
-        if line.lstrip().startswith(".. "):
-            directive = indent
-        if directive is None and literal is None and line.strip() and i and not lines[i - 1].strip():
-            outer = len(before) - len(before.lstrip())
-            if indent > outer and not before.lstrip().startswith((">>>", "...", "- ")):
-                text += [" " * outer + ".. code-block:: text", ""]
-                literal = indent
-        if literal is None and directive is None and not line.lstrip().startswith((">>>", "...")):
-            parts = re.split(r"(``.*?``|:[a-z]+:`.*?`)", line)
-            parts[::2] = [re.sub(r"([|*`])|(?<=\w)(_)(?!\w)", lambda m: "\\" + m[0], part) for part in parts[::2]]
-            line = "".join(parts)
-        text.append(line)
+            outer = None if outer is not None and indent <= outer else outer
+            if outer is None and i and not lines[i - 1].strip() and indent > len(before) - len(before.lstrip()):
+                outer = len(before) - len(before.lstrip())
+                if not before.endswith("::") and not before.lstrip().startswith(("- ", ".. ", ">>>", "...")):
+                    done()
+                    text += [" " * outer + ".. code-block:: text", ""]
+                elif before.lstrip().startswith("- "):
+                    outer = None  # the second paragraph of an item
+            before = line
+        if outer is None and not line.lstrip().startswith((">>>", "...", "==", ".. ")) and not _in_table(lines, i):
+            prose.append(line)
+        else:
+            done()
+            text.append(line)
+    done()
     lines[:] = text
 
 
+def _skipped(app, what, name, thing, skip, options):
+    """Leave out what scikit-learn adds to its estimators."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def _in_table(lines, i):
+    """Whether a line stands between the rules of a table; widths count there."""
+    rules = [k for k, line in enumerate(lines) if line.lstrip().startswith("====")]
+    return bool(rules) and rules[0] < i < rules[-1]
+
+
+def _escaped(text):
+    """Prose with its bars, stars and last underscores as they are, and spaces that end a literal's mark."""
+    kept = r"(``.*?``|:[a-z]+:`.*?`|(?<![\w*])\*[A-Za-z][^*\n]*\*(?=[\s.,;:)]))"  # literals, roles, words in italics
+    parts = re.split(kept, text, flags=re.S)
+    for k, part in enumerate(parts):
+        if k % 2 == 0:
+            parts[k] = re.sub(r"[|*`]|(?<=\w)_(?!\w)", lambda m: "\\" + m[0], part)
+        elif k + 1 < len(parts) and re.match(r"[\w^(|*]", parts[k + 1]):
+            parts[k] += "\\ "
+    return "".join(parts)
+
+
 LINES: list[Any] = []
+FORMULA = re.compile(r"^## (\S+)\n\n\$\$(.+?)\$\$$", re.M | re.S)  # of docs/formulas.md
+
+
+def _formulas(app, what, name, thing, options, lines):
+    """Below the first sentence: the formula that ``docs/formulas.md`` has for the name."""
+    known = dict(FORMULA.findall((Path(app.srcdir) / "formulas.md").read_text(encoding="utf-8")))
+    if name in known and lines:
+        first = lines.index("") if "" in lines else len(lines)
+        lines[first:first] = ["", f".. math:: {known[name]}", ""]
 
 
 def _equations(app, what, name, thing, options, lines):
@@ -117,7 +162,7 @@ def _equations(app, what, name, thing, options, lines):
         file, _, number = line.place.rpartition(":")
         if file == str(path) and first <= int(number) < first + len(code):
             numbers |= dict.fromkeys(sorted(line.equations))
-    table = (Path(app.srcdir) / "equations.md").read_text()
+    table = (Path(app.srcdir) / "equations.md").read_text(encoding="utf-8")
     numbers = [n for n in numbers if f'"{anchor(n)}"' in table]
     if numbers:
         links = ", ".join(f"`{n} <../equations.html#{anchor(n)}>`__" for n in numbers)
@@ -133,7 +178,7 @@ def _described(app, doctree):
         for block in doctree.findall(nodes.literal_block):
             block["highlight_args"] = {**block.get("highlight_args", {}), "lineanchors": "line"}
     path = Path(app.srcdir) / "alts.json"
-    alts = json.loads(path.read_text()) if path.exists() else {}
+    alts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for image in doctree.findall(nodes.image):
         file = Path(app.srcdir) / image["uri"]
         if file.is_file():

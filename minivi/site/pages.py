@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from minivi import exercises
 from minivi.experiments.equations import CHECKS, Check, implementing_lines, numbers_of
 from minivi.experiments.page import READING, pictures_of
 from minivi.experiments.registry import EXPERIMENTS, chapter_folder, load_chapters
@@ -47,30 +48,85 @@ def code_page(place: str, label: str | None = None) -> str:
 def lessons(root: Path) -> list[str]:
     """The lessons' names in the order of the README's table; those not in it at the end."""
     names = {path.stem for path in (root / "chapters").glob("*.py") if not path.stem.startswith("_")}
-    listed = [name for name in re.findall(r"`(\w+)\.py`, \d+ s", (root / "README.md").read_text()) if name in names]
+    listed = [
+        name
+        for name in re.findall(r"`(\w+)\.py`, \d+ s", (root / "README.md").read_text(encoding="utf-8"))
+        if name in names
+    ]
     return [*dict.fromkeys(listed), *sorted(names - set(listed))]
 
 
 def lesson_title(root: Path, name: str) -> str:
     """The first sentence of a lesson's docstring, without what stands in parentheses."""
-    first = (root / "chapters" / f"{name}.py").read_text().split('"""')[1].strip().split("\n")[0]
+    first = (root / "chapters" / f"{name}.py").read_text(encoding="utf-8").split('"""')[1].strip().split("\n")[0]
     return re.sub(r" \([^)]*\)", "", first).rstrip(".:")
 
 
 def lessons_page(root: Path, names: list[str]) -> str:
-    """The README's table of chapters, with links to the lessons that are here."""
-    section = (root / "README.md").read_text().split("\n## Chapters\n")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")]
-
-    def link(match):
-        return f"[{match[1]}](lessons/{match[1]}.ipynb), {match[2]}" if match[1] in names else match[0]
-
-    text = "\n".join(re.sub(r"`(\w+)\.py`, (\d+ s)", link, row) for row in rows)
+    """The README's table of chapters, with the titles of the lessons and links to those in ``names``."""
+    link = lambda name, text: f"[{plain(text)}](lessons/{name}.ipynb)" if name in names else plain(text)
+    section = (root / "README.md").read_text(encoding="utf-8").split("\n## Chapters\n")[1].split("\n## ")[0]
+    rows = []
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and (found := re.match(r"`(\w+)\.py`, (\d+ s)", cells[4])):
+            _, source, about, after, _ = cells
+            after = re.sub(r"`(\w+)`", lambda m: link(m[1], m[1]), after)
+            rows.append([f"{link(found[1], lesson_title(root, found[1]))}, {found[2]}", about, source, after])
     entries = "\n".join(f"{lesson_title(root, name)} <lessons/{name}>" for name in names)
     return (
         "# Lessons\n\nEach lesson is a script of at most 250 lines that runs in a minute. Here is each with what it "
         "printed and drew; its page offers the script and the notebook, to run and to change. In the order of reading, "
-        f"with the time that it takes:\n\n{text}\n\n```{{toctree}}\n:maxdepth: 1\n:hidden:\n\n{entries}\n```\n"
+        f"with the time that it takes:\n\n{table(['lesson', 'about', 'source', 'after'], rows)}\n"
+        f"```{{toctree}}\n:maxdepth: 1\n:hidden:\n\n{entries}\n```\n"
+    )
+
+
+def chapter_title(root: Path, chapter: str) -> str:
+    """The heading of a chapter: its lesson's title, if it has one of its name."""
+    known = (root / "chapters" / f"{chapter}.py").exists()
+    return f"{plain(lesson_title(root, chapter))} ({plain(chapter)})" if known else plain(chapter)
+
+
+def headed(notebook: dict[str, Any], name: str) -> dict[str, Any]:
+    """A notebook, as JSON has it, whose first cell is its title with links to ``downloads/NAME.py`` and ``.ipynb``."""
+    first, *others = notebook["cells"]
+    head, _, rest = "".join(first["source"]).strip('"# \n').partition("\n")
+    links = f"{{download}}`script <../downloads/{name}.py>`, {{download}}`notebook <../downloads/{name}.ipynb>`"
+    text = f"# {head.rstrip('.')}\n\nDownload: {links}\n{rest}"
+    for cell in others:
+        if cell["cell_type"] == "markdown":  # a displayed formula is a paragraph of its own, whatever stands above it
+            cell["source"] = re.sub(r"\n*(\$\$.+?\$\$)\n*", r"\n\n\1\n\n", "".join(cell["source"]), flags=re.S)
+    about = notebook["metadata"] | {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    return notebook | {
+        "metadata": about,
+        "cells": [{"cell_type": "markdown", "metadata": {}, "source": text, "id": "title"}, *others],
+    }
+
+
+# ------------------------------------------------------------------------------------------------------- exercises
+def tracks(root: Path) -> list[str]:
+    """The tracks of exercises in the order of the teacher's page."""
+    listed = re.findall(
+        r"^\| `(\w+)` \|", (root / "chapters" / "exercises" / "README.md").read_text(encoding="utf-8"), re.M
+    )
+    return sorted(exercises.names(), key=lambda name: (listed.index(name) if name in listed else len(listed), name))
+
+
+def exercises_page(names: list[str]) -> str:
+    """What a student needs to begin, and the tracks."""
+    tracks = [(t, t.title[:1].upper() + t.title[1:]) for t in map(exercises.find, names)]
+    rows = [[f"[{plain(title)}](exercises/{t.name}.ipynb)", str(len(t.tasks)), str(t.points)] for t, title in tracks]
+    entries = "\n".join(f"{title} <exercises/{t.name}>" for t, title in tracks)
+    return (
+        "# Exercises\n\nEach track is a file to fill in. `minivi grade FILE` says of each task how many points it has, "
+        "what was expected and found, and a hint that names the equation and not the answer. Run it as often as you "
+        "like. [The teacher's page](teachers.md) has the syllabus and says how a class is graded.\n\n"
+        "From nothing to the first own result that was checked:\n\n"
+        "1. Get the repository and set it up: `python3 -m venv .venv && .venv/bin/pip install -q -e .`\n"
+        "2. Ask what is to be done: `.venv/bin/minivi grade chapters/exercises/engine.py`\n"
+        "3. Open that file, replace the first `raise NotImplementedError`, and ask again.\n\n"
+        f"{table(['track', 'tasks', 'points'], rows)}\n```{{toctree}}\n:hidden:\n\nteachers\n{entries}\n```\n"
     )
 
 
@@ -146,7 +202,7 @@ def gallery_page(entries: list[dict[str, Any]], alts: dict[str, str]) -> str:
     for entry in entries:
         if entry["chapter"] != chapter:
             chapter = entry["chapter"]
-            parts.append(f"## {chapter}")
+            parts.append(f"## {chapter_title(chapter_folder().parent, chapter)}")
         parts.append(_result(entry, alts))
     return "\n\n".join(parts) + "\n"
 
@@ -160,11 +216,11 @@ def _result(entry, alts):
         f"`{command}`" + (f" ({data})" if data else ""), f"seed {seed}", duration(about["seconds"] / 60),
         f"commit {about['commit']}", f"{{download}}`numbers <figures/{entry['path'].name}>`",
     ]  # fmt: skip
-    other = f"{entry['title']} ({entry['mirrors']})"
-    pictures = [
-        f"```{{image}} figures/{p.name}\n:alt: {alts.get(p.name, other)}\n:loading: lazy\n```"
-        for p in entry["pictures"]
-    ]
+    pictures = []
+    for picture in entry["pictures"]:  # without better words: the title, and what its file's name says besides
+        which = picture.stem.removeprefix(entry["path"].stem).strip("_").replace("_", " ")
+        words = alts.get(picture.name) or ", ".join(filter(None, [f"{entry['title']} ({entry['mirrors']})", which]))
+        pictures.append(f"```{{image}} figures/{picture.name}\n:alt: {words}\n:loading: lazy\n```")
     lines, said = [], None
     for claim in entry["claims"]:
         if claim.sentence and claim.sentence != said:
@@ -241,12 +297,13 @@ def equations_page(rows: list[dict[str, Any]], values: dict[str, Any]) -> str:
             lines.append([marks + plain(row["equation"]), plain(row["claim"]), value(values.get(row["name"])),
                           links, check])  # fmt: skip
         head = ("equation", "what is compared", "value", "implemented", "checked")
-        parts.append(f"## {chapter or 'Implemented, in no check'}\n\n{table(head, lines)}")
+        heading = chapter_title(chapter_folder().parent, chapter) if chapter else "Implemented, in no check"
+        parts.append(f"## {heading}\n\n{table(head, lines)}")
     return "\n\n".join(parts) + "\n"
 
 
 def value(found: dict[str, Any] | None, only: int | None = None) -> str:
-    """What a check gave, as text with line breaks: each claim's two sides and verdict."""
+    """What a check gave: each claim's two sides and verdict, behind their number if there are more than two."""
     if found is None:
         return "not run"
     if not found["claims"]:
@@ -260,7 +317,10 @@ def value(found: dict[str, Any] | None, only: int | None = None) -> str:
             f"{plain(format(claim['left'], '.6g'))} {plain(claim['relation'])} {plain(format(claim['right'], '.6g'))}"
         )
         texts.append(f"{label}{sides}{within}{'' if claim['ok'] else ' **fails**'}")
-    return "<br>".join(texts)
+    if len(texts) <= 2:
+        return "<br>".join(texts)
+    held = f"{sum(claim['ok'] for claim in chosen)} of {len(texts)} hold"
+    return f"<details><summary>{held}</summary>{'<br>'.join(texts)}</details>"
 
 
 MARK = re.compile(r"<!-- check (\w+\.\w+)(?: (\d+))? -->")
@@ -273,7 +333,7 @@ def errata_page(text: str, values: dict[str, Any]) -> str:
         if match[1] not in values:
             return "(not run)"
         found = value(values[match[1]], None if match[2] is None else int(match[2]))
-        return f"{found} ([check](equations.md#{anchor('check ' + match[1])}))"
+        return f'{found} (<a href="equations.html#{anchor("check " + match[1])}">check</a>)'
 
     return MARK.sub(number, text)
 
@@ -318,7 +378,7 @@ def modules(root: Path) -> list[str]:
 
 def api_page(name: str) -> str:
     """The page of a module, from its docstrings."""
-    return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :show-inheritance:\n```\n"
+    return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :ignore-module-all:\n```\n"
 
 
 def api_index(names: list[str]) -> str:

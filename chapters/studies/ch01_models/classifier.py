@@ -111,7 +111,7 @@ def classify(run, count, epochs, method, seed):
     title="a classifier on few images: maximum likelihood, a prior, early stopping",
     mirrors="thesis sections 1.3, 1.5, 9.2.1, 9.3",
     budgets=CLASSIFIER,
-    minutes={"quick": 0.3, "laptop": 2.3, "paper": 60},
+    minutes={"quick": 0.3, "laptop": 0.94, "paper": 60},
 )
 def classifier(run):
     """Train three ways for each number of images; nats and errors on test images, seed by seed."""
@@ -253,7 +253,7 @@ def stages(s):
     title="the minibatch gradient is unbiased, and its variance falls as 1 / M",
     mirrors="thesis section 1.5.2, eq. 1.11, 1.12",
     budgets=MINIBATCH,
-    minutes={"quick": 0.2, "laptop": 1.3, "paper": 120},
+    minutes={"quick": 0.2, "laptop": 0.56, "paper": 120},
 )
 def minibatch(run):
     """Variance over batch sizes for both ways to draw, at the start and after training, against the exact one."""

@@ -129,7 +129,7 @@ def verify(s, vae, x, encoder):
         | {"evaluations": 20, "images": 1000, "grid": 60, "fine": 100}
         | {"ais_images": 100, "ais_chains": 50, "ais_steps": 1000, "samples": 5000},
     },
-    minutes={"quick": 0.7, "laptop": 4.4, "paper": 60 * 12},
+    minutes={"quick": 0.7, "laptop": 1.5, "paper": 60 * 12},
 )
 def convergence(run):
     """Train all six, and check the yardstick with those of the smaller set."""

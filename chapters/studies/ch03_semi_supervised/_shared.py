@@ -26,7 +26,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC
 
-from minivi import data, nn, optim
+from minivi import data, nn, ops, optim
+from minivi.distributions import Bernoulli, Normal
 from minivi.experiments.results import mean_and_error
 from minivi.models import VAE, SemiSupervisedVAE
 from minivi.random import Generator
@@ -153,11 +154,47 @@ def sampled_loss(model, x, y, counts, batch, alpha, prepare):
     return loss
 
 
+def concrete_bound(model, x, rng, temperature):
+    """U(x) by one relaxed draw of the class, (B,): y = softmax((log q + Gumbel noise) / temperature) (chapter 8).
+
+    KL(q(y | x) || p(y)) is exact, as in Jang et al. (2016). At a temperature above 0 this is no bound of log p(x).
+    """
+    q = model.classify(x)
+    noise = rng.gumbel(size=(len(x), model.classes), dtype=model.dtype)
+    y = ops.exp(ops.log_softmax((q.log_probs + noise) * (1.0 / temperature)))
+    heads = model.encoder(ops.softplus(model.encoder_x(x) + ops.matmul(y, model.encoder_y)))
+    posterior = Normal(heads[..., : model.latents], 0.5 * heads[..., model.latents :])
+    z = posterior.rsample(rng.standard_normal(posterior.shape, dtype=model.dtype))
+    log_px_yz = Bernoulli(model.decoder(ops.concatenate([z, y], axis=-1))).log_prob(x)
+    divergence = ops.sum(ops.exp(q.log_probs) * (q.log_probs - model.log_prior), axis=-1)
+    return log_px_yz - posterior.kl() - divergence
+
+
+def concrete_loss(temperature):
+    """What takes the arguments of :func:`minibatch_loss`, for :func:`concrete_bound`."""
+
+    def make(model, x, y, counts, batch, alpha, prepare):
+        def loss(unlabelled, rng):
+            rows = rng.integers(0, len(y), size=batch)
+            here = prepare(x[rows], rng)
+            given = model.objective(here, y[rows], None, rng, counts=(1, 0), alpha=0.0)
+            marginal = concrete_bound(model, unlabelled, rng, temperature).mean()
+            total = (counts[0] * given + counts[1] * marginal) / sum(counts)
+            return -(total + alpha * model.classify(here).log_prob(y[rows]).mean())
+
+        return loss
+
+    return make
+
+
 def m2_errors(
     source, split, count, draw, width, latents, epochs, batch, step_size, features="", alpha=0.1, prior=True,
-    sampled=False, means=False, optimizer="Adam", init="text", every=1,
+    sampled=False, means=False, optimizer="Adam", init="text", every=1, temperature=0.0,
 ):  # fmt: skip
-    """A cell: train M2 on pixels, or with a file of ``features`` M1+M2; the test error in % by epoch."""
+    """A cell: train M2 on pixels, or with a file of ``features`` M1+M2; the test error in % by epoch.
+
+    A missing class is summed over, or drawn (``sampled``), or with a ``temperature`` drawn relaxed, on pixels alone.
+    """
     sets = images(source, split)
     chosen = labelled(sets.labels, count, draw)
     rest = np.setdiff1d(np.arange(len(sets.labels)), chosen)
@@ -175,7 +212,7 @@ def m2_errors(
     )
     counts = count, len(rest)
     options = {"counts": counts, "batch": batch, "alpha": alpha, "prepare": prepare}
-    make = sampled_loss if sampled else minibatch_loss
+    make = sampled_loss if sampled else concrete_loss(temperature) if temperature else minibatch_loss
     decay = 1.0 / sum(counts) if prior else 0.0
     history = fit(
         model, make(model, part(chosen), sets.labels[chosen], **options),

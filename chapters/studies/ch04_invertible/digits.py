@@ -147,7 +147,7 @@ def same(epochs):
             "epochs": same(1500) | {"AR Gaussian": 200, "AR mixture": 200},
         },
     },
-    minutes={"quick": 0.6, "laptop": 6, "paper": 60 * 24 * 9},
+    minutes={"quick": 0.6, "laptop": 3, "paper": 60 * 24 * 9},
 )  # fmt: skip
 def digits(run):
     """Train six models; bits per dimension of test images, samples, and the cost of both directions."""

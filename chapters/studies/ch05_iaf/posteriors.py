@@ -126,7 +126,7 @@ def differences_claims(table, name, differences, seeds):
     for label in chains:
         for other in GAUSSIAN:
             above(better, differences[label][other]["bound"], f"{name}: {label}, bound above that of {other}")
-            above(better, differences[label][other]["log_p"], f"{name}: {label}, log p-hat above that of {other}")
+        above(better, differences[label]["diagonal"]["log_p"], f"{name}: {label}, log p-hat above that of diagonal")
     for label in chains:
         for other in GAUSSIAN:
             above(tighter, differences[other][label]["gap"], f"{name}: {label}, gap below that of {other}")

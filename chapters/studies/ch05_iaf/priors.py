@@ -68,7 +68,7 @@ def draw_from_prior(step, eps):
     title="an IAF posterior with a factorised prior is a factorised posterior with an autoregressive prior",
     mirrors="thesis appendix 5.C",
     budgets=PRIORS,
-    minutes={"quick": 0.2, "laptop": 0.31, "paper": 60},
+    minutes={"quick": 0.2, "laptop": 0.12, "paper": 60},
 )
 def priors(run):
     """Compare both views before and after training."""

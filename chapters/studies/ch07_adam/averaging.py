@@ -96,7 +96,7 @@ NETWORKS = {"VAE, test bound (nats)": averaged_vae, "classifier, test error (%)"
         "paper": {"data": "mnist", "split": "60000/10000", **AVERAGED, "hidden": 500, "epochs": 100, "seeds": 5,
                   "draws": 20000, "steps": 6000},
     },
-    minutes={"quick": 0.3, "laptop": 2.5, "paper": 60},
+    minutes={"quick": 0.3, "laptop": 0.85, "paper": 60},
 )  # fmt: skip
 def averaging(run):
     """Last iterate and average on noisy quadratics, a VAE and a classifier."""

@@ -96,7 +96,7 @@ def deviation_from_formula(s, kind, beta2, moments):
         "laptop": {"data": "synthetic", "draws": 10000, "steps": 2000},
         "paper": {"data": "synthetic", "draws": 100000, "steps": 2000},
     },
-    minutes={"quick": 0.1, "laptop": 0.085, "paper": 7},
+    minutes={"quick": 0.1, "laptop": 0.043, "paper": 7},
 )
 def moment_bias(run):
     """Averages over draws of Adam's own m and v, for gradients that stay alike and for gradients that die down."""

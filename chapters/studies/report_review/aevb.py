@@ -226,7 +226,7 @@ def _(n):
         {"sizes": [1, 5], "seeds": 3, "count": 10000, "epochs": 40, "falling": True},
         {"sizes": [1, 5, 10, 50], "seeds": 3},
     ),
-    minutes={"quick": 0.6, "laptop": 11, "paper": 60 * 200},
+    minutes={"quick": 0.6, "laptop": 2, "paper": 60 * 200},
 )
 def samples_a_datum(run):
     """Train with each L from several seeds: curves, and the bounds of each seed at the end."""

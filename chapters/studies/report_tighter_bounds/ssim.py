@@ -93,9 +93,12 @@ def _(n, table):
         gain, error = n.own[method]
         label = f"{method}: SSIM of characters, trained on characters less trained on digits"
         says(gain, ">=", 0.0, 0.0, label, standard_error=error)
+    epochs = max(s.runs["VAE"]["epochs"] for s in sets.values())
+    real = n.settings.data == "mnist" and epochs < 125
+    short = f"{epochs} epochs for 1,000 and 3,280, in which VAE and IWAE are still slower" if real else ""
     says = table.says(
         "tighter-bounds report 5", "Evaluation of the reconstruction quality using the SSIM metric has indicated that "
-        "the performance of the different models under this metric is comparable.", seeds=1,
+        "the performance of the different models under this metric is comparable.", seeds=1, short=short,
     )  # fmt: skip
     for name in sets:
         values = [n.similar[f"{name}, {name}, {method}"] for method in names]

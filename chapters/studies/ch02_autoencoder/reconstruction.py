@@ -177,7 +177,7 @@ def sigmas(model, x):
         "laptop": SMALL | FREY | {"others": OTHERS},
         "paper": PAPER | FREY | {"others": OTHERS},
     },
-    minutes={"quick": 0.4, "laptop": 5.6, "paper": 7},
+    minutes={"quick": 0.4, "laptop": 2.3, "paper": 7},
 )
 @experiment(
     "reconstruction",
@@ -188,7 +188,7 @@ def sigmas(model, x):
         "laptop": SMALL | MNIST | {"hidden": [200], "epochs": [8, 8, 8], "others": OTHERS},
         "paper": PAPER | MNIST | {"hidden": [500], "epochs": [500, 500, 500], "others": [[100], [500, 500]]},
     },
-    minutes={"quick": 0.4, "laptop": 3, "paper": 60 * 6},
+    minutes={"quick": 0.4, "laptop": 0.75, "paper": 60 * 6},
 )
 def reconstruction(run):
     """Train both models for each number of latents, then for other hidden layers; measure errors, reconstruct."""
