@@ -24,6 +24,14 @@ products of a convolution are of this kind:
 
         stride 2, KH = 5:   phase 0: taps 0 2 4        phase 1: taps 1 3
 
+With a stride of 1 in y, neighbours below one another share all but one row of their patches. So where images are not
+tiny, the rows of patches are gathered apart, each once instead of KH times; position r of OW a line then has its patch
+in the rows r, r + OW, r + 2 OW, and the product is done by *groups*, one for each ky::
+
+        rows of patches     0   1   2  ...  OW  OW+1 ...  2 OW ...
+        position 0         ky=0             ky=1          ky=2
+        position 1             ky=0              ky=1
+
 Each element is one sum in order, of positions or of (ky, kx, channel), by fused multiply-adds, whatever the blocks and
 the number of threads.
 """
@@ -54,31 +62,40 @@ __all__ = ["conv2d", "conv2d_transposed", "conv2d_weight_gradient"]
 ROOM = 256 * 1024  # bytes of a block of patches, for the second-level cache
 ROWS = 128  # and no more patches than these
 WEIGHTS = 512  # rows of the kernel whose gradient is summed at a time
-POSITIONS = 128  # and so many patches
+LEAST = 64  # positions in an image, and numbers in a row of a patch, for which rows are gathered apart
 
 
 @njit(error_model="numpy", nogil=True)
-def _gather(patch, x, place, q, first, last):
-    """patch[k - first] = number k, from ``first`` to ``last``, of the patch at the output position ``place``.
+def _gather(patches, distance, x, place, count, q, first, last):
+    """patches[r, k - first] = number k, ``first`` <= k < ``last``, of the patch at the output position ``place`` + r.
 
-    A vector behind the patch may be overwritten: patches are gathered in order, and room for one more is at the end.
+    A vector behind a patch may be overwritten: patches are gathered in order, and room for one more is at the end.
     """
     lanes, _, _, _ = _sizes(x)
     height, row, taps, run = q[0], q[1] * q[2], q[3], q[4] * q[2]
     image, within = place // (q[9] * q[10]), place % (q[9] * q[10])
-    y, j = within // q[10] * q[5] + q[7], (within % q[10] * q[6] + q[8]) * q[2]
-    for t in range(first // run, min(taps, -(-last // run)) if run else 0):
-        k, end = max(first, t * run), min(last, (t + 1) * run)
-        target, inside = at(patch, -first), y + t >= 0 and y + t < height
-        source = at(x, (image * height + y + t) * row + j - t * run)
-        low = min(end, max(k, t * run - j)) if inside else end
-        high = max(low, min(end, t * run - j + row))
-        for i in range(k, low):
-            target[i] = 0
-        for i in range(low, high, lanes):  # behind the last number zeros, over which the next run is written
-            _copy(at(target, i), at(source, i), high - i)
-        for i in range(high, end):
-            target[i] = 0
+    line, column = within // q[10], within % q[10]
+    t_first, t_end = (first // run, min(taps, -(-last // run))) if run else (0, 0)
+    for r in range(count):
+        patch = at(patches, r * distance - first)
+        y, j = line * q[5] + q[7], (column * q[6] + q[8]) * q[2]
+        for t in range(t_first, t_end):
+            k, end = max(first, t * run), min(last, (t + 1) * run)
+            inside = y + t >= 0 and y + t < height
+            source = at(x, (image * height + y + t) * row + j - t * run)
+            low = min(end, max(k, t * run - j)) if inside else end
+            high = max(low, min(end, t * run - j + row))
+            for i in range(k, low):
+                patch[i] = 0
+            for i in range(low, high, lanes):  # behind the last number zeros, over which the next run is written
+                _copy(at(patch, i), at(source, i), high - i)
+            for i in range(high, end):
+                patch[i] = 0
+        column += 1
+        if column == q[10]:
+            line, column = line + 1, 0
+            if line == q[9]:
+                image, line = image + 1, 0
 
 
 @njit(inline="always")
@@ -107,79 +124,96 @@ def _pack_kernel(p, s, lo, hi):
         v += width // lanes
 
 
+@njit(inline="always")
+def _shape(q, groups, most):
+    """Of a product by groups: numbers in one, rows between two, positions in an image, rows that are gathered for it.
+
+    Where there is one group, positions of different images may follow each other.
+    """
+    return q[3] * q[4] * q[2], q[10], (q[9] - groups + 1) * q[10] if groups > 1 else most, q[9] * q[10]
+
+
 @chunk(setting=matmul_tile, flush=True)
 def _correlate(p, s, lo, hi):
     """Tiles ``lo`` to ``hi`` of the patches times the packed kernel, row by row to where the target wants them."""
     q = as_integers(p[4])
-    k, n, places = q[3] * q[4] * q[2], q[11], q[12]
-    offset, by_image, by_row, by_column, biased = q[13], q[14], q[15], q[16], q[17] != 0
+    n, places = q[11], q[12]
+    offset, by_image, by_row, by_column, biased, groups = q[13], q[14], q[15], q[16], q[17] != 0, q[18]
+    length, columns, image, gathered = _shape(q, groups, places)
     lanes, size, MR, DEPTH = _sizes(p[0])
-    direct = by_column == n and by_row == q[10] * n and by_image == q[9] * by_row
-    distance = _distance(k, size)
-    most = max(MR, min(ROWS, ROOM // (size * distance)) // MR * MR)
-    room = np.empty(((distance + (0 if direct else n)) * most + lanes) * size + 64, np.uint8)
+    lines = q[9] - groups + 1
+    direct = by_column == n and by_row == columns * n and by_image == lines * by_row
+    distance, between = _distance(length, size), (groups - 1) * columns
+    most = max(MR, min(ROWS, ROOM // (size * distance) - between) // MR * MR)
+    room = np.empty(((distance + (0 if direct else n)) * most + between * distance + lanes) * size + 64, np.uint8)
     patches = _pointer(p[0], room)
-    blocks = max(1, -(-k // DEPTH))
-    depth = -(-k // blocks)
-    end = min(hi * MR, places)
-    for first in range(lo * MR, end, most):
-        height = min(most, end - first)
-        for r in range(height):
-            _gather(at(patches, r * distance), p[0], first + r, q, 0, k)
-        result = at(p[2], first * n) if direct else at(patches, most * distance)
-        for block in range(blocks):
-            k0, k1 = block * depth, min(block * depth + depth, k)
+    blocks = max(1, -(-length // DEPTH))
+    depth = -(-length // blocks)
+    first, end = lo * MR, min(hi * MR, places)
+    while first < end:
+        height = min(most, end - first, image - first % image)
+        _gather(patches, distance, p[0], first // image * gathered + first % image, height + between, q, 0, length)
+        result = at(p[2], first * n) if direct else at(patches, (most + between) * distance)
+        for block in range(groups * blocks):
+            k0 = block % blocks * depth
+            k1, row = min(k0 + depth, length), block // blocks * columns
             vectors, v = -(-n // lanes), 0
             while v < vectors:
                 taken = _panel_vectors(vectors - v)
                 width, j = taken * lanes, v * lanes
                 v += taken
-                panel = at(p[1], j * k + k0 * width)
+                panel = at(p[1], j * groups * length + (block // blocks * length + k0) * width)
                 for i in range(0, height, MR):
                     c = at(result, i * n + j)
                     start, ldstart = (c, n) if block > 0 else (at(p[3], j), 0)
                     _tile(
-                        taken, at(patches, i * distance + k0), distance, 1, min(MR, height - i), panel, width, panel,
-                        False, k1 - k0, c, n, min(width, n - j), start, ldstart, block > 0 or biased,
+                        taken, at(patches, (i + row) * distance + k0), distance, 1, min(MR, height - i), panel, width,
+                        panel, False, k1 - k0, c, n, min(width, n - j), start, ldstart, block > 0 or biased,
                     )  # fmt: skip
         for r in range(0 if direct else height):
-            image, within = (first + r) // (q[9] * q[10]), (first + r) % (q[9] * q[10])
-            row = offset + image * by_image + within // q[10] * by_row + within % q[10] * by_column
+            picture, within = (first + r) // (lines * columns), (first + r) % (lines * columns)
+            row = offset + picture * by_image + within // columns * by_row + within % columns * by_column
             target, source = at(p[2], row), at(result, r * n)
             for i in range(n):
                 target[i] = source[i]
+        first += height
         room[0] = 0  # named in the loop: Numba frees an array after its last mention
 
 
 @chunk(setting=matmul_tile, flush=True)
 def _weight_gradient(p, s, lo, hi):
-    """Tiles ``lo`` to ``hi`` of the kernel's rows: patches, transposed, times the cotangent."""
+    """Tiles ``lo`` to ``hi`` of the kernel's rows, those of all groups by turns: patches, transposed, times g."""
     q = as_integers(p[3])
-    k, n, places = q[3] * q[4] * q[2], q[11], q[12]
-    lanes, size, MR, _ = _sizes(p[0])
-    distance = _distance(WEIGHTS, size)
-    room = np.empty(POSITIONS * (distance + 3 * lanes) * size + 64, np.uint8)
+    n, places, groups = q[11], q[12], q[13]
+    length, columns, image, gathered = _shape(q, groups, places)
+    lanes, size, MR, DEPTH = _sizes(p[0])
+    begin, end = lo // groups * MR, min(((hi - 1) // groups + 1) * MR, length)
+    distance, between = _distance(min(WEIGHTS, end - begin), size), (groups - 1) * columns
+    most = max(MR, min(DEPTH, ROOM // (size * distance) - between))
+    room = np.empty(((most + between) * distance + 3 * lanes * most) * size + 64, np.uint8)
     patches = _pointer(p[0], room)
-    packed = at(patches, POSITIONS * distance)
-    end = min(hi * MR, k)
-    for k0 in range(lo * MR, end, WEIGHTS):
-        k1 = min(k0 + WEIGHTS, end)
-        for first in range(0, max(places, 1), POSITIONS):
-            depth = min(POSITIONS, places - first)
-            for r in range(depth):
-                _gather(at(patches, r * distance), p[0], first + r, q, k0, k1)
+    packed = at(patches, (most + between) * distance)
+    for k0 in range(begin, end, WEIGHTS):
+        k1, first = min(k0 + WEIGHTS, end), 0
+        while first < max(places, 1):
+            depth = min(most, places - first, image - first % image) if places else 0
+            row = first // image * gathered + first % image if places else 0
+            _gather(patches, distance, p[0], row, depth + between if depth else 0, q, k0, k1)
             vectors, v = -(-n // lanes), 0
             while v < vectors:
                 taken = _panel_vectors(vectors - v)
                 width, j = taken * lanes, v * lanes
                 v += taken
                 _pack(packed, width, at(p[1], first * n + j), n, 1, depth, min(width, n - j))
-                for i in range(k0, k1, MR):
-                    c = at(p[2], i * n + j)
-                    _tile(
-                        taken, at(patches, i - k0), 1, distance, min(MR, k1 - i), packed, width, packed,
-                        False, depth, c, n, min(width, n - j), c, n, first > 0,
-                    )  # fmt: skip
+                for tile in range(lo, hi):
+                    i, group = tile // groups * MR, tile % groups
+                    if k0 <= i < k1:
+                        c = at(p[2], (group * length + i) * n + j)
+                        _tile(
+                            taken, at(patches, group * columns * distance + i - k0), 1, distance, min(MR, length - i),
+                            packed, width, packed, False, depth, c, n, min(width, n - j), c, n, first > 0,
+                        )  # fmt: skip
+            first += max(depth, 1)
             room[0] = 0
 
 
@@ -197,16 +231,24 @@ def _packed(w, channels, n, taps, start, by):
     return panels
 
 
-def _patches(image, channels, taps, stride, origin, rows):
-    """What :func:`_gather` must know: sizes of the source, taps, steps, the first tap's place, rows of the result."""
-    return *image, channels, *taps, *stride, *origin, *rows
+def _patches(image, channels, taps, stride, origin, rows, least, size):
+    """What :func:`_gather` must know: sizes of the source, taps, steps, the first tap's place, rows of the result.
+
+    And the number of groups. Where rows of patches are gathered apart, there is one of a tap in y for each.
+    """
+    run, places = taps[1] * channels, rows[0] * rows[1]
+    between = (taps[0] - 1) * rows[1] * min(run, WEIGHTS) * size
+    if taps[0] < 2 or stride[0] > 1 or run < least or places < LEAST or 2 * between > ROOM:
+        return (*image, channels, *taps, *stride, *origin, *rows), 1
+    return (*image, channels, 1, taps[1], *stride, *origin, rows[0] + taps[0] - 1, rows[1]), taps[0]
 
 
-def _products(source, panels, out, bias, patches, n, where):
+def _products(source, panels, out, bias, n, where, *patches):
     """Launch :func:`_correlate`; ``where`` is the start, and the distances of images, rows and columns in ``out``."""
-    places = len(source) * patches[9] * patches[10]
-    k = patches[3] * patches[4] * patches[2]
-    numbers = _integers(source.dtype, *patches, n, places, *where, bias is not None)
+    _, channels, taps, _, _, rows = patches
+    places, k = len(source) * rows[0] * rows[1], taps[0] * taps[1] * channels
+    patches, groups = _patches(*patches, LEAST, source.itemsize)
+    numbers = _integers(source.dtype, *patches, n, places, *where, bias is not None, groups)
     arrays = (source, panels, out, out if bias is None else bias, numbers)
     tiles = -(-places // TILES[matmul_tile()][0])
     launch(_correlate, tiles, arrays, work=places * (k + 1) * n * source.itemsize // 128)
@@ -239,8 +281,8 @@ def conv2d(x, w, stride=(1, 1), padding=((0, 0), (0, 0)), bias=None):
         by = (width * channels * n, channels * n, n, 1)
         panels = _packed(w, channels, n, (height, width), 0, by)
         origin = (-padding[0][0], -padding[1][0])
-        patches = _patches(x.shape[1:3], channels, (height, width), stride, origin, (rows, columns))
-        _products(x, panels, out, *rest or [None], patches, n, (0, rows * columns * n, columns * n, n))
+        patches = x.shape[1:3], channels, (height, width), stride, origin, (rows, columns)
+        _products(x, panels, out, *rest or [None], n, (0, rows * columns * n, columns * n, n), *patches)
     return out
 
 
@@ -279,10 +321,10 @@ def conv2d_transposed(g, w, stride, padding, shape, bias=None):
             last = (phase_y + stride[0] * (taps_y - 1)) * kernel_width + phase_x + stride[1] * (taps_x - 1)
             by = (-stride[0] * kernel_width * tap, -stride[1] * tap, 1, channels)
             panels = _packed(w, channels, n, (taps_y, taps_x), last * tap, by)
-            patches = _patches(g.shape[1:3], channels, (taps_y, taps_x), (1, 1), (y, x), (rows, columns))
+            patches = g.shape[1:3], channels, (taps_y, taps_x), (1, 1), (y, x), (rows, columns)
             start = (first_y * width + first_x) * n
             where = (start, height * width * n, stride[0] * width * n, stride[1] * n)
-            _products(g, panels, out, *rest or [None], patches, n, where)
+            _products(g, panels, out, *rest or [None], n, where, *patches)
     return out
 
 
@@ -304,9 +346,9 @@ def conv2d_weight_gradient(x, g, stride, padding, shape):
     if out.size:
         (height, width, channels, n), (images, rows, columns, _) = shape, g.shape
         origin = (-padding[0][0], -padding[1][0])
-        patches = _patches(x.shape[1:3], channels, (height, width), stride, origin, (rows, columns))
-        numbers = _integers(x.dtype, *patches, n, images * rows * columns)
-        k = height * width * channels
+        patches = x.shape[1:3], channels, (height, width), stride, origin, (rows, columns)
+        patches, groups = _patches(*patches, 1, x.itemsize)
+        numbers, k = _integers(x.dtype, *patches, n, images * rows * columns, groups), height * width * channels
         work = images * rows * columns * k * n * x.itemsize // 128
-        launch(_weight_gradient, -(-k // TILES[matmul_tile()][0]), (x, g, out, numbers), work=work)
+        launch(_weight_gradient, groups * -(-k // groups // TILES[matmul_tile()][0]), (x, g, out, numbers), work=work)
     return out
