@@ -74,11 +74,11 @@ def optimizer_for(vae, settings, step_size, count):
     return optim.AdaGrad(vae.parameters(), step_size, weight_decay=1.0 / count)
 
 
-def new_model(settings, images, latents, seed):
-    """A VAE with one hidden layer on either side."""
+def new_model(settings, images, latents, seed, hidden=None):
+    """A VAE with one hidden layer on either side, of ``hidden`` units if given, else of the settings'."""
     return VAE(
         images.train.shape[1],
-        (settings.hidden,),
+        (hidden or settings.hidden,),
         latents,
         getattr(settings, "likelihood", "bernoulli"),
         rng=Generator([seed, latents]),
@@ -123,7 +123,7 @@ def choose_step_size(run, method, latents, seed, steps=200):
     return max(found, key=found.get)
 
 
-def trained(run, latents, seed=None, method="AEVB"):
+def trained(run, latents, seed=None, method="AEVB", hidden=None):
     """A model trained for this chapter's experiments, its history, the held-out data as prepared, the step size."""
     seed = run.seed if seed is None else seed
     s, images = run.settings, run.images()
@@ -132,7 +132,7 @@ def trained(run, latents, seed=None, method="AEVB"):
     held_out = {name: preparation(s)(x, Generator(2)) for name, x in held_out.items()}
 
     def start():
-        vae = new_model(s, images, latents, seed)
+        vae = new_model(s, images, latents, seed, hidden)
         step_size = choose_step_size(run, method, latents, seed)
         return vae, LOSSES[method](vae), optimizer_for(vae, s, step_size, len(images.train))
 
@@ -141,8 +141,9 @@ def trained(run, latents, seed=None, method="AEVB"):
         errors = {f"{name}_error": bound.standard_error for name, bound in bounds.items()}
         return {name: bound.mean for name, bound in bounds.items()} | errors
 
+    name = f"{s.data}_{likelihood}_latents{latents}_seed{seed}_{method}" + (f"_hidden{hidden}" if hidden else "")
     vae, history, optimizer = run.train(
-        f"{s.data}_{likelihood}_latents{latents}_seed{seed}_{method}", start, images.train, epochs=s.epochs,
+        name, start, images.train, epochs=s.epochs,
         batch_size=s.batch, rng=Generator([seed, latents, 1]), prepare=preparation(s), evaluate=evaluate,
     )  # fmt: skip
     weights.save(history.folder / "weights.safetensors", vae, step_size=optimizer.step_size)
