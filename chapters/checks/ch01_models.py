@@ -26,6 +26,7 @@ from minivi.tensor import Parameter, Tensor, grad
 
 # %%
 GRID, STEP = grid(12.0, 1201)
+PAIRS = list(itertools.combinations(range(4), 2))
 
 
 def tiny(seed=0):
@@ -270,6 +271,58 @@ def mixtures():
     ]
 
 
+@check(
+    "section 1.6.2", "factors that are simple, a marginal that is not: pixels independent given z, dependent without"
+)
+def simple_factors():
+    """A network of larger weights; mutual information of all pairs of pixels in nats, given z and after integration."""
+    vae = small_vae([0, 98], hidden=8, scale=3.0)
+    log_joint, weights = on_grid(vae)[0], stats.norm.pdf(GRID) * STEP
+    p = np.exp(log_joint - stats.norm.logpdf(GRID)[:, None])  # p(x | z), (grid, 16)
+
+    def information(p):
+        """The largest over pairs of pixels, of distributions over the patterns (..., 16)."""
+        pairs = [p @ (PATTERNS[:, list(pair)] @ [2, 1] == np.arange(4)[:, None]).T for pair in PAIRS]
+        tables = np.array(pairs).reshape(len(PAIRS), *p.shape[:-1], 2, 2)
+        products = tables.sum(axis=-1, keepdims=True) * tables.sum(axis=-2, keepdims=True)
+        return rel_entr(tables, products).sum(axis=(-2, -1)).max()
+
+    return [
+        Claim(information(p), "=", 0.0, 1e-12, "given z"),
+        Claim(information(weights @ p), ">=", 0.1, 0.0, "of p(x)"),
+    ]
+
+
+@check("section 8", "one framework for discrete and continuous data: a datum of three bits and two numbers")
+def mixed_data():
+    """A loss of one's own, two likelihoods on one decoder, against log p(x) integrated over z; noise integrated out."""
+    rng, (nodes, weights) = Generator(97), np.polynomial.hermite_e.hermegauss(60)
+    encoder, decoder = (
+        nn.MLP(sizes, rng=rng, init=nn.normal(0.4), dtype="float64") for sizes in ((5, 4, 2), (1, 4, 7))
+    )
+    x = np.concatenate([rng.random((6, 3)) < 0.5, rng.standard_normal((6, 2))], axis=1)
+
+    def log_likelihood(z):
+        out = decoder(z)
+        numbers = Normal(out[..., 3:5], out[..., 5:]).log_prob(x[:, 3:])
+        return Bernoulli(out[..., :3]).log_prob(x[:, :3]) + numbers
+
+    code = encoder(x)
+    q = Normal(code[:, :1], code[:, 1:])
+    z = np.asarray(q.mu) + np.exp(np.asarray(q.log_sigma)) * nodes[:, None, None]
+    reconstruction = (weights / weights.sum()) @ np.asarray(log_likelihood(z))
+    bound = reconstruction - np.asarray(q.kl())
+    lines = np.broadcast_to(GRID[:, None, None], (len(GRID), 6, 1))
+    log_joint = np.asarray(log_likelihood(lines)) + stats.norm.logpdf(GRID)[:, None]
+    log_px = logsumexp(log_joint, axis=0) + np.log(STEP)
+    log_q = stats.norm.logpdf(GRID[:, None], np.asarray(q.mu)[:, 0], np.exp(np.asarray(q.log_sigma))[:, 0])
+    gap = (np.exp(log_q) * (log_q - log_joint + log_px)).sum(axis=0) * STEP
+    return [
+        Claim(np.abs(bound + gap - log_px).max(), "=", 0.0, 1e-6, "bound + KL(q || posterior) - log p(x)"),
+        Claim(gap.min(), ">=", 1e-3, 0.0, "the divergence, smallest"),
+    ]
+
+
 # %% Section 1.7
 @check("1.19", "p(x, z) / p(x) has the moments of the z that gave rise to x, among 200,000 draws of (z, x)")
 def posterior_by_rejection():
@@ -325,6 +378,34 @@ def posterior_of_a_coin():
         Claim(off, "=", 0.0, 1e-11, "largest difference"),
         Claim(log_pd, "=", np.log(integral), 1e-9, "log p(D)"),
         Claim(at_most, "=", 8 / 12, 0.01, "MAP: the mode (a - 1) / (a + b - 2)"),
+    ]
+
+
+@check(
+    "section 9.1.4",
+    "predictions average over p(theta | D): the ratio of p(D, y') to p(D), and not what the best theta says",
+)
+def predictive():
+    """Logistic regression with two weights and the prior N(0, 4 I), on a grid; the best by SciPy's minimiser."""
+    rng = Generator(96)
+    line, step = grid(16.0, 321)
+    theta = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+    x, new = rng.standard_normal((6, 2)), np.array([1.5, -1.0])
+    y = (x @ [2.0, -1.0] > 0).astype(float)
+
+    def log_joint(theta):
+        logits = theta @ x.T
+        return (y * logits - np.logaddexp(0, logits)).sum(axis=-1) + stats.norm.logpdf(theta, scale=2.0).sum(axis=-1)
+
+    log_pd = logsumexp(log_joint(theta)) + 2 * np.log(step)
+    posterior = np.exp(log_joint(theta) - log_pd) * step**2
+    averaged = posterior @ expit(theta @ new)
+    ratio = np.exp(logsumexp(log_joint(theta) - np.logaddexp(0, -theta @ new)) + 2 * np.log(step) - log_pd)
+    best = minimize(lambda t: -log_joint(t), np.zeros(2)).x
+    return [
+        Claim(averaged, "=", ratio, 1e-10, "p(y' = 1)"),
+        Claim(posterior.sum(), "=", 1.0, 1e-10, "the posterior's mass"),
+        Claim(expit(best @ new) - averaged, ">=", 0.01, 0.0, "the best theta is surer by"),
     ]
 
 
