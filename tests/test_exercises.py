@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -390,6 +392,9 @@ def one(tiny, source):
         ("import os; open(f'/proc/{os.getppid()}/environ')", "may not read"),
         ("import os; os.rename('/tmp/nothing_such', 'x')", "may not change /tmp/nothing_such"),
         ("import os, signal; os.kill(os.getppid(), signal.SIGTERM)", "may not use os.kill"),
+        ("import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))", "may not use socket."),
+        ("import resource; resource.prlimit(0, resource.RLIMIT_NOFILE, (9, 9))", "may not use resource."),
+        ("import sqlite3; sqlite3.connect('/tmp/nothing_such/x')", "may not change /tmp/nothing_such/x"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_run(tiny, source, trouble):
@@ -438,6 +443,19 @@ def test_what_notebooks_do_besides(tiny, tmp_path):
     (tmp_path / "mine.ipynb").write_text(json.dumps(notebook))
     grade = exercises.grade_file(tiny, tmp_path / "mine.ipynb", PATIENT)
     assert grade.points == 5, grade.text()
+
+
+def test_the_graders_own_time_is_not_the_submissions(tiny, monkeypatch):
+    late, judge = [], Grader.judge
+
+    def slow(*args):
+        late.append(1000.0)
+        return judge(*args)
+
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + sum(late)))
+    monkeypatch.setattr(Grader, "judge", slow)
+    grade = tiny.grade(RIGHT, "mine.py", PATIENT)
+    assert grade.points == 5 and len(late) == 2, grade.text()
 
 
 def test_missing_functions_and_guesses(tiny):
@@ -544,6 +562,22 @@ def test_what_counts_as_equal():
     assert "at [1] expected 1e-09" in difference(small, Case((), np.array([1.0, 1e-9]), each=True))
     assert not difference(np.array([np.inf]), Case((), np.array([np.inf])))
     assert difference(np.array([np.nan]), Case((), np.array([1.0])))
+
+
+@pytest.mark.parametrize("text", ["2.0", ["1.0", "2.0"], [1.0, "2.0"]])
+def test_a_text_is_no_number(text):
+    expected = 2.0 if isinstance(text, str) else np.array([1.0, 2.0])
+    assert "expected numbers, found" in difference(child.plain(text), Case((), expected))
+    assert not difference(child.plain(2 if isinstance(text, str) else [1, 2.0]), Case((), expected))
+
+
+def test_what_ipython_alone_understands_goes(tmp_path):
+    """And no more: a line may begin with a per cent sign within parentheses."""
+    source = "%matplotlib inline\n!ls\n    %time f()\nx = (\n    'a %d'\n    % 3\n)\ny = (x\n% (a, b))\n"
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": source}]}))
+    assert process.read(tmp_path / "a.ipynb").splitlines() == [
+        "pass", "pass", "    pass", "x = (", "    'a %d'", "    % 3", ")", "y = (x", "% (a, b))"
+    ]  # fmt: skip
 
 
 def test_files_that_are_no_tracks(tmp_path):
