@@ -337,6 +337,22 @@ def test_a_class_of_ten_of_which_three_are_broken(tmp_path, capsys):
     assert "a step goes against the gradient" in (tmp_path / "back/student2.py.txt").read_text()
 
 
+def test_submissions_of_one_name_have_each_a_report_and_a_line(tmp_path, capsys):
+    blank = tracks.find("engine").blank()
+    paths = [tmp_path / who / "mine.py" for who in ("anna", "ben")]
+    for path, text in zip(paths, (blank, "1 +"), strict=True):
+        path.parent.mkdir()
+        path.write_text(text)
+    words = ["grade", "engine", "--reports", str(tmp_path / "back"), "--csv", str(tmp_path / "class.csv")]
+    assert cli.main([*words, "--submit", *map(str, paths)]) == 1
+    names = [str(path.relative_to(tmp_path)) for path in paths]
+    assert all(name in capsys.readouterr().out for name in names[:1])
+    rows = csv.DictReader((tmp_path / "class.csv").read_text().splitlines())
+    assert [row["submission"] for row in rows] == names
+    reports = [(tmp_path / "back" / f"{name}.txt").read_text() for name in names]
+    assert "not done yet" in reports[0] and "SyntaxError" in reports[1]
+
+
 def test_json(tiny, tmp_path):
     grade = tiny.grade(RIGHT.replace("2 * x", "3 * x"), "mine.py", PATIENT)
     scope = json.loads(grade.json("gradescope"))
