@@ -10,6 +10,7 @@ import argparse
 import importlib
 import inspect
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -255,13 +256,20 @@ def _generate(args: Any) -> int:
 
     path = weights.locate(args.model, args.runs)
     model, about, sets = weights.load(path), weights.run_of(path), None
-    name = args.data or about.get("own_data", {}).get("path") or about.get("settings", {}).get("data")
-    if name:
-        sets = data.load(data.add(name) if data.is_own(name) else name)
+    name, own = about.get("settings", {}).get("data"), about.get("own_data", {})
+    shape, photo = own.get("shape"), own.get("photo", False)
+    if args.data or (name and not own) or (own and args.command != "sample"):
+        found = data.named(args.data or own.get("path") or name)
+        if own and not args.data and found != name:
+            told = f"--data {shlex.quote(own['path'])}"
+            raise data.DataError(f"{own['path']} has changed since the run; give {told} to take it as it is")
+        source = data.SOURCES[found]
+        if source.kind == "words":
+            raise UsageError(f"{found} holds texts, not images; give --data of images")
+        shape, photo = source.shape, source.photo
+        sets = None if args.command == "sample" else data.load(found)
     elif args.command in ("reconstruct", "embed"):
         raise UsageError(f"{path}: no run says what data it is of; give --data, such as --data mnist")
-    if sets is not None and not isinstance(sets.test, np.ndarray):
-        raise UsageError(f"{name} holds texts, not images; give --data of images")
     rng, x, labels = Generator(args.seed), None, None
     if sets is not None:
         x, labels = (part if part is None else part[: args.count or None] for part in (sets.test, sets.test_labels))
@@ -275,8 +283,7 @@ def _generate(args: Any) -> int:
         case _:
             made = generate.embed(model, x, labels)
     out = args.out or f"{args.command}.png"
-    photo = name is not None and (name == "frey" or os.path.isdir(name))
-    generate.store(made, out, sets.shape if sets is not None else None, photo)
+    generate.store(made, out, shape and tuple(shape), photo)
     arrays = ", ".join(f"{key} {'x'.join(map(str, array.shape))}" for key, array in made.arrays.items())
     print(f"{out}: {arrays}; {model!r}")
     return 0
@@ -480,16 +487,21 @@ def _grade(args: Any) -> int:
         paths += sorted(p for p in path.iterdir() if p.suffix in (".py", ".ipynb")) if path.is_dir() else [path]
     if not paths:
         raise UsageError(f"{' '.join(args.submit)}: no .py file or notebook in it")
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):  # of folders: their paths tell them apart
+        whole = [os.path.abspath(path) for path in paths]
+        names = [os.path.relpath(path, os.path.commonpath(map(os.path.dirname, whole))) for path in whole]
     if args.json and len(paths) > 1:
         raise UsageError("--json is for one submission; --csv takes a class")
     limits = exercises.Limits(task=args.seconds, total=6 * args.seconds)
     grades = []
-    for path in paths:
+    for path, name in zip(paths, names, strict=True):
         grades.append(exercises.grade_file(grader, path, limits))
+        grades[-1].submission = name
         if len(paths) == 1:
             print(grades[0].text(tables.terminal_width() or 120))
         else:
-            print(f"{grades[-1].points:4d} of {grades[-1].most}  {path.name}  {grades[-1].trouble}".rstrip())
+            print(f"{grades[-1].points:4d} of {grades[-1].most}  {name}  {grades[-1].trouble}".rstrip())
     if args.json:
         files.write_atomically(args.json, grades[0].json(args.format).encode())
     for g in grades if args.reports else ():

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from minivi import plots
+from minivi.data.own import square_or_line
 from minivi.files import TrainingError, write_atomically
 from minivi.protocols import Rng
 from minivi.tensor import no_grad
@@ -239,7 +240,4 @@ def _sheet(images, columns):
 
 def _shape(pixels, shape):
     """Of an image of D pixels: ``shape`` if it has as many, else a square if it can be one, else a line."""
-    if shape and int(np.prod(shape)) == pixels:
-        return shape
-    side = round(pixels**0.5)
-    return (side, side) if side**2 == pixels else (1, pixels)
+    return shape if shape and int(np.prod(shape)) == pixels else square_or_line(pixels)

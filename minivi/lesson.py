@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from minivi import plots
 from minivi.experiments import results
+from minivi.experiments.page import pictures_of
 from minivi.experiments.registry import chapter_folder
 from minivi.progress import in_notebook
 
@@ -45,13 +46,11 @@ def stored(key: str) -> None:
     else:
         raise results.ExperimentError(f"figures/ has no result of {key}; minivi run {key} --out figures makes one")
     print(results.as_text(about))
-    others = [path.stem for path in folder.glob(f"{stem}_*.json")]  # bound_frey is no picture of bound
-    for path in sorted(folder.glob(f"{stem}*.png")):
-        if not path.stem.startswith(tuple(others)):
-            if in_notebook():
-                _inline(path.read_bytes(), f"{key}: {about['mirrors']}")
-            else:
-                print(f"figure: {path}")
+    for path in pictures_of(folder / f"{stem}.json", [path.stem for path in folder.glob("*.json")]):
+        if in_notebook():
+            _inline(path.read_bytes(), f"{key}: {about['mirrors']}")
+        else:
+            print(f"figure: {path}")
 
 
 def notebook(name: str, out: str | os.PathLike = ".") -> Path:

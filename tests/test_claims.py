@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from minivi.experiments.results import claims_of, stored
+
 FIGURES = Path(__file__).parents[1] / "figures"
 # chapters whose claims have been gone through; at the end this list goes, and the test is of all
 DONE = (
@@ -40,3 +42,10 @@ def test_claims_are_the_documents(chapter):
         for claim in about["claims"]:
             for part in ("source", "sentence"):
                 assert claim.get(part), f"{path.name}: the claim {claim['label']!r} has no {part}"
+
+
+@pytest.mark.parametrize("path", sorted(FIGURES.rglob("*.json")), ids=lambda path: path.stem)
+def test_checks_of_the_stored_results_hold(path):
+    """What mathematics or the code guarantees of the numbers."""
+    checks = claims_of(stored(path) or {}, "checks")
+    assert all(check.ok for check in checks), [str(check) for check in checks if not check.ok]

@@ -584,6 +584,14 @@ def test_what_cannot_be_redrawn_says_why(chapter, capsys, tmp_path):
     (dict(left=1.0, relation="<=", right=1.9, standard_error=0.5), "undecided", "0.9 is below two standard errors"),
     (dict(left=1.0, relation="=", right=1.2, tolerance=0.3, standard_error=0.04), "holds", "within 0.3"),
     (dict(left=1.0, relation="=", right=1.2, tolerance=0.3, standard_error=0.06), "undecided", "0.1 is below"),
+    (dict(left=1.3, relation="<=", right=1.0, tolerance=0.5), "holds", "within 0.5"),
+    (dict(left=1.6, relation="<=", right=1.0, tolerance=0.5), "does not hold", "within 0.5"),
+    (dict(left=1.0, relation=">=", right=1.3, tolerance=0.5), "holds", "within 0.5"),
+    (dict(left=1.0, relation=">=", right=1.6, tolerance=0.5), "does not hold", "within 0.5"),
+    (dict(left=1.3, relation="<=", right=1.0, tolerance=0.5, standard_error=0.11), "undecided", "0.2 is below"),
+    (dict(left=1.0, relation=">=", right=1.3, tolerance=0.5, standard_error=0.09), "holds", "error 0.09"),
+    (dict(left=1.0, relation="<=", right=2.0, tolerance=0.5, standard_error=0.7), "holds", "error 0.7"),
+    (dict(left=1.0, relation="<=", right=2.0, tolerance=0.5, standard_error=0.8), "undecided", "1.5 is below"),
     (dict(left=2.0, relation=">=", right=1.0, short="2 epochs for 3,280"), "undecided", "(2 epochs for 3,280)"),
     (dict(left=float("nan"), relation=">=", right=1.0, short="2 epochs"), "does not hold", "nan"),
 ])  # fmt: skip
@@ -601,11 +609,12 @@ def test_a_table_keeps_sentences_and_checks():
     assert [(c.source, c.sentence, c.seeds, c.short) for c in table.claims] == [
         ("thesis 1.2", "It is so.", 3, ""), ("thesis 1.2", "It is so.", 3, "one epoch")
     ]  # fmt: skip
+    table.check(2.0, "<=", 1.0, 0.0, "so is this")
     lines = []
     experiments.report_claims(table.claims, lines.append, None, table.checks)
     assert lines == [
         'thesis 1.2: "It is so."', "holds: one: 2 >= 1", "DOES NOT HOLD: two: nan >= 1",
-        "check: a probability is at most one: 0 <= 1",
+        "check: a probability is at most one: 0 <= 1", "CHECK FAILED: so is this: 2 <= 1",
     ]  # fmt: skip
 
 

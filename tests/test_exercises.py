@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -335,6 +337,22 @@ def test_a_class_of_ten_of_which_three_are_broken(tmp_path, capsys):
     assert "a step goes against the gradient" in (tmp_path / "back/student2.py.txt").read_text()
 
 
+def test_submissions_of_one_name_have_each_a_report_and_a_line(tmp_path, capsys):
+    blank = tracks.find("engine").blank()
+    paths = [tmp_path / who / "mine.py" for who in ("anna", "ben")]
+    for path, text in zip(paths, (blank, "1 +"), strict=True):
+        path.parent.mkdir()
+        path.write_text(text)
+    words = ["grade", "engine", "--reports", str(tmp_path / "back"), "--csv", str(tmp_path / "class.csv")]
+    assert cli.main([*words, "--submit", *map(str, paths)]) == 1
+    names = [str(path.relative_to(tmp_path)) for path in paths]
+    assert all(name in capsys.readouterr().out for name in names[:1])
+    rows = csv.DictReader((tmp_path / "class.csv").read_text().splitlines())
+    assert [row["submission"] for row in rows] == names
+    reports = [(tmp_path / "back" / f"{name}.txt").read_text() for name in names]
+    assert "not done yet" in reports[0] and "SyntaxError" in reports[1]
+
+
 def test_json(tiny, tmp_path):
     grade = tiny.grade(RIGHT.replace("2 * x", "3 * x"), "mine.py", PATIENT)
     scope = json.loads(grade.json("gradescope"))
@@ -390,6 +408,9 @@ def one(tiny, source):
         ("import os; open(f'/proc/{os.getppid()}/environ')", "may not read"),
         ("import os; os.rename('/tmp/nothing_such', 'x')", "may not change /tmp/nothing_such"),
         ("import os, signal; os.kill(os.getppid(), signal.SIGTERM)", "may not use os.kill"),
+        ("import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))", "may not use socket."),
+        ("import resource; resource.prlimit(0, resource.RLIMIT_NOFILE, (9, 9))", "may not use resource."),
+        ("import sqlite3; sqlite3.connect('/tmp/nothing_such/x')", "may not change /tmp/nothing_such/x"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_run(tiny, source, trouble):
@@ -438,6 +459,19 @@ def test_what_notebooks_do_besides(tiny, tmp_path):
     (tmp_path / "mine.ipynb").write_text(json.dumps(notebook))
     grade = exercises.grade_file(tiny, tmp_path / "mine.ipynb", PATIENT)
     assert grade.points == 5, grade.text()
+
+
+def test_the_graders_own_time_is_not_the_submissions(tiny, monkeypatch):
+    late, judge = [], Grader.judge
+
+    def slow(*args):
+        late.append(1000.0)
+        return judge(*args)
+
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + sum(late)))
+    monkeypatch.setattr(Grader, "judge", slow)
+    grade = tiny.grade(RIGHT, "mine.py", PATIENT)
+    assert grade.points == 5 and len(late) == 2, grade.text()
 
 
 def test_missing_functions_and_guesses(tiny):
@@ -544,6 +578,22 @@ def test_what_counts_as_equal():
     assert "at [1] expected 1e-09" in difference(small, Case((), np.array([1.0, 1e-9]), each=True))
     assert not difference(np.array([np.inf]), Case((), np.array([np.inf])))
     assert difference(np.array([np.nan]), Case((), np.array([1.0])))
+
+
+@pytest.mark.parametrize("text", ["2.0", ["1.0", "2.0"], [1.0, "2.0"]])
+def test_a_text_is_no_number(text):
+    expected = 2.0 if isinstance(text, str) else np.array([1.0, 2.0])
+    assert "expected numbers, found" in difference(child.plain(text), Case((), expected))
+    assert not difference(child.plain(2 if isinstance(text, str) else [1, 2.0]), Case((), expected))
+
+
+def test_what_ipython_alone_understands_goes(tmp_path):
+    """And no more: a line may begin with a per cent sign within parentheses."""
+    source = "%matplotlib inline\n!ls\n    %time f()\nx = (\n    'a %d'\n    % 3\n)\ny = (x\n% (a, b))\n"
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": source}]}))
+    assert process.read(tmp_path / "a.ipynb").splitlines() == [
+        "pass", "pass", "    pass", "x = (", "    'a %d'", "    % 3", ")", "y = (x", "% (a, b))"
+    ]  # fmt: skip
 
 
 def test_files_that_are_no_tracks(tmp_path):

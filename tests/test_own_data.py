@@ -1,5 +1,6 @@
 """One's own images as a data set: what is taken, and the one line that says what is wrong with the rest."""
 
+import os
 import subprocess
 import sys
 
@@ -67,6 +68,42 @@ def test_other_images_have_another_name(tmp_path):
     assert len(names) == 2
 
 
+def test_levels_of_both_parts_are_of_one_scale(tmp_path):
+    """Whichever of them has bright pixels; and intensities stay what they are."""
+    dark, bright = np.eye(6, dtype=np.uint8), LEVELS.reshape(20, 6)
+    for train, test in ((dark, bright), (bright, dark)):
+        np.savez(tmp_path / "a.npz", train=train, test=test)
+        sets = data.load(data.add(tmp_path / "a.npz"))
+        np.testing.assert_allclose(sets.train * 255, train, atol=1e-4)
+        np.testing.assert_allclose(sets.test * 255, test, atol=1e-4)
+    np.savez(tmp_path / "a.npz", train=bright, test=np.eye(6))
+    np.testing.assert_array_equal(data.load(data.add(tmp_path / "a.npz")).test, np.eye(6))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy"])
+def test_a_file_may_be_as_large_as_the_limit(tmp_path, monkeypatch, name):
+    """Unpacked: a small one may hold much."""
+    np.save(tmp_path / "a.npy", np.zeros((20, 6)))
+    size = (tmp_path / "a.npy").stat().st_size
+    np.savez_compressed(tmp_path / "a.npz", train=np.zeros((20, 6)))
+    monkeypatch.setattr(data.own, "BYTES", size)
+    assert data.load(data.add(tmp_path / name)).split == "18/2"
+    monkeypatch.setattr(data.own, "BYTES", size - 1)
+    with pytest.raises(DataError, match=f"{name} holds more than {size - 1} bytes; give fewer images, or smaller ones"):
+        data.add(tmp_path / name)
+
+
+@pytest.mark.parametrize(("limit", "taken"), [(3 * 4 * 5 * 3, True), (3 * 4 * 5 * 3 - 1, False)])
+def test_a_folder_may_be_as_large_as_the_limit(tmp_path, monkeypatch, limit, taken):
+    monkeypatch.setattr(data.own, "LIMIT", limit)
+    pictures(tmp_path, *[(4, 5)] * 3)
+    if taken:
+        assert data.load(data.add(tmp_path)).split == "2/1"
+    else:
+        with pytest.raises(DataError, match=f"has more than {limit} pixels; give fewer images, or smaller ones"):
+            data.add(tmp_path)
+
+
 def nan(x):
     x = x / 255.0
     x[3, 1, 1] = np.nan
@@ -83,6 +120,11 @@ def nan(x):
         ({"train": np.zeros((0, 9))}, "train is empty, of shape .0, 9.; give images"),
         ({"train": np.zeros((4, 0))}, "train is empty"),
         ({"train": np.zeros(9)}, "train has shape .9,.; give images .N, D., .N, H, W. or"),
+        ({"train": np.zeros(())}, "train has shape ..; give images .N, D., .N, H, W. or"),
+        ({"train": LEVELS, "test": np.zeros(())}, "test has shape .., the training images are .2, 3."),
+        ({"train": LEVELS, "test": np.zeros(3)}, "test has shape .3,., the training images are .2, 3."),
+        ({"train": LEVELS, "test": np.zeros((0, 2, 3))}, "test is empty"),
+        ({"train": LEVELS, "train_labels": np.zeros((), int)}, "train_labels are int64 of shape ..; give 20 integers"),
         ({"train": np.zeros((9, 4, 4, 2))}, "train has shape .9, 4, 4, 2.; give images"),
         ({"train": np.zeros((1, 9))}, "holds one image; give two or more"),
         ({"train": np.array([["a", "b"]])}, "train holds <U1; give numbers"),
@@ -132,9 +174,19 @@ def test_a_folder(tmp_path, mode, shape):
     (tmp_path / "notes.txt").write_text("no picture")
     sets = data.load(data.add(tmp_path))
     assert sets.shape == shape and sets.split == "10/2" and sets.train_labels is None
+    assert data.SOURCES[sets.name].photo
     if mode in ("L", "RGB"):  # others round the levels
         np.testing.assert_allclose(sets.train[0], 10 / 255, atol=1e-7)  # the second: the first is for the test
         np.testing.assert_allclose(sets.test[1], 100 / 255, atol=1e-7)
+
+
+def test_sixteen_bits_of_grey(tmp_path):
+    """As PNG may have them: the lightest is 65535, not 255."""
+    for i, level in enumerate((0, 256, 32768, 65535)):
+        Image.fromarray(np.full((4, 5), level, np.uint16)).save(tmp_path / f"{i}.png")
+    sets = data.load(data.add(tmp_path))
+    assert sets.shape == (4, 5)
+    np.testing.assert_allclose(sets.train[:, 0], [256 / 65535, 32768 / 65535, 1], atol=0.003)
 
 
 def test_jpeg_and_png_grey_and_colour_together(tmp_path):
@@ -163,6 +215,14 @@ def test_a_process_of_a_sweep_finds_it(tmp_path):
     code = f"from minivi import data; print(data.load({name!r}).train.shape)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "(18, 6)\n", done.stderr
+
+
+@pytest.mark.skipif(os.pathsep != ":", reason="a name cannot hold the separator of paths")
+def test_a_path_with_the_separator_of_paths(tmp_path):
+    folder = tmp_path / "mine:yours"
+    folder.mkdir()
+    np.savez(folder / "a.npz", LEVELS)
+    test_a_process_of_a_sweep_finds_it(folder)
 
 
 def test_names_are_of_the_library_first(tmp_path, monkeypatch):

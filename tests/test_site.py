@@ -47,6 +47,7 @@ def test_gallery_page_says_what_its_filter_needs():
     data = json.loads(re.search(r'id="gallery-data">(.*?)</script>', page)[1])
     options = {name: set(re.findall(r"<option>(.*?)</option>", line)) for name, line in re.findall(
         r'<select name="(\w+)">(.*?)</select>', page)}  # fmt: skip
+    assert set(options) == {"document", "chapter", "verdict"}
     for name, choices in options.items():
         assert choices == {value for entry in data for value in entry[name]}, name
     for entry in data:

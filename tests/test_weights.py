@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from minivi import Generator, cli, estimators, experiments, flows, generate, mod
 from minivi.distributions import Normal
 from minivi.files import TrainingError, load_arrays, save_arrays
 from minivi.models import directed, resnet
+from minivi.site import pages
 
 X = np.round(Generator(5).random((6, 16), dtype="float32"))
 
@@ -211,6 +214,7 @@ def test_reconstructions_and_paths(name):
     assert made.arrays["images"].shape == X.shape and not plots.problems(made.figure())
     made = generate.interpolate(model, 3, Generator(0), X)
     assert made.arrays["images"].shape == (3, 9, 16)
+    assert np.abs(np.diff(made.arrays["codes"], axis=1)).max(axis=2).min() > 0  # each path moves, each step
     ends = generate.codes(model, X)
     for z in made.arrays["codes"][:, [0, -1]].reshape(6, -1):  # a path begins and ends at a datum
         assert np.abs(ends - z).sum(axis=1).min() < 1e-6
@@ -246,6 +250,15 @@ def test_paths_between_draws_of_the_prior():
         generate.interpolate(MODELS["layered"](Generator(1)), 2, Generator(0))
 
 
+@pytest.mark.parametrize("count", [499, 500, 501, 1000, 1001])
+def test_all_rows_are_coded(count):
+    """However many parts they are taken in."""
+    vae = models.VAE(16, (5,), 2, rng=Generator(1))
+    x = np.round(Generator(6).random((count, 16), dtype="float32"))
+    np.testing.assert_allclose(generate.codes(vae, x), np.asarray(vae.encode(x).mu), rtol=1e-5, atol=1e-6)
+    assert generate.reconstruct(vae, x).arrays["images"].shape == (count, 16)
+
+
 @pytest.mark.parametrize("latents", [1, 2, 5])
 def test_codes(latents):
     vae = models.VAE(16, (5,), latents, rng=Generator(1))
@@ -274,7 +287,8 @@ from minivi.experiments import experiment
 from minivi.models import VAE
 from minivi.optim import Adam
 from minivi.random import Generator
-BUDGETS = {b: {'data': 'digits', 'epochs': 1, 'rate': 0.01, 'sizes': [3, 4], 'names': ('a',), 'ends': {'a': 1, 'b': 1}}
+BUDGETS = {b: {'data': 'digits', 'epochs': 1, 'rate': 0.01, 'sizes': [3, 4], 'names': ('a',), 'ends': {'a': 1, 'b': 1},
+               'way': 'up', 'any': None}
            for b in ('quick', 'laptop', 'paper')}
 MINUTES = {'quick': 0.1, 'laptop': 0.1, 'paper': 0.1}
 @experiment('many', title='several', mirrors='', budgets=BUDGETS, minutes=MINUTES)
@@ -301,7 +315,7 @@ def _(n, table): table.row('epochs', n.settings.epochs)
 def runs(tmp_path, monkeypatch):
     """A folder for the runs of a chapter that trains small models."""
     (tmp_path / "chapters").mkdir()
-    (tmp_path / "chapters" / "ch99_small.py").write_text(CHAPTER)
+    (tmp_path / "chapters" / "ch99_small.py").write_text('"""Small models."""\n' + CHAPTER)
     monkeypatch.setenv("MINIVI_CHAPTERS", str(tmp_path / "chapters"))
     no_own_data(monkeypatch)
     monkeypatch.chdir(tmp_path)
@@ -332,6 +346,10 @@ def test_commands_on_what_a_run_left(runs, capsys):
     assert run(capsys, "interpolate", "ch99_small.one", "--out", "i.npz", "--count", 2)[0] == 0
     with np.load("i.npz") as file:
         assert file["images"].shape == (2, 9, 64) and file["codes"].shape == (2, 9, 2)
+        assert np.abs(np.diff(file["codes"], axis=1)).max(axis=(1, 2)).min() > 1e-4  # between two data
+        ends = np.asarray(vae.encode(digits.test).mu)
+        for z in file["codes"][:, [0, -1]].reshape(4, 2):
+            assert np.abs(ends - z).sum(axis=1).min() < 1e-5
     for verb in cli.GENERATES:
         assert run(capsys, verb, "ch99_small.one")[0] == 0
         with open(f"{verb}.png", "rb") as file:
@@ -401,10 +419,29 @@ def test_other_settings_are_told_and_kept_apart(runs, capsys):
     _, out, _ = run(capsys, "results", runs)
     assert "(budget quick, digits, epochs = 2, rate = 0.001, seed 0" in out
     page = experiments.write_page(runs).read_text()
-    assert "minivi run ch99_small.one --budget quick --set epochs=2 --set rate=0.001`" in page
+    for shown in (page, pages.gallery_page(pages.gallery(runs), {})):
+        assert "minivi run ch99_small.one --budget quick --set epochs=2 --set rate=0.001`" in shown
     (path,) = runs.glob("*.json")
     assert run(capsys, "redraw", path)[0] == 0 and list(runs.glob("*.json")) == [path]
     assert json.loads(path.read_text())["changes"] == {"epochs": 2, "rate": 0.001}
+
+
+def test_the_command_of_a_result_can_be_run_again(runs, capsys):
+    words = ["--set", 'names=["b", "it\'s"]', "--set", 'ends={"a": 2}', "--set", "way=1", "--set", "sizes=[5, 6]"]
+    assert run(capsys, "run", "ch99_small.none", "--seed", 3, *words)[0] == 0
+    (path,) = runs.glob("*.json")
+    before = json.loads(path.read_text())
+    assert before["changes"] == {"names": ["b", "it's"], "ends": {"a": 2, "b": 1}, "way": "1", "sizes": [5, 6]}
+    (command,) = re.findall(r"`minivi (run ch99_small.none .*?)`", experiments.write_page(runs).read_text())
+    path.unlink()
+    assert run(capsys, *shlex.split(command))[0] == 0
+    assert json.loads(path.read_text())["settings"] == before["settings"]
+
+
+def test_two_long_changes_are_two_files(runs, capsys):
+    for size in (5, 6):
+        assert run(capsys, "run", "ch99_small.none", "--set", f"sizes={[size] * 40}")[0] == 0
+    assert len(list(runs.glob("ch99_small_none_quick_digits_seed0_*.json"))) == 2
 
 
 def test_a_run_with_other_settings_goes_on_from_its_own_checkpoint(runs, capsys):
@@ -418,13 +455,20 @@ def test_a_run_with_other_settings_goes_on_from_its_own_checkpoint(runs, capsys)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epoch=2", "no setting 'epoch' at quick to change; there are ends, epochs, names, rate, sizes"),
+        ("epoch=2", "no setting 'epoch' at quick to change; there are any, ends, epochs, names, rate, sizes, way"),
         ("data=mnist", "no setting 'data' at quick to change; say --data for that"),
         ("epochs", "--set epochs: write it as NAME=VALUE"),
         ("epochs=2.5", "epochs = 2.5 is not of the kind of its present value, 1; give one such"),
         ("epochs=true", "epochs = True is not of the kind"),
         ("epochs=many", "epochs = 'many' is not of the kind"),
         ("rate=fast", "rate = 'fast' is not of the kind"),
+        ("rate=true", "rate = True is not of the kind"),
+        ("rate=NaN", "rate = nan: give finite numbers"),
+        ("rate=-Infinity", "rate = -inf: give finite numbers"),
+        ("rate=1e999", "rate = inf: give finite numbers"),
+        ("sizes=[3, NaN]", "sizes = [3, nan]: give finite numbers"),
+        ('ends={"a": NaN}', "ends = {'a': nan}: give finite numbers"),
+        ("any=NaN", "any = nan: give finite numbers"),
         ("sizes=3", "sizes = 3 is not of the kind"),
         ('sizes=[3, "x"]', "is not of the kind"),
         ('ends={"a": "b"}', "is not of the kind"),
@@ -447,6 +491,12 @@ def test_settings_are_checked(runs, capsys, text, message):
         ('ends={"a": 2}', {"a": 2, "b": 1}),
         ("ends=3", {"a": 3, "b": 3}),
         ("epochs=0", 0),
+        ("way=1", "1"),
+        ("way=true", "true"),
+        ("way=NaN", "NaN"),
+        ("way=up", "up"),
+        ('way="up"', "up"),
+        ("any=2", 2),
     ],
 )
 def test_values_take_the_kind_of_the_budgets(runs, text, value):
@@ -480,4 +530,30 @@ def test_a_run_on_own_data(runs, capsys):
     assert len(names) == 2
     status, _, err = run(capsys, "run", "ch99_small.one", "--data", "no.npz")
     assert status == 1 and "no.npz: " in err and err.count("\n") == 1
-    assert os.environ["MINIVI_OWN_DATA"].endswith("my faces.npz")
+    assert json.loads(os.environ["MINIVI_OWN_DATA"])[-1].endswith("my faces.npz")
+
+
+def test_own_data_that_changed_are_not_taken_for_those_of_the_run(runs, capsys):
+    faces = np.round(Generator(8).random((30, 4, 5)) * 255).astype(np.uint8)
+    np.savez("faces.npz", train=faces)
+    assert run(capsys, "run", "ch99_small.one", "--quiet", "--data", "faces.npz")[0] == 0
+    assert run(capsys, "sample", "ch99_small.one", "--out", "before.png")[0] == 0
+    np.savez("faces.npz", train=faces[::-1])
+    for verb in ("reconstruct", "embed", "interpolate"):
+        status, _, err = run(capsys, verb, "ch99_small.one")
+        assert status == 1 and err.count("\n") == 1
+        assert "faces.npz has changed since the run; give --data " in err and "to take it as it is" in err
+        assert run(capsys, verb, "ch99_small.one", "--data", "faces.npz")[0] == 0
+    os.remove("faces.npz")
+    status, _, err = run(capsys, "embed", "ch99_small.one")
+    assert status == 1 and "faces.npz: " in err and err.count("\n") == 1
+    status, _, err = run(capsys, "sample", "ch99_small.one")  # whose picture's shape is known without them
+    assert status == 0, err
+    assert weights.Path("sample.png").read_bytes() == weights.Path("before.png").read_bytes()
+
+
+def test_samples_need_no_data(runs, capsys, monkeypatch):
+    assert run(capsys, "run", "ch99_small.one", "--quiet")[0] == 0
+    monkeypatch.setattr(minivi.data, "load", lambda *args: 1 / 0)
+    status, _, err = run(capsys, "sample", "ch99_small.one")
+    assert status == 0, err

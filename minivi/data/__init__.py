@@ -36,7 +36,7 @@ from minivi.data.formats import (
     parse_snippets,
     read_bytes,
 )
-from minivi.data.loading import Dataset, available, describe, fetch, load, texts
+from minivi.data.loading import Dataset, available, describe, fetch, load, named, texts
 from minivi.data.minibatches import balanced, batches, binarize, fresh, spread
 from minivi.data.own import add, is_own
 from minivi.data.sources import SOURCES, Source, folder
@@ -59,6 +59,7 @@ __all__ = [
     "fresh",
     "is_own",
     "load",
+    "named",
     "parse_amat",
     "parse_cifar",
     "parse_idx",

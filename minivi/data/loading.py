@@ -11,7 +11,7 @@ import numpy as np
 
 from minivi.data.downloads import Downloader, remove_leftovers
 from minivi.data.formats import DataError, read_bytes, shortened
-from minivi.data.own import add_inherited
+from minivi.data.own import add, add_inherited, is_own
 from minivi.data.sources import SOURCES, Source
 
 
@@ -70,6 +70,15 @@ def describe(name: str) -> dict[str, object]:
         "cached": all(_find(source, file) for file in source.files)
         and (not source.place or (source.folder / source.place).exists()),
     }
+
+
+def named(data: str) -> str:
+    """The name of a set, of the library or of the user: of a path of one's own images, which are added.
+
+    Raises:
+        DataError: no such set, or a file or folder that :func:`minivi.data.add` cannot take.
+    """
+    return add(data) if is_own(data) else _source(data).name
 
 
 def fetch(name: str, progress: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import warnings
@@ -16,9 +17,10 @@ from minivi.data.formats import LIMIT, DataError, first_words, open_file
 from minivi.data.sources import SOURCES, Source
 
 PARTS = ("train", "test", "train_labels", "test_labels")
+BYTES = 8 * LIMIT  # of a file, unpacked
 ENDINGS = (".png", ".jpg", ".jpeg")
 PATHS: dict[str, Path] = {}  # of the sets that were added
-VARIABLE = "MINIVI_OWN_DATA"  # of the environment: the paths of added sets, for the processes of a sweep
+VARIABLE = "MINIVI_OWN_DATA"  # of the environment: the paths of added sets as JSON, for the processes of a sweep
 
 
 def is_own(data: str) -> bool:
@@ -60,16 +62,20 @@ def add(path: str | os.PathLike) -> str:
         shape=shape,
         splits=(f"{len(x)}/{len(x_test)}",),
         read=lambda: (x, labels, x_test, labels_test),
+        photo=path.is_dir(),
     )
     PATHS[name] = path.resolve()
-    known = os.environ.get(VARIABLE, "").split(os.pathsep)
-    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*filter(None, known), str(path.resolve())]))
+    os.environ[VARIABLE] = json.dumps(list(dict.fromkeys([*_inherited(), str(path.resolve())])))
     return name
+
+
+def _inherited():
+    return json.loads(os.environ.get(VARIABLE) or "[]")
 
 
 def add_inherited(name: str) -> None:
     """Add the sets that the process which started this one has added, until one of them is called ``name``."""
-    for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+    for path in _inherited():
         if name not in SOURCES and Path(path).exists():
             add(path)
 
@@ -77,6 +83,11 @@ def add_inherited(name: str) -> None:
 def _read_file(path):
     try:
         with open_file(path) as opened:
+            packed = zipfile.ZipFile(opened).infolist() if zipfile.is_zipfile(opened) else None
+            size = os.fstat(opened.fileno()).st_size if packed is None else sum(info.file_size for info in packed)
+            if size > BYTES:
+                raise DataError(f"{path} holds more than {BYTES} bytes; give fewer images, or smaller ones")
+            opened.seek(0)
             held = np.load(opened, allow_pickle=False)
             arrays = {"train": held} if isinstance(held, np.ndarray) else dict(held)
     except (OSError, ValueError, EOFError, LookupError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
@@ -90,12 +101,14 @@ def _read_file(path):
         held = ", ".join(sorted(arrays)) or "nothing"
         raise DataError(f"{path} holds {held}; name the arrays {', '.join(PARTS)}, or give one array alone")
     shape = _shape(arrays["train"], f"{path}: train")
-    x, labels = _images(arrays["train"], shape, f"{path}: train"), arrays.get("train_labels")
+    parts = [arrays[name] for name in ("train", "test") if name in arrays]
+    levels = any(part.dtype == np.uint8 and part.max(initial=0) > 1 for part in parts)  # from 0 to 255
+    x, labels = _images(arrays["train"], shape, levels, f"{path}: train"), arrays.get("train_labels")
     if "test" not in arrays:
         if "test_labels" in arrays:
             raise DataError(f"{path} has test_labels and no test images; add them, or leave the labels out")
         return _split(x, _labels(labels, len(x), f"{path}: train_labels"), path), shape
-    x_test = _images(arrays["test"], shape, f"{path}: test")
+    x_test = _images(arrays["test"], shape, levels, f"{path}: test")
     labels = _labels(labels, len(x), f"{path}: train_labels")
     return (x, labels, x_test, _labels(arrays.get("test_labels"), len(x_test), f"{path}: test_labels")), shape
 
@@ -103,8 +116,7 @@ def _read_file(path):
 def _shape(images, what):
     """(H, W) or (H, W, 3) of one image; of rows a square if they can be one, else one line of pixels."""
     if images.ndim == 2:
-        side = round(images.shape[1] ** 0.5)
-        return (side, side) if side**2 == images.shape[1] else (1, images.shape[1])
+        return square_or_line(images.shape[1])
     if images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3):
         return images.shape[1:]
     if images.ndim == 4 and images.shape[3] == 1:
@@ -112,16 +124,22 @@ def _shape(images, what):
     raise DataError(f"{what} has shape {images.shape}; give images (N, D), (N, H, W) or (N, H, W, 3)")
 
 
-def _images(images, shape, what):
-    """Rows of float32 in [0, 1]."""
-    if len(images) == 0 or 0 in shape:
-        raise DataError(f"{what} is empty, of shape {images.shape}; give images with pixels")
+def square_or_line(pixels: int) -> tuple[int, int]:
+    """The shape (H, W) of an image of which the number of pixels is known alone."""
+    side = round(pixels**0.5)
+    return (side, side) if side**2 == pixels else (1, pixels)
+
+
+def _images(images, shape, levels, what):
+    """Rows of float32 in [0, 1]; ``levels`` says that those of uint8 go up to 255."""
     if images.ndim < 2 or _shape(images, what) != shape:
         raise DataError(f"{what} has shape {images.shape}, the training images are {shape}; make them the same")
+    if len(images) == 0 or 0 in shape:
+        raise DataError(f"{what} is empty, of shape {images.shape}; give images with pixels")
     if images.dtype.kind not in "biuf":
         raise DataError(f"{what} holds {images.dtype}; give numbers in [0, 1], or uint8")
     x = images.reshape(len(images), -1).astype(np.float32)
-    if images.dtype == np.uint8 and images.max() > 1:
+    if images.dtype == np.uint8 and levels:
         x /= np.float32(255)
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
@@ -162,8 +180,10 @@ def _read_folder(path):
                     total += image.width * image.height * 3
                     if total > LIMIT:
                         raise DataError(f"{path} has more than {LIMIT} pixels; give fewer images, or smaller ones")
-                    grey = image.mode in ("1", "L", "LA")
-                    pictures.append(np.asarray(image.convert("L" if grey else "RGB")))
+                    if image.mode.startswith("I"):  # grey of 16 bits
+                        pictures.append(np.rint(np.asarray(image) / 257).astype(np.uint8))
+                    else:
+                        pictures.append(np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")))
         except DataError:
             raise
         except Exception as error:  # Pillow's decoders raise many kinds
@@ -174,5 +194,4 @@ def _read_folder(path):
     if len({picture.ndim for picture in pictures}) > 1:  # some grey, some in colour
         pictures = [p if p.ndim == 3 else np.repeat(p[..., None], 3, axis=2) for p in pictures]
     images = np.stack(pictures)
-    x = (images.reshape(len(images), -1) / np.float32(255)).astype(np.float32)
-    return _split(x, None, path), images.shape[1:]
+    return _split(images.reshape(len(images), -1) / np.float32(255), None, path), images.shape[1:]

@@ -58,6 +58,7 @@ class Source:
         home: the folder of its files, if sets share one that is not called ``name``.
         place: for a set that ``read`` itself fetches: what its folder holds once the set is there.
         limit: the most bytes that one of its files has unpacked.
+        photo: whether 1 is light, and not ink.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Source:
     home: str = ""
     place: str = ""
     limit: int = LIMIT
+    photo: bool = False
 
     def __post_init__(self):
         if any(a.startswith("http:") for a in self.addresses) and not all(self.files.values()):
@@ -406,6 +408,7 @@ _SOURCES = (
     ),
     Source(
         name="frey",
+        photo=True,
         what="1,965 frames of a film of one face, 28x20, values 0..255 over 255 (Roweis, Saul & Hinton 2001)",
         kind="grey",
         shape=(28, 20),

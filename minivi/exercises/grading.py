@@ -110,7 +110,7 @@ class Grader:
     """
 
     def __init__(self, track: Track, seed: int = 0):
-        self.track, self.seed = track, seed
+        self.track = track
         self.cases = {t.name: list(t.cases(np.random.default_rng([seed, i]))) for i, t in enumerate(track.tasks)}
         self._mistaken: dict[tuple[str, int], list[Any]] = {}
 
@@ -144,10 +144,11 @@ class Grader:
 
     def grade(self, source: str, name: str, limits: process.Limits | None = None) -> Grade:
         """Grade a submission in a process of its own."""
-        begun, result = time.monotonic(), Grade(self.track.name, name)
+        begun, every = time.monotonic(), []
         with process.Submission(source, limits, (tracks.folder(), self.track.path.parent)) as submission:
             for t in self.track.tasks:
                 answers = []
+                every.append(answers)
                 for case in self.cases[t.name]:
                     try:
                         answers.append(submission.call(t.name, case.args, case.driver))
@@ -157,9 +158,8 @@ class Grader:
                             break
                 if submission.broken:
                     return self.broken(name, submission.broken)
-                result.rows.append(self.judge(t, answers))
-        result.seconds = time.monotonic() - begun
-        return result
+        rows = list(map(self.judge, self.track.tasks, every))  # afterwards: this is not the submission's time
+        return Grade(self.track.name, name, rows, seconds=time.monotonic() - begun)
 
     def broken(self, name: str, trouble: str) -> Grade:
         """The grade of a file that could not be run: no points, and why."""
@@ -210,9 +210,8 @@ def _difference(found, expected, case, place):
         return "" if type(found) is type(expected) and found == expected else (
             f"{where}expected {expected!r}, found {_brief(found)}"
         )  # fmt: skip
-    try:
-        numbers = np.asarray("" if found is None else found, float)
-    except (TypeError, ValueError):
+    numbers = _as_array(found)
+    if numbers is None:
         return f"{where}expected numbers, found {_brief(found)}"
     found = numbers
     expected = np.asarray(expected, float)
@@ -227,6 +226,14 @@ def _difference(found, expected, case, place):
     at = tuple(int(i) for i in np.unravel_index(np.argmin(near), near.shape))
     here = f"at {list(at)} " if at else ""
     return f"{where}{here}expected {expected[at]:.7g}, found {found[at]:.7g}"
+
+
+def _as_array(value):
+    """Numbers, or lists of them, as an array; None of anything else, such as a text of digits."""
+    if isinstance(value, list):
+        parts = [_as_array(v) for v in value]
+        return np.array(parts) if all(p is not None and p.shape == parts[0].shape for p in parts) else None
+    return None if isinstance(value, (str, dict)) or value is None else np.asarray(value, float)
 
 
 def _same(answer, mistaken, case):

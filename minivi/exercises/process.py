@@ -23,8 +23,9 @@ from typing import Any
 import minivi
 from minivi.exercises import child
 
+LARGEST = 20 * 2**20  # bytes of a file
 KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-MAGIC = re.compile(r"^( *)[%!].*$", re.MULTILINE)  # lines that IPython alone understands
+MAGIC = re.compile(r"^( *)[%!]+[A-Za-z].*$", re.MULTILINE)  # lines that IPython alone understands
 TEACHER = re.compile(r"^# %% \[teacher\]\n.*?(?=^# %%|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -44,7 +45,6 @@ class Limits:
     total: float = 60.0
     memory: int = 4 * 2**30
     printed: int = 2**20
-    file: int = 2**20
 
 
 def read(path: str | os.PathLike) -> str:
@@ -55,8 +55,8 @@ def read(path: str | os.PathLike) -> str:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > 20 * Limits.file:
-            raise SubmissionError("error", f"the file is larger than {20 * Limits.file >> 20} MB")
+        if path.stat().st_size > LARGEST:
+            raise SubmissionError("error", f"the file is larger than {LARGEST >> 20} MB")
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise SubmissionError("error", "the file is no text in UTF-8") from None
@@ -116,7 +116,7 @@ class Submission:
         if self._process is None:
             return
         with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL) if os.name == "posix" else self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for end in (self._to, self._from):
             with contextlib.suppress(OSError):

@@ -140,7 +140,8 @@ class Track:
     def _text(self, change):
         headings = iter(enumerate(self.tasks, 1))
         parts = [self.cells[0][1]]
-        tasks = set(self._heading_cells())
+        # statements of tasks stand two cells before each teacher cell with a task
+        tasks = {i - 2 for i, (kind, text) in enumerate(self.cells) if kind == "[teacher]" and "@task(" in text}
         for i, (kind, text) in enumerate(self.cells[1:], 1):
             if kind == "[teacher]":
                 continue
@@ -151,12 +152,6 @@ class Track:
                 text = re.sub(r"^# ## .*$", lambda _, h=heading: h, text, count=1, flags=re.MULTILINE)
             parts.append(f"# %%{' ' * bool(kind)}{kind}\n{change(text) if not kind else text}")
         return "".join(parts).rstrip("\n") + "\n"
-
-    def _heading_cells(self):
-        """Where the statements of tasks stand: two cells before each teacher cell with a task."""
-        for i, (kind, text) in enumerate(self.cells):
-            if kind == "[teacher]" and "@task(" in text:
-                yield i - 2
 
 
 def _blanked(text):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from minivi.experiments.results import VERDICTS, ExperimentError, claims_of, stored
 from minivi.files import write_atomically
@@ -20,10 +24,21 @@ READING = (
 )  # fmt: skip
 
 
+def results_in(folder: str | os.PathLike) -> dict[Path, dict[str, Any]]:
+    """The results in a folder by the paths of their JSON files, in the order of reading."""
+    found = {path: about for path in Path(folder).glob("*.json") if (about := stored(path))}
+
+    def place(path):
+        chapter = found[path]["experiment"].partition(".")[0]
+        return READING.index(chapter) if chapter in READING else len(READING), path.stem
+
+    return {path: found[path] for path in sorted(found, key=place)}
+
+
 def count_claims(folder: str | os.PathLike) -> tuple[int, dict[str, int]]:
     """The number of results in the JSON files of ``folder``, and of their claims by verdict."""
-    results = [about for path in Path(folder).glob("*.json") if (about := stored(path))]
-    count = Counter(claim.verdict for about in results for claim in claims_of(about))
+    results = results_in(folder)
+    count = Counter(claim.verdict for about in results.values() for claim in claims_of(about))
     return len(results), {verdict: count[verdict] for verdict in VERDICTS}
 
 
@@ -43,13 +58,9 @@ def write_page(folder: str | os.PathLike) -> Path:
         ExperimentError: there are none.
     """
     folder = Path(folder)
-    results = {path: about for path in folder.glob("*.json") if (about := stored(path))}
+    results = results_in(folder)
     if not results:
         raise ExperimentError(f"no results in {folder}; minivi run EXPERIMENT --out {folder} puts some there")
-
-    def place(path):
-        chapter = results[path]["experiment"].partition(".")[0]
-        return READING.index(chapter) if chapter in READING else len(READING), path.stem
 
     parts = [
         f"# Results\n\n{told_count(folder)}. A claim is undecided where its numbers are nearer to the other verdict "
@@ -58,11 +69,11 @@ def write_page(folder: str | os.PathLike) -> Path:
         f"and times. `minivi results {folder.name}` prints the tables."
     ]
     chapter = ""
-    for path in sorted(results, key=place):
-        if results[path]["experiment"].partition(".")[0] != chapter:
-            chapter = results[path]["experiment"].partition(".")[0]
+    for path, about in results.items():
+        if about["experiment"].partition(".")[0] != chapter:
+            chapter = about["experiment"].partition(".")[0]
             parts.append(f"## {chapter}")
-        parts.append(_entry(path, results[path], [p.stem for p in results]))
+        parts.append(_entry(path, about, [p.stem for p in results]))
     target = folder / "README.md"
     write_atomically(target, ("\n\n".join(parts) + "\n").encode())
     return target
@@ -81,20 +92,38 @@ def pictures_of(path: Path, stems: list[str]) -> list[Path]:
 
 def _entry(path, about, stems):
     """One result: heading, pictures, where it comes from, claims."""
-    key = about["experiment"]
+    pictures = [f"![{about['experiment']}: {about['mirrors']}]({p.name})" for p in pictures_of(path, stems)]
+    facts = f"{facts_of(about)}, [numbers]({path.name})"
+    lines = claim_lines(about, lambda verdict: "holds:" if verdict == "holds" else f"**{verdict}**:")
+    return "\n\n".join(filter(None, [f"### {about['mirrors']}", *pictures, facts, lines]))
+
+
+def command_of(about: dict[str, Any]) -> str:
+    """The command that makes a result again."""
+    changes = [shlex.quote(f"{name}={json.dumps(value)}") for name, value in about.get("changes", {}).items()]
+    command = f"minivi run {about['experiment']} --budget {about['budget']}"
+    return "".join([command, f" --seed {about['seed']}" * bool(about["seed"]), *(f" --set {text}" for text in changes)])
+
+
+def facts_of(about: dict[str, Any]) -> str:
+    """Where a result comes from: its command, data, seed, time and commit."""
     data = about["settings"].get("data")
-    command = f"minivi run {key} --budget {about['budget']}" + (f" --seed {about['seed']}" if about["seed"] else "")
-    command += "".join(f" --set {name}={value}" for name, value in about.get("changes", {}).items())
-    facts = [
-        f"`{command}`" + (f" ({data})" if data else ""), f"seed {about['seed']}", duration(about["seconds"] / 60),
-        f"commit {about['commit']}", f"[numbers]({path.name})",
-    ]  # fmt: skip
-    pictures = [f"![{key}: {about['mirrors']}]({picture.name})" for picture in pictures_of(path, stems)]
+    command = f"`{command_of(about)}`" + (f" ({data})" if data else "")
+    return f"{command}, seed {about['seed']}, {duration(about['seconds'] / 60)}, commit {about['commit']}"
+
+
+def claim_lines(about: dict[str, Any], mark: Callable[[str], str], plain: Callable[[str], str] = str) -> str:
+    """A list of a result's claims, each sentence of a document once above its own.
+
+    Args:
+        about: the result.
+        mark: how a verdict is shown.
+        plain: what is done to texts.
+    """
     lines, said = [], None
     for claim in claims_of(about):
         if claim.sentence and claim.sentence != said:
-            lines.append(f'- {claim.source}: "{claim.sentence}"')
+            lines.append(f'- {plain(claim.source)}: "{plain(claim.sentence)}"')
         said = claim.sentence
-        mark = claim.verdict if claim.verdict == "holds" else f"**{claim.verdict}**"
-        lines.append(f"{'  ' if said else ''}- {mark}: {claim}")
-    return "\n\n".join(filter(None, [f"### {about['mirrors']}", *pictures, ", ".join(facts), "\n".join(lines)]))
+        lines.append(f"{'  ' if said else ''}- {mark(claim.verdict)} {plain(str(claim))}")
+    return "\n".join(lines)

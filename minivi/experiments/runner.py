@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -237,9 +238,9 @@ def _with_budget(entries, budget):
 
 def _accepted(entries, budget, data):
     """The name of a data set; refuse one that does not exist, or that not all of the experiments would use."""
-    from minivi.data import add, describe, is_own
+    from minivi.data import named
 
-    name = add(data) if is_own(data) else describe(data)["name"]
+    name = named(data)
     deaf = [entry.key for entry in entries if "data" not in entry.budgets[budget]]
     if deaf:
         mend = "leave it out" if len(deaf) == len(entries) else "give it with the chapter's other experiments"
@@ -264,7 +265,10 @@ def changed(entry: Experiment, budget: str, changes: dict[str, Any]) -> dict[str
             names = ", ".join(sorted(settings.keys() - {"data"})) or "none"
             mend = "say --data for that" if name == "data" else f"there are {names}"
             raise ExperimentError(f"{entry.key} has no setting {name!r} at {budget} to change; {mend}")
-        value, present = _value(value) if isinstance(value, str) else value, settings[name]
+        present = settings[name]
+        value = _value(value, present) if isinstance(value, str) else value
+        if not _finite(value):
+            raise ExperimentError(f"{entry.key}: {name} = {value!r}: give finite numbers")
         if not _alike(value, present):
             raise ExperimentError(
                 f"{entry.key}: {name} = {value!r} is not of the kind of its present value, {present!r}; give one such"
@@ -273,11 +277,20 @@ def changed(entry: Experiment, budget: str, changes: dict[str, Any]) -> dict[str
     return found
 
 
-def _value(text):
+def _value(text, present):
+    """JSON, or a word; for a setting that is a text the text as it is, unless it stands in quotes."""
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return text
+    return text if isinstance(present, str) and not isinstance(value, str) else value
+
+
+def _finite(value):
+    """Whether all numbers in a value can be a float."""
+    if isinstance(value, (list, tuple, dict)):
+        return all(map(_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, (int, float)) or abs(value) <= sys.float_info.max
 
 
 def _alike(value, present):
@@ -286,8 +299,7 @@ def _alike(value, present):
     A dict may have some of the names alone, and one value may stand for all of a dict's.
     """
     if isinstance(present, (list, tuple)):
-        few = list(present)[:1] or [0]
-        return isinstance(value, (list, tuple)) and all(any(_alike(v, p) for p in present or few) for v in value)
+        return isinstance(value, (list, tuple)) and all(any(_alike(v, p) for p in present or [0]) for v in value)
     if isinstance(present, dict):
         if isinstance(value, dict):
             return value.keys() <= present.keys() and all(_alike(v, present[k]) for k, v in value.items())
@@ -342,11 +354,14 @@ def _cpu_seconds():
 
 
 def _own_data(settings):
-    """Where the images came from, if they are the user's; the data's name says which they are."""
-    from minivi.data import own
+    """Where the images came from, if they are the user's, and how they are drawn; their name says which they are."""
+    from minivi.data import SOURCES, own
 
-    path = own.PATHS.get(getattr(settings, "data", None) or "")
-    return {"own_data": {"path": str(path)}} if path else {}
+    name = getattr(settings, "data", None)
+    if name not in own.PATHS:
+        return {}
+    source = SOURCES[name]
+    return {"own_data": {"path": str(own.PATHS[name]), "shape": source.shape, "photo": source.photo}}
 
 
 def _run_one(entry, run, out, report):
@@ -418,8 +433,7 @@ def redraw(path: str | os.PathLike, *, pictures: bool = True, report: Callable[[
 
 def _identity(about):
     """What keeps results of an experiment apart."""
-    data = (about.get("settings") or {}).get("data") if about else None
-    return about and (about.get("budget"), data, about.get("seed"))
+    return about and (about.get("budget"), (about.get("settings") or {}).get("data"), about.get("seed"))
 
 
 def _told_changes(changes):

@@ -11,14 +11,12 @@ from typing import Any
 
 from minivi import exercises
 from minivi.experiments.equations import CHECKS, Check, implementing_lines, numbers_of
-from minivi.experiments.page import READING, pictures_of
+from minivi.experiments.page import claim_lines, facts_of, pictures_of, results_in
 from minivi.experiments.registry import EXPERIMENTS, chapter_folder, load_chapters
-from minivi.experiments.results import claims_of, stored
-from minivi.tables import duration
+from minivi.experiments.results import claims_of
 
 DOCUMENTS = ("thesis", "AEVB report", "review report", "tighter-bounds report", "refinement report")
 REPORTS = {"report_review": "review report", "report_refinement": "refinement report"}
-ELSEWHERE = "elsewhere"
 
 
 def plain(text: str) -> str:
@@ -145,8 +143,7 @@ def document_of(chapter: str, mirrors: str) -> list[str]:
 def gallery(figures: Path) -> list[dict[str, Any]]:
     """A dict for each stored result, in the order of reading: what the filter and the page need."""
     load_chapters()
-    paths = {path: about for path in figures.glob("*.json") if (about := stored(path))}
-    order = {name: i for i, name in enumerate(READING)}
+    paths = results_in(figures)
     entries = []
     for path, about in paths.items():
         key, known = about["experiment"], EXPERIMENTS.get(about["experiment"])
@@ -163,7 +160,7 @@ def gallery(figures: Path) -> list[dict[str, Any]]:
                 "pictures": pictures_of(path, [p.stem for p in paths]),
             }
         )  # fmt: skip
-    return sorted(entries, key=lambda e: (order.get(e["chapter"], len(order)), e["path"].stem))
+    return entries
 
 
 def gallery_page(entries: list[dict[str, Any]], alts: dict[str, str]) -> str:
@@ -209,27 +206,15 @@ def gallery_page(entries: list[dict[str, Any]], alts: dict[str, str]) -> str:
 
 def _result(entry, alts):
     """One result: heading, pictures, where it comes from, claims."""
-    about, seed = entry["about"], entry["about"]["seed"]
-    data = about["settings"].get("data")
-    command = f"minivi run {entry['key']} --budget {about['budget']}" + (f" --seed {seed}" if seed else "")
-    facts = [
-        f"`{command}`" + (f" ({data})" if data else ""), f"seed {seed}", duration(about["seconds"] / 60),
-        f"commit {about['commit']}", f"{{download}}`numbers <figures/{entry['path'].name}>`",
-    ]  # fmt: skip
     pictures = []
     for picture in entry["pictures"]:  # without better words: the title, and what its file's name says besides
         which = picture.stem.removeprefix(entry["path"].stem).strip("_").replace("_", " ")
         words = alts.get(picture.name) or ", ".join(filter(None, [f"{entry['title']} ({entry['mirrors']})", which]))
         pictures.append(f"```{{image}} figures/{picture.name}\n:alt: {words}\n:loading: lazy\n```")
-    lines, said = [], None
-    for claim in entry["claims"]:
-        if claim.sentence and claim.sentence != said:
-            lines.append(f'- {plain(claim.source)}: "{plain(claim.sentence)}"')
-        said = claim.sentence
-        lines.append(f"{'  ' if said else ''}- {badge(claim.verdict)} {plain(str(claim))}")
     heading = f"({entry['id']})=\n### {plain(entry['title'][:1].upper() + entry['title'][1:])}"
-    about_it = f"{plain(entry['mirrors'])}. {', '.join(facts)}"
-    return "\n\n".join(filter(None, [heading, about_it, *pictures, "\n".join(lines)]))
+    numbers = f"{{download}}`numbers <figures/{entry['path'].name}>`"
+    about_it = f"{plain(entry['mirrors'])}. {facts_of(entry['about'])}, {numbers}"
+    return "\n\n".join(filter(None, [heading, about_it, *pictures, claim_lines(entry["about"], badge, plain)]))
 
 
 # ------------------------------------------------------------------------------------------------------- equations
