@@ -120,7 +120,8 @@ def _(n):
         passes = np.arange(1, len(curve) + 1)
         look = plots.style(i, len(passes))
         left.plot(passes, curve[:, 0], label=f"{method}, step size {step_size}, training", **look)
-        left.plot(passes, curve[:, 1], label=f"{method}, test", **(look | plots.THIN))
+        above = {"linestyle": "", "marker": "x", "markersize": 6}  # where both are alike, the crosses show on the line
+        left.plot(passes, curve[:, 1], label=f"{method}, test", **(look | above))
     title = "each with its best step size"
     plots.panel(left, title, "passes over the images", "-log p(y | x), nats an image", log="xy")
     left.legend(fontsize=8)

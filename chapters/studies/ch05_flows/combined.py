@@ -10,8 +10,8 @@
 #     decoder      log p(x | z) = log N(k(x; z); mu(z), sigma(z)^2) + log |det dk/dx|
 #
 # Pixels are spread over their cells (chapter 4), so that x is a vector of real numbers; bits per dimension are upper
-# bounds, by importance sampling. The purely autoregressive model is the simplest one: by MADE, a single Gaussian for each
-# pixel given those before it. It is no mixture, and no PixelCNN. The data are small images.
+# bounds, by importance sampling. The purely autoregressive model is the simplest one: by MADE, a single Gaussian for
+# each pixel given those before it. It is no mixture, and no PixelCNN. The data are small images.
 
 # %%
 import re

@@ -32,6 +32,14 @@ from minivi.flows import Chain, InverseAutoregressive, Planar
 from minivi.models import VAE
 from minivi.random import Generator
 
+EPOCHS = 1000  # of `paper`; the text does not say how many it took
+
+
+def too_short(s):
+    """Why a run of so few epochs cannot settle a claim, whichever way it comes out; empty if it can."""
+    return f"{s.epochs} epochs for {EPOCHS:,}" if 2 * s.epochs < EPOCHS else ""
+
+
 # %% [markdown]
 # ## Training and measuring
 
