@@ -8,8 +8,6 @@
 # of the full gradient grows with N is measured.
 
 # %%
-import time
-
 import numpy as np
 
 from minivi import optim, plots
@@ -17,6 +15,7 @@ from minivi.experiments import experiment
 from minivi.experiments.results import mean_and_error
 from minivi.random import Generator
 from minivi.tensor import grad
+from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch01_models.classifier import judge, new_classifier
 
 BATCH = {
@@ -47,12 +46,8 @@ def batch(run):
     s, images = run.settings, run.images(labels=True)
     x, labels = images.train[: s.count], images.train_labels[: s.count]
     model, loss = new_classifier(images, s.hidden, run.seed)
-    seconds = np.empty((s.repeats + 1, len(s.sizes)))
-    for repeat in seconds:  # the first compiles
-        for k, size in enumerate(s.sizes):
-            begun = time.process_time()
-            grad(loss((x[:size], labels[:size]), None), model.parameters())
-            repeat[k] = time.process_time() - begun
+    jobs = {size: lambda n=size: grad(loss((x[:n], labels[:n]), None), model.parameters()) for size in s.sizes}
+    seconds = np.transpose(list(seconds_in_turn(jobs, s.repeats).values()))
     curves = {}
     for method, sizes in s.step_sizes.items():
         for step_size in sizes:
@@ -69,7 +64,7 @@ def batch(run):
                 evaluate=evaluate,
             )  # fmt: skip
             curves[f"{method}, {step_size:g}"] = np.stack([history.column("train"), history.column("test")], axis=1)
-    return {"by_size": seconds[1:], "curves": curves}
+    return {"by_size": seconds, "curves": curves}
 
 
 def best(n):

@@ -18,6 +18,7 @@ from minivi.experiments import experiment
 from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
+from minivi_chapters.studies.ch02_aevb._shared import dequantize
 
 MIXTURES = {
     "quick": {
@@ -57,7 +58,7 @@ def mixtures(run):
     s, images = run.settings, run.images()
     train, test = images.train, images.test
     if s.data == "digits":
-        train, test = ((16 * x + Generator(81).random(x.shape, dtype=np.float32)) / 17 for x in (train, test))
+        train, test = (dequantize(x, Generator(81)) for x in (train, test))
     values, sizes = {}, {}
     for count in s.components:
         mixture = GaussianMixture(count, covariance_type="diag", reg_covar=FLOOR, random_state=run.seed, max_iter=200)

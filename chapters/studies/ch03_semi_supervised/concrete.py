@@ -10,8 +10,6 @@
 # not cost is accuracy beside the sum. It is judged at tau = 0.5, where Jang et al. end their schedule.
 
 # %%
-import time
-
 import numpy as np
 
 from minivi import plots
@@ -21,6 +19,7 @@ from minivi.models import SemiSupervisedVAE
 from minivi.random import Generator
 from minivi.sweeps import sweep
 from minivi.tensor import grad
+from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch03_semi_supervised._shared import DIGITS, MNIST, claim_fewer, concrete_bound, m2_errors
 
 SUMMED, DRAWN, RELAXED = "summed over", "drawn, score function", "relaxed, tau = {:g}"
@@ -49,18 +48,12 @@ def concrete(run):
     ms = {}
     for classes in s.classes:
         model = SemiSupervisedVAE(s.pixels, classes, (s.width,), s.latents, rng=Generator(0))
+        step = lambda bound, model=model: grad(-bound.mean(), model.parameters(), unused="zeros")
         jobs = {
-            "summed": lambda model=model: model.unlabelled_bound(x, rng),
-            "relaxed": lambda model=model: concrete_bound(model, x, rng, 0.5),
+            "summed": lambda model=model, step=step: step(model.unlabelled_bound(x, rng)),
+            "relaxed": lambda model=model, step=step: step(concrete_bound(model, x, rng, TAU)),
         }
-        seconds = {name: [] for name in jobs}
-        for step in range(s.steps + 2):  # in turn; the first two compile
-            for name, bound in jobs.items():
-                since = time.process_time()
-                grad(-bound().mean(), model.parameters(), unused="zeros")
-                if step >= 2:
-                    seconds[name].append(1000 * (time.process_time() - since))
-        ms[str(classes)] = seconds
+        ms[str(classes)] = {name: 1000 * each for name, each in seconds_in_turn(jobs, s.steps, 2).items()}
     ways = {SUMMED: {}, DRAWN: {"sampled": True}} | {RELAXED.format(tau): {"temperature": tau} for tau in s.taus}
     cells = [
         {"source": s.data, "split": s.split, "count": s.count, "draw": run.seed + draw} | way

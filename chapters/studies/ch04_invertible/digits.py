@@ -22,8 +22,6 @@
 # importance sampling, of fewer images.
 
 # %%
-import time
-
 import numpy as np
 from scipy.stats import norm
 
@@ -33,6 +31,7 @@ from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
+from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch04_invertible._shared import (
     AutoregressiveMixture,
     Dequantised,
@@ -74,16 +73,10 @@ def new_models(s, size, seed):
 
 def both_ways(model, v, rounds):
     """CPU time of the inverse over that of the forward map, same rows: the mean over rounds, and its error."""
-    ratios = []
+    jobs = {"forward": lambda: model.flow.forward(v), "inverse": lambda: model.flow.inverse(v)}
     with no_grad():
-        for i in range(rounds + 1):
-            times = [time.process_time()]
-            for f in (model.flow.forward, model.flow.inverse):
-                f(v)
-                times.append(time.process_time())
-            if i > 0:  # the first round compiles
-                ratios.append((times[2] - times[1]) / (times[1] - times[0]))
-    return mean_and_error(ratios)
+        seconds = seconds_in_turn(jobs, rounds)
+    return mean_and_error(seconds["inverse"] / seconds["forward"])
 
 
 def same(epochs):

@@ -15,7 +15,6 @@
 
 # %%
 import re
-import time
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from minivi.experiments.results import gain_over_seeds, mean_and_error
 from minivi.flows import FlowDensity, FlowPosterior, InverseAutoregressive
 from minivi.random import Generator
 from minivi.tensor import no_grad
+from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch04_invertible._shared import Dequantised, standard
 from minivi_chapters.studies.ch05_flows._shared import make_flow
 
@@ -130,14 +130,8 @@ def combined(run):
     made = models[PURE].flow.network
     naive = lambda count, rng: made.from_noise(rng.standard_normal((count, size), dtype=np.float32), naive=True)
     draw = {ALL: models[ALL].sample, PURE: made.sample, NAIVE: naive}
-    seconds = {name: [] for name in draw}
-    for i in range(s.rounds + 1):
-        for name, function in draw.items():
-            since = time.process_time()
-            for _ in range(10):
-                function(100, Generator(116))
-            if i:  # the first round compiles
-                seconds[name].append((time.process_time() - since) / 10)
+    jobs = {name: lambda f=f: [f(100, Generator(116)) for _ in range(10)] for name, f in draw.items()}
+    seconds = {name: each / 10 for name, each in seconds_in_turn(jobs, s.rounds).items()}
     less = lambda other: gain_over_seeds(bits[ALL], bits[other])
     return {
         "bits": {name: [np.mean(each), np.mean([mean_and_error(b)[1] for b in each])] for name, each in bits.items()},
