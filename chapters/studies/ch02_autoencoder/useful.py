@@ -72,7 +72,7 @@ def objective(kind, model, strength):
     title="regularised autoencoders beside a VAE: what a linear classifier makes of their codes",
     mirrors="thesis section 2.10",
     budgets=USEFUL,
-    minutes={"quick": 0.4, "laptop": 0.87, "paper": 60 * 6},
+    minutes={"quick": 0.4, "laptop": 1.2, "paper": 60 * 6},
 )
 def useful(run):
     """Train each kind at each strength; which test images a classifier on few labelled codes gets wrong."""

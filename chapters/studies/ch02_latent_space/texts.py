@@ -162,7 +162,7 @@ def between(model, rows):
     title="a VAE of short texts: missing words, and sentences between sentences",
     mirrors="thesis appendix 2.D.2.2, Figure 2.D.2",
     budgets=TEXTS,
-    minutes={"quick": 0.3, "laptop": 0.34, "paper": 120},
+    minutes={"quick": 0.3, "laptop": 0.67, "paper": 120},
 )
 def texts(run):
     """Train; guess missing words of test clauses; walk between pairs of them."""

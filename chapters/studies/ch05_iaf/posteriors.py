@@ -83,7 +83,7 @@ BY_SEED, MEASURES = "bound, log p-hat and gap by seed", ("bound", "log p-hat", "
     title="diagonal, full-covariance, planar and inverse autoregressive posteriors",
     mirrors="thesis Table 5.1",
     budgets=TABLE,
-    minutes={"quick": 0.4, "laptop": 8.4, "night": 120, "paper": 60 * 24 * 20},
+    minutes={"quick": 0.4, "laptop": 5.6, "night": 120, "paper": 60 * 24 * 20},
 )
 def posteriors(run):
     """Train with each posterior: scores by seed, and each posterior's less those of the others."""
@@ -250,7 +250,7 @@ PAIRS = [
     title="gate, order and rescaling of an inverse autoregressive flow",
     mirrors="thesis section 5.4 and Table 5.B.1",
     budgets=DETAILS,
-    minutes={"quick": 0.4, "laptop": 22, "paper": 60 * 24 * 20},  # a third of them of models that `table` shares
+    minutes={"quick": 0.4, "laptop": 11, "paper": 60 * 24 * 20},  # a third of them of models that `table` shares
 )
 def details(run):
     """Train each variant: scores, and paired differences over the seeds that both variants of a pair have."""
