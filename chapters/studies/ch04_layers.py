@@ -32,6 +32,7 @@ from minivi.experiments.results import gain_over_seeds, mean_and_error
 from minivi.models.directed import layers
 from minivi.random import Generator
 from minivi.tensor import no_grad
+from minivi_chapters.studies._seeds import few_seeds
 
 # %% [markdown]
 # ## Settings
@@ -303,10 +304,9 @@ def _(n, table):
         for way in SHARING:
             name = f"{depth} layers, {way}"
             for other in (*BOTTOM_UP, "separate"):
-                fewer = np.array(n.epochs[name]) - n.epochs[f"{depth} layers, {other}"]
-                error = mean_and_error(fewer)[1] if len(fewer) > 1 else 0.0
+                fewer, error = few_seeds(np.array(n.epochs[name]) - n.epochs[f"{depth} layers, {other}"])
                 label = f"{name}: epochs to a given bound, less those of {other}"
-                says(fewer.mean(), "<=", 0.0, 0.0, label, standard_error=error)
+                says(fewer, "<=", 0.0, 0.0, label, standard_error=error)
                 gain, error = n.gains[name][other]
                 label = f"{name}: bound at the end less that of {other}, nats"
                 says(gain, ">=", 0.0, 0.0, label, standard_error=error, short=short)

@@ -8,8 +8,6 @@
 # of the full gradient grows with N is measured.
 
 # %%
-import time
-
 import numpy as np
 
 from minivi import optim, plots
@@ -17,6 +15,7 @@ from minivi.experiments import experiment
 from minivi.experiments.results import mean_and_error
 from minivi.random import Generator
 from minivi.tensor import grad
+from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch01_models.classifier import judge, new_classifier
 
 BATCH = {
@@ -47,12 +46,8 @@ def batch(run):
     s, images = run.settings, run.images(labels=True)
     x, labels = images.train[: s.count], images.train_labels[: s.count]
     model, loss = new_classifier(images, s.hidden, run.seed)
-    seconds = np.empty((s.repeats + 1, len(s.sizes)))
-    for repeat in seconds:  # the first compiles
-        for k, size in enumerate(s.sizes):
-            begun = time.process_time()
-            grad(loss((x[:size], labels[:size]), None), model.parameters())
-            repeat[k] = time.process_time() - begun
+    jobs = {size: lambda n=size: grad(loss((x[:n], labels[:n]), None), model.parameters()) for size in s.sizes}
+    seconds = np.transpose(list(seconds_in_turn(jobs, s.repeats).values()))
     curves = {}
     for method, sizes in s.step_sizes.items():
         for step_size in sizes:
@@ -69,7 +64,7 @@ def batch(run):
                 evaluate=evaluate,
             )  # fmt: skip
             curves[f"{method}, {step_size:g}"] = np.stack([history.column("train"), history.column("test")], axis=1)
-    return {"by_size": seconds[1:], "curves": curves}
+    return {"by_size": seconds, "curves": curves}
 
 
 def best(n):
@@ -85,8 +80,7 @@ def best(n):
 @batch.table
 def _(n, table):
     s = n.settings
-    means, errors = np.array([mean_and_error(each) for each in n.by_size.T]).T
-    line = np.polyval(np.polyfit(s.sizes, means, 1, w=1 / errors), s.sizes)
+    exponent, error = mean_and_error(np.polyfit(np.log(s.sizes), np.log(n.by_size.T), 1)[0])
     for size, each in zip(s.sizes, n.by_size.T, strict=True):
         table.row(f"full gradient of {size} images", 1000 * np.mean(each), unit="CPU ms")
     says = table.says(
@@ -94,8 +88,9 @@ def _(n, table):
         "Computation of this derivative is, however, an expensive operation since it scales linearly with the dataset "
         "size",
     )
-    label = "CPU seconds by N: largest distance from a line, in standard errors"
-    says(np.max(np.abs(means - line) / errors), "<=", 2.0, 0.0, label)
+    table.row("CPU seconds as a power of N: exponent", exponent, unit="", note=f"+- {error:.2g}")
+    label = f"exponent of N in CPU seconds, {s.repeats} rounds, to a whole number"
+    says(exponent, "=", 1.0, 0.5, label, standard_error=error)
     ends = {}
     for method, (step_size, curve) in best(n).items():
         ends[method] = curve[-1]
@@ -118,11 +113,12 @@ def _(n):
     left, right = fig.subplots(1, 2)
     for i, (method, (step_size, curve)) in enumerate(best(n).items()):
         passes = np.arange(1, len(curve) + 1)
-        left.plot(
-            passes, curve[:, 0], label=f"{method}, step size {step_size}, training", **plots.style(i, len(passes))
-        )
-        left.plot(passes, curve[:, 1], **(plots.style(i, len(passes)) | plots.THIN))
-    plots.panel(left, "each with its best step size (thin: test)", "passes over the images", "-log p(y | x)", log="xy")
+        look = plots.style(i, len(passes))
+        left.plot(passes, curve[:, 0], label=f"{method}, step size {step_size}, training", **look)
+        above = {"linestyle": "", "marker": "x", "markersize": 6}  # where both are alike, the crosses show on the line
+        left.plot(passes, curve[:, 1], label=f"{method}, test", **(look | above))
+    title = "each with its best step size"
+    plots.panel(left, title, "passes over the images", "-log p(y | x), nats an image", log="xy")
     left.legend(fontsize=8)
     right.plot(s.sizes, 1000 * n.by_size.mean(axis=0), label="measured", **plots.style(0))
     right.plot(

@@ -25,6 +25,7 @@ from minivi.gradient_noise import gradient_moments
 from minivi.models import Classifier
 from minivi.random import Generator
 from minivi.tensor import grad, no_grad
+from minivi_chapters.studies._seeds import few_seeds
 
 CLASSIFIER = {
     "quick": {
@@ -153,7 +154,7 @@ def _(n, table):
                     note += f"; best epochs {', '.join(map(str, n.best['epoch'][key]))} of {epochs}"
                 table.row(f"{key}, test {what}", mean, unit=unit, note=note)
     gains = {  # the seeds pair the methods
-        (count, method): mean_and_error(n.nats[label(count, METHODS[0])] - n.nats[label(count, method)])
+        (count, method): few_seeds(n.nats[label(count, METHODS[0])] - n.nats[label(count, method)])
         for count in s.counts for method in METHODS[1:]
     }  # fmt: skip
     for method, (source, sentence) in BETTER.items():

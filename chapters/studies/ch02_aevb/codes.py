@@ -53,18 +53,29 @@ def _(n, table):
 
 @codes.figure()
 def _(n):
-    """Digits where their images' codes are, in either plane."""
-    fig = plots.figure(10.0, 5.0)
-    looks = [plots.style(i) for i in range(6)]
+    """Digits where their images' codes are, in either plane; each class's median large, in a circle beside a dot."""
+    fig = plots.figure(11.0, 5.6)
+    circle = {"boxstyle": "circle,pad=0.1", "facecolor": "white", "edgecolor": "black", "linewidth": 0.8}
     for axes, (name, plane) in zip(fig.subplots(1, 2), n.found.items(), strict=True):
-        for k in np.unique(n.labels):
-            of_class, color = plane["points"][n.labels == k][:60], looks[k % 6]["color"]
-            for x, y in of_class:
-                axes.text(x, y, str(k), color=color, fontsize=6, ha="center", va="center", clip_on=True)
-            axes.text(*np.median(plane["points"][n.labels == k], axis=0), str(k), fontsize=20, ha="center", va="center")
         low, high = np.quantile(plane["points"], [0.005, 0.995], axis=0)
+        taken = []
+        for k in np.unique(n.labels):
+            for x, y in plane["points"][n.labels == k][:50]:
+                axes.text(x, y, str(k), color="#444444", fontsize=8, ha="center", va="center", clip_on=True)
+            middle = np.median(plane["points"][n.labels == k], axis=0)
+            axes.plot(*middle, "o", color="black", markersize=4)
+            while any(np.abs((middle - other) / (high - low)).max() < 0.05 for other in taken):
+                middle = middle - [0.0, 0.01 * (high[1] - low[1])]  # one label would hide the other
+            taken.append(middle)
+            axes.text(*middle, str(k), fontsize=13, weight="bold", ha="center", va="center", bbox=circle)
         axes.set_xlim(low[0], high[0])
         axes.set_ylim(low[1], high[1])
-        plots.panel(axes, f"{name}: nearest neighbours err in {plane['errors']:.1f} %", "first", "second")
-    fig.suptitle(f"Test images of {n.settings.data} in the plane, by class (large: the class's median)", fontsize=10)
+        what = "latent, mu(x)" if name == "mu(x)" else "principal component"
+        title = f"{name}: nearest neighbours err in {plane['errors']:.1f} %"
+        plots.panel(axes, title, f"first {what}", f"second {what}")
+        axes.xaxis.label.set_size(10)
+        axes.yaxis.label.set_size(10)
+        axes.title.set_size(10)
+    title = f"Test images of {n.settings.data} in the plane, 50 of each class (in circles: at or below its median)"
+    fig.suptitle(title, fontsize=11)
     return fig

@@ -26,6 +26,7 @@ from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
 from minivi.training import fit
+from minivi_chapters.studies.ch02_aevb._shared import dequantize
 
 # %% [markdown]
 # ## Settings
@@ -64,12 +65,7 @@ def autoencoder_loss(model):
 LOSSES = {"AE": autoencoder_loss, "VAE": vae_loss}
 
 
-def spread(x, rng):
-    """The 17 grey levels of the digits, each made an interval of [0, 1] by uniform noise."""
-    return (16 * x + rng.random(x.shape, dtype=np.float32)) / 17
-
-
-PREPARE = {"binarize": data.fresh, "spread": spread, "grey": None}  # how a minibatch, or held-out images, are drawn
+PREPARE = {"binarize": data.fresh, "spread": dequantize, "grey": None}  # how a minibatch, or held-out images, are drawn
 
 
 def held_out(run):

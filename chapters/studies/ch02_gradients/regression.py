@@ -126,6 +126,7 @@ def _(n):
             means, errors = np.array(pairs).T
             axes.errorbar(sizes, means, 2 * errors, capsize=3, label=f"{name}, {stage}", **plots.style(2 * i + k))
     axes.axhline(100, color="#555555", linewidth=0.8)
-    plots.panel(axes, "Samples needed for one reparameterised sample's variance", "coefficients", "times", log="xy")
+    title = "Samples needed for one reparameterised sample's variance\n(bars: two standard errors over data sets)"
+    plots.panel(axes, title, "coefficients", "times", log="xy")
     axes.legend(fontsize=7)
     return axes.figure

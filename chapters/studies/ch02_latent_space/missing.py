@@ -95,12 +95,11 @@ def _(n, table):
 
 @imputation.figure()
 def _(n):
-    fig = plots.figure(10.0, 4.4)
-    for i, (name, sheet) in enumerate(n.sheets.items()):
-        axes = fig.add_subplot(1, 2, i + 1)
-        plots.show(axes, plots.tile(sheet, n.shape, 10), f"{name} missing: seen, then filled in")
-        ways = ["seen", *n.costs[name]]
-        axes.set_yticks([(n.shape[0] + 1) * (k + 0.5) for k in range(4)], [w.split()[0] for w in ways], fontsize=8)
+    fig = plots.figure(11.0, 2.3)
+    names = ["seen", "VAE", "neighbours", "mean pixel"]
+    for axes, (name, sheet) in zip(fig.subplots(1, 2), n.sheets.items(), strict=True):
+        plots.show(axes, plots.tile(sheet, n.shape, 10), f"{name} missing (grey): seen, then filled in")
+        axes.set_yticks([(n.shape[0] + 1) * (k + 0.5) for k in range(4)], names, fontsize=8)
     return fig
 
 
@@ -190,5 +189,6 @@ def _(n):
     axes = plots.figure(8.0, 1.9).add_subplot()
     plots.show(axes, plots.tile(n.images, n.shape, 12))
     axes.set_yticks([(n.shape[0] + 1) * (k + 0.5) for k in range(2)], ["start", "end"], fontsize=8)
-    axes.set_title("Search in latent space for slant: decoded images before and after", fontsize=10)
+    title = "Search in latent space for slant: decoded images before and after\n(what it ends at is no digit any more)"
+    axes.set_title(title, fontsize=10)
     return axes.figure

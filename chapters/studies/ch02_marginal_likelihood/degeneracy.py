@@ -85,8 +85,9 @@ def _(n):
     for axes, (name, label) in zip(fig.subplots(1, 2), labels.items(), strict=True):
         values, errors = np.array([by[name] for by in n.found.values()]).T
         axes.errorbar(latents, values, 2 * errors, capsize=3, **plots.style(0))
-        plots.panel(axes, label, "latents", label, log="xy")
+        plots.panel(axes, "", "latents", label, log="xy")
         axes.set_xticks(latents, latents)
         axes.minorticks_off()
-    fig.suptitle(f"Importance sampling with K = {n.settings.samples} on {n.settings.data}", fontsize=10)
+    title = f"{n.settings.samples} importance samples of each test image of {n.settings.data}, by number of latents"
+    fig.suptitle(f"{title}\n(bars: two standard errors over images)", fontsize=10)
     return fig

@@ -28,11 +28,11 @@ from sklearn.svm import SVC
 
 from minivi import data, nn, ops, optim
 from minivi.distributions import Bernoulli, Normal
-from minivi.experiments.results import mean_and_error
 from minivi.models import VAE, SemiSupervisedVAE
 from minivi.random import Generator
 from minivi.semi_supervised import Features, minibatch_loss, sample_features
 from minivi.training import fit
+from minivi_chapters.studies._seeds import few_seeds
 
 LITERATURE = {
     "NN": (25.81, 11.44, 10.7, 6.04), "CNN": (22.98, 7.68, 6.45, 3.35), "TSVM": (16.81, 6.16, 5.38, 3.45),
@@ -225,9 +225,8 @@ def m2_errors(
 
 def claim_fewer(says, ours, others, label, **about):
     """The claim that errors in % of the same choices of labels are fewer than others, with the difference's error."""
-    less = np.subtract(ours, others)
-    noise = mean_and_error(less)[1] if len(less) > 1 else 0.0
-    says(np.mean(less), "<=", 0.0, 0.0, f"{label}, points of error", standard_error=noise, **about)
+    less, noise = few_seeds(np.subtract(ours, others))
+    says(less, "<=", 0.0, 0.0, f"{label}, points of error", standard_error=noise, **about)
 
 
 def error(model, x, labels):

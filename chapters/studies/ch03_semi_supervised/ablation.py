@@ -13,20 +13,19 @@
 # Of these the text says only that the classifier's term is needed (3.3.1.2); the others are comparisons of ours.
 
 # %%
-import time
-
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 from minivi import optim, plots
 from minivi.experiments import experiment
-from minivi.experiments.results import mean_and_error
 from minivi.models import VAE, SemiSupervisedVAE
 from minivi.random import Generator
 from minivi.semi_supervised import Features, minibatch_loss, sample_features
 from minivi.sweeps import sweep
 from minivi.tensor import grad
+from minivi_chapters.studies._seeds import few_seeds
+from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch03_semi_supervised._shared import (
     INITS,
     M1_DIGITS,
@@ -108,7 +107,7 @@ def _(n, table):
         "classification loss to (3.9), such that the distribution q(y|x) also learns from labeled data.",
         seeds=n.settings.draws,
     )
-    more, error = mean_and_error(np.subtract(n.errors["alpha = 0"], n.errors["as in Table 3.1"]))
+    more, error = few_seeds(np.subtract(n.errors["alpha = 0"], n.errors["as in Table 3.1"]))
     says(more, ">=", 0.0, 0.0, "error without the classifier's term less that with it, %", standard_error=error)
 
 
@@ -149,17 +148,12 @@ def cost(run):
     s, rng = run.settings, Generator(run.seed)
     x = (rng.random((100, s.pixels)) < 0.3).astype(np.float32)
     vae = VAE(s.pixels, (s.width,), s.latents, activation="softplus", rng=Generator(0))
-    jobs = {"M1": (vae, lambda: -vae.elbo(x, rng).mean())}
+    step = lambda model, bound: grad(-bound.mean(), model.parameters(), unused="zeros")
+    jobs = {"M1": lambda: step(vae, vae.elbo(x, rng))}
     for classes in CLASSES:
         model = SemiSupervisedVAE(s.pixels, classes, (s.width,), s.latents, rng=Generator(0))
-        jobs[str(classes)] = model, lambda model=model: -model.unlabelled_bound(x, rng).mean()
-    seconds = {name: [] for name in jobs}
-    for step in range(s.steps + 3):  # interleaved; the first three compile
-        for name, (model, loss) in jobs.items():
-            since = time.process_time()
-            grad(loss(), model.parameters(), unused="zeros")
-            if step >= 3:
-                seconds[name].append(time.process_time() - since)
+        jobs[str(classes)] = lambda model=model: step(model, model.unlabelled_bound(x, rng))
+    seconds = seconds_in_turn(jobs, s.steps, idle=3)
     return {"ms": {name: 1000 * np.median(values) for name, values in seconds.items()}}
 
 

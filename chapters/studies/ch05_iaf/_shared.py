@@ -28,9 +28,18 @@ from types import SimpleNamespace
 import numpy as np
 
 from minivi import data, evaluation, flows, nn, optim
+from minivi.experiments.results import mean_and_error
 from minivi.flows import Chain, InverseAutoregressive, Planar
 from minivi.models import VAE
 from minivi.random import Generator
+
+EPOCHS = 1000  # of `paper`; the text does not say how many it took
+
+
+def too_short(s):
+    """Why a run of so few epochs cannot settle a claim, whichever way it comes out; empty if it can."""
+    return f"{s.epochs} epochs for {EPOCHS:,}" if 2 * s.epochs < EPOCHS else ""
+
 
 # %% [markdown]
 # ## Training and measuring
@@ -127,9 +136,8 @@ def compare(a, b, what):
     """Mean and standard error of a - b, of which each is a list of scores by seed: over images, and over seeds."""
     pairs = [(getattr(x, what), getattr(y, what)) for x, y in zip(a, b, strict=True)]
     differences = np.array([evaluation.difference(x, y).values for x, y in pairs])
-    over_images = differences.mean(axis=0).std(ddof=1) / np.sqrt(differences.shape[1])
-    by_seed = differences.mean(axis=1)
-    over_seeds = by_seed.std(ddof=1) / np.sqrt(len(by_seed)) if len(by_seed) > 1 else 0.0
+    over_images, by_seed = mean_and_error(differences.mean(axis=0))[1], differences.mean(axis=1)
+    over_seeds = mean_and_error(by_seed)[1] if len(by_seed) > 1 else 0.0
     return by_seed.mean(), float(np.hypot(over_images, over_seeds))
 
 

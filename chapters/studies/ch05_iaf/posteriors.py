@@ -27,6 +27,7 @@ from minivi.experiments import experiment
 from minivi.training import TrainingError
 from minivi_chapters.studies.ch05_iaf._shared import (
     BETTER,
+    EPOCHS,
     TIGHTER,
     above,
     by_measure,
@@ -36,6 +37,7 @@ from minivi_chapters.studies.ch05_iaf._shared import (
     mean_row,
     means_and_errors,
     scores,
+    too_short,
 )
 
 GAUSSIAN = {"diagonal": {"kind": "diagonal"}, "full covariance": {"kind": "full"}}
@@ -48,7 +50,7 @@ LAPTOP = {
     "data": "mnist", "also": [], "hidden": [450], "latents": 32, "activation": "elu", "context": 64, "batch": 100,
     "optimizer": "adam", "step_size": 1e-3, "epochs": 4, "seeds": 2, "samples": 128,
 }  # fmt: skip
-PAPER = LAPTOP | {"also": ["mnist_static"], "epochs": 1000, "seeds": 5}
+PAPER = LAPTOP | {"also": ["mnist_static"], "epochs": EPOCHS, "seeds": 5}
 LONG = {f"IAF, depth {t}, width {w}": iaf(t, w) for t, w in [(2, 320), (2, 1920), (4, 1920), (8, 1920)]}
 TABLE = {
     "quick": QUICK | {"posteriors": GAUSSIAN | PLANAR | {f"IAF, depth {t}, width 40": iaf(t, 40) for t in (2, 4)}},
@@ -81,7 +83,7 @@ BY_SEED, MEASURES = "bound, log p-hat and gap by seed", ("bound", "log p-hat", "
     title="diagonal, full-covariance, planar and inverse autoregressive posteriors",
     mirrors="thesis Table 5.1",
     budgets=TABLE,
-    minutes={"quick": 0.4, "laptop": 8.4, "night": 120, "paper": 60 * 24 * 20},
+    minutes={"quick": 0.4, "laptop": 5.6, "night": 120, "paper": 60 * 24 * 20},
 )
 def posteriors(run):
     """Train with each posterior: scores by seed, and each posterior's less those of the others."""
@@ -116,13 +118,14 @@ def _(n, table):
             for what, ours, theirs in zip(MEASURES, by_measure(pairs), published, strict=True):
                 mean_row(table, f"{name}: {label}, {what}", ours, theirs, note)
             table.row(f"{name}: {label}, training", np.mean(n.training_seconds[name][label]) / 60, unit="min")
-        differences_claims(table, name, n.differences[name], n.settings.seeds)
+        differences_claims(table, name, n.differences[name], n.settings)
 
 
-def differences_claims(table, name, differences, seeds):
+def differences_claims(table, name, differences, s):
     """What section 5.6.1.1 says, and where planar flows stand (sections 5.2.2 and 5.4)."""
     chains = [label for label in differences if label.startswith("IAF")]
-    better, tighter = table.says(*BETTER, seeds=seeds), table.says(*TIGHTER, seeds=seeds)
+    about = {"seeds": s.seeds, "short": too_short(s)}
+    better, tighter = table.says(*BETTER, **about), table.says(*TIGHTER, **about)
     for label in chains:
         for other in GAUSSIAN:
             above(better, differences[label][other]["bound"], f"{name}: {label}, bound above that of {other}")
@@ -134,7 +137,7 @@ def differences_claims(table, name, differences, seeds):
         "thesis 5.2.2",
         "This flow does not scale well to a high-dimensional latent space: since information goes through the single "
         "bottleneck, a long chain of transformations is required to capture high-dimensional dependencies.",
-        seeds=seeds,
+        **about,
     )
     for label, other in itertools.product(chains, PLANAR):
         above(bottleneck, differences[other][label]["gap"], f"{name}: {label}, gap below that of {other}")
@@ -142,7 +145,7 @@ def differences_claims(table, name, differences, seeds):
         "thesis 5.4",
         "The flexibility of the distribution of the final iterate ε_T, and its ability to closely fit to the true "
         "posterior, increases with the expressivity of the autoregressive models and the depth of the chain.",
-        seeds=seeds,
+        **about,
     )
     for deep, shallow in zip(chains[1:], chains[:-1], strict=True):
         above(deeper, differences[shallow][deep]["gap"], f"{name}: {deep}, gap below that of {shallow}")
@@ -247,7 +250,7 @@ PAIRS = [
     title="gate, order and rescaling of an inverse autoregressive flow",
     mirrors="thesis section 5.4 and Table 5.B.1",
     budgets=DETAILS,
-    minutes={"quick": 0.4, "laptop": 22, "paper": 60 * 24 * 20},  # a third of them of models that `table` shares
+    minutes={"quick": 0.4, "laptop": 11, "paper": 60 * 24 * 20},  # a third of them of models that `table` shares
 )
 def details(run):
     """Train each variant: scores, and paired differences over the seeds that both variants of a pair have."""
@@ -282,6 +285,7 @@ def details(run):
 @details.table
 def _(n, table):
     s = n.settings
+    about = {"seeds": s.seeds, "short": too_short(s)}
     for label, pairs in vars(n)[BY_SEED].items():
         if n.broken[label]:
             note = f"of {s.seeds}: infinite loss"
@@ -300,16 +304,16 @@ def _(n, table):
         note="published: bits per pixel of CIFAR-10, Table 5.B.1, means of four models",
     )  # fmt: skip
     for difference, (*_, sentence, label) in zip(n.better, PAIRS, strict=True):
-        above(table.says(*sentence, seeds=s.seeds), difference, label)
+        above(table.says(*sentence, **about), difference, label)
     bound = abs(np.mean(by_measure(vars(n)[BY_SEED][BASE])[0, :, 0]))
-    says = table.says("thesis 5.B.3", "We found the difference in performance to be almost negligible.", seeds=s.seeds)
+    says = table.says("thesis 5.B.3", "We found the difference in performance to be almost negligible.", **about)
     label = f"location only loses at most {LOCATION_LOSS:.1%} of the bound (Table 5.B.1's largest loss), nats"
     says(-change, "<=", LOCATION_LOSS * bound, 0.0, label, standard_error=n.differences["location only"][1])
     says = table.says(
         "thesis 5.4",
         "A numerically stable version, inspired by the LSTM-type update, is where we let the autoregressive network "
         "output (m_t, s_t), two unconstrained real-valued vectors",
-        seeds=s.seeds,
+        **about,
     )
     says(n.broken[BASE], "=", 0, 0.0, "the gated form: runs that broke off")
 
