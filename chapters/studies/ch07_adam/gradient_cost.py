@@ -6,7 +6,8 @@
 # The time of the bound alone, and of the bound with its gradient by all parameters, for a VAE of more and more hidden
 # units; both by the engine step by step, not compiled. "Equal complexity" means that the ratio of the two does not grow
 # with the number of parameters: the slope of its logarithm over theirs, of each round, is 0 or less. (In operations the
-# ratio is at most 5: Baur and Strassen 1983.) By differences each parameter would cost a value of its own: slope 1.
+# ratio is at most 5: Baur and Strassen 1983.) By differences each parameter would cost a value of its own: slope 1. At
+# `laptop` the ratio grows from 1.3 to 3.1 while the parameters grow three-hundredfold.
 
 # %%
 import time
@@ -56,9 +57,8 @@ def gradient_cost(run):
 def _(n, table):
     ratios = n.both / n.value
     for count, value, both, ratio in zip(n.parameters, n.value, n.both, ratios, strict=True):
-        note = (
-            f"value {np.median(value):.2f} ms, with gradient {np.median(both):.2f} ms; by differences {count:,} times"
-        )
+        note = f"value {np.median(value):.2f} ms, with gradient {np.median(both):.2f} ms"
+        note += f"; by differences {count:,} times"
         table.row(f"{count:,} parameters: gradient and value over value", np.median(ratio), unit="times", note=note)
     says = table.says(
         "thesis 9.3", "the value and gradient (i.e. the vector of partial derivatives) of differentiable scalar "

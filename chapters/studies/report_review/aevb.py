@@ -126,7 +126,7 @@ def curves_figure(n, title):
     title="the bound for several numbers of hidden units",
     mirrors="review report Figure 2",
     budgets=budgets({"sizes": [10, 25, 50, 100]}, {"sizes": [50, 100, 200, 400]}, {"sizes": [50, 100, 200, 400, 800]}),
-    minutes={"quick": 0.4, "laptop": 2.1, "paper": 400},
+    minutes={"quick": 0.4, "laptop": 0.46, "paper": 400},
 )
 def hidden_units(run):
     """Train with each width."""
@@ -163,7 +163,7 @@ def _(n):
     title="the bound for several numbers of latent variables",
     mirrors="review report Figure 3",
     budgets=budgets({"sizes": [2, 5, 10, 20]}, {"sizes": [2, 5, 10, 20, 50]}, {"sizes": [2, 5, 10, 20, 50, 100, 200]}),
-    minutes={"quick": 0.4, "laptop": 5.4, "paper": 800},
+    minutes={"quick": 0.4, "laptop": 1, "paper": 800},
 )
 def latent_variables(run):
     """Train with each number; compare neighbours on the same test images."""
