@@ -31,6 +31,7 @@ DONE = (
     "ch07_experiments",
     "report_refinement",
     "report_review",
+    "report_tighter_bounds_gradients",
 )
 
 

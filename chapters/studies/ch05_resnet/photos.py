@@ -207,10 +207,16 @@ def _(n, table):
         "stochastic layers by the model.",
         **about(n.settings),
     )
-    least = {v: min(np.mean([r["layers"] for r in results], axis=0)) for v, results in n.results.items()}
-    more = float(np.nextafter(least["0"], np.inf))  # runs that are the same make no fuller use
+    nats = {v: np.mean([r["layers"] for r in results], axis=0) for v, results in n.results.items()}
+    least = {v: (int(np.argmin(layers)), min(layers)) for v, layers in nats.items()}
+    more = float(np.nextafter(least["0"][1], np.inf))  # runs that are the same make no fuller use
+    errors = {  # over images, the same for each lambda; older results have none
+        v: np.mean([r.get("layer_errors", np.zeros(len(nats[v])))[least[v][0]] for r in results])
+        for v, results in n.results.items()
+    }
     for value in (f"{value:g}" for value in LAMBDAS if value):
-        fuller(least[value], ">=", more, 0.0, f"lambda {value}: nats of the least used layer above those at lambda 0")
+        label, error = f"lambda {value}: nats of the least used layer above those at lambda 0", errors[value]
+        fuller(least[value][1], ">=", more, 0.0, label, standard_error=float(np.hypot(error, errors["0"])))
 
 
 @free_bits.figure()
