@@ -27,9 +27,13 @@ DONE = (
     "ch05_auxiliary",
     "ch05_flows",
     "ch05_iaf",
+    "ch05_resnet",
     "ch06_dropout",
+    "ch07_adam",
     "ch07_experiments",
     "report_refinement",
+    "report_review",
+    "report_tighter_bounds_gradients",
 )
 
 

@@ -14,6 +14,7 @@
 import numpy as np
 
 from minivi import bounds, data, evaluation, nn, optim
+from minivi.experiments.results import mean_and_error
 from minivi.models import ResNetVAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
@@ -58,8 +59,9 @@ def resnet_bits(
         model, loss, optim.AdaMax(model.parameters(), 2e-3), train, epochs=epochs, batch_size=batch,
         rng=Generator([seed, 97]), evaluate=evaluate, progress=False,
     )  # fmt: skip
-    bits, error, layers = measured(model, held_out, 0)
-    result = {"bits": bits, "error": error, "layers": layers, "by_epoch": history.column("bits").tolist()}
+    bits, error, layers, errors = measured(model, held_out, 0)
+    result = {"bits": bits, "error": error, "layers": layers, "layer_errors": errors}
+    result["by_epoch"] = history.column("bits").tolist()
     if samples:
         few = held_out[: max(1, test // 10)]
         log_p = evaluation.log_likelihood(model, few, Generator([seed, 98]), samples, progress=False)
@@ -69,7 +71,7 @@ def resnet_bits(
 
 
 def measured(model, x, seed):
-    """Bits per dimension of images, its standard error, and the mean nats of each layer of latents, from the bottom."""
+    """Bits per dimension of images and its standard error; mean nats of each layer of latents, from the bottom, too."""
     values, layers = [], []
     with no_grad():
         for i in range(0, len(x), 100):
@@ -77,5 +79,5 @@ def measured(model, x, seed):
             layers.append(np.asarray(kl).reshape(len(kl), model.depth, -1).sum(axis=2))
             values.append(np.asarray(reconstruction) - layers[-1].sum(axis=1))
     bits = evaluation.bits_per_dimension(np.concatenate(values).astype(np.float64), x.shape[1])
-    nats = np.concatenate(layers).mean(axis=0)
-    return float(bits.mean()), float(bits.std(ddof=1) / np.sqrt(len(bits))), [float(n) for n in nats]
+    nats = [mean_and_error(layer) for layer in np.concatenate(layers).astype(np.float64).T]
+    return *mean_and_error(bits), *map(list, zip(*nats, strict=True))

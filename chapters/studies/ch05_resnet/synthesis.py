@@ -16,6 +16,7 @@ import numpy as np
 from minivi import bounds, data, evaluation, nn, ops, optim, plots
 from minivi.distributions import DiscretizedLogistic
 from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import ResNetVAE
 from minivi.nn import Conv2d, MaskedConv2d, Module
 from minivi.random import Generator
@@ -202,7 +203,7 @@ def table_5_2(run):
             parts = [np.asarray(flow.log_prob(flow.squeezed(v[i : i + 100], shape))) for i in range(0, len(v), 100)]
         bits[kind] = coding.bits(np.concatenate(parts).astype(np.float64))
     return {
-        "bits": {name: [values.mean(), values.std() / np.sqrt(len(values))] for name, values in bits.items()},
+        "bits": {name: mean_and_error(values) for name, values in bits.items()},
         "bound": measured(vae, few, 0)[0],
         "parameters": {"ResNet VAE": sum(p.size for p in vae.parameters()),
                        "PixelCNN": sum(p.size for p in pixel.parameters())},

@@ -16,6 +16,7 @@ import numpy as np
 
 from minivi import plots
 from minivi.experiments import experiment
+from minivi.experiments.results import mean_and_error
 from minivi.models import dropout_network
 from minivi.optim import AveragedAdam
 from minivi.random import Generator
@@ -96,11 +97,6 @@ def figure_6_1(run):
             if value or key != "log_alphas":
                 numbers[key].setdefault(name, {}).setdefault(str(size), []).append(value)
     return numbers
-
-
-def mean_and_error(values):
-    """The mean and its standard error."""
-    return np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 @figure_6_1.table

@@ -145,7 +145,8 @@ def _(n, table):
         "under q_phi of the corresponding floating-point number.", seeds=1,
     )  # fmt: skip
     error = np.sqrt(n.before * (100 - n.before) * n.one_image / 100)
-    says(n.after, "=", n.before, 2 * error, "error by weights rounded to their significant digits and not, %")
+    label = "error by weights rounded to their significant digits and not, %"
+    says(n.after, "=", n.before, 0.0, label, standard_error=error)
 
 
 @digits.figure()

@@ -25,6 +25,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from minivi import data, optim, plots
+from minivi.experiments.results import mean_and_error
 from minivi.models.classifier import Classifier
 from minivi.random import Generator
 from minivi.sweeps import sweep
@@ -193,7 +194,7 @@ def race(run, name, shared, grid):
     for i, b in enumerate(best.values()):
         runs = b.pop("runs") + more[2 * i : 2 * i + 2]
         speeds = [speed(r) for r in runs]
-        b |= {"speed": np.mean(speeds), "error_of_mean": np.std(speeds, ddof=1) / math.sqrt(len(speeds))}
+        b["speed"], b["error_of_mean"] = mean_and_error(speeds)
         b["last"] = np.mean([np.nan if r["loss"][-1] is None else r["loss"][-1] for r in runs])
         b["test"] = np.mean([np.nan if r["error"][-1] is None else r["error"][-1] for r in runs])
         b |= {key: runs[0][key] for key in ("steps", "loss", "seconds")}

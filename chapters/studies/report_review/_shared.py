@@ -15,8 +15,9 @@ from minivi.training import fit
 # %% [markdown]
 # ## Models and methods
 #
-# A specification is a dict: the method, the layers of latents, deterministic hidden units between them, the samples
-# and how it is optimised. NVIL's baselines have an optimizer of the same kind for themselves.
+# A specification is a dict: the method (or what it maximises, a function like those of ``SURROGATES``), the layers of
+# latents, deterministic hidden units between them, the samples and how it is optimised. NVIL's baselines have an
+# optimizer of the same kind for themselves.
 
 # %%
 SPEC = {
@@ -25,6 +26,16 @@ SPEC = {
 }  # fmt: skip
 OPTIMIZERS = {"adam": optim.Adam, "rmsprop": optim.RMSProp, "adagrad": optim.AdaGrad, "sgd": optim.SGD}
 GAUSSIAN = ("AEVB", "IWAE")
+
+
+SURROGATES = {  # what is maximised, (B,)
+    "VIMCO": estimators.vimco,
+    "RWS": estimators.reweighted_wake_sleep,
+    "wake-sleep": lambda model, x, rng, samples: estimators.wake_sleep(model, x, rng),
+    "straight-through": estimators.straight_through,
+    "AEVB": lambda model, x, rng, samples: model.elbo(x, rng, samples),
+    "IWAE": lambda model, x, rng, samples: bounds.iwae(model.log_weights(x, rng, samples)),
+}
 
 
 def new_model(spec, train, seed):
@@ -52,15 +63,8 @@ def new_trainer(spec, train, seed):
             return error.mean(), -surrogate.mean()
 
         return nvil, both, [make(nvil.baseline_parameters()), make(model.parameters())]
-    surrogate = {
-        "VIMCO": lambda x, rng: estimators.vimco(model, x, rng, samples),
-        "RWS": lambda x, rng: estimators.reweighted_wake_sleep(model, x, rng, samples),
-        "wake-sleep": lambda x, rng: estimators.wake_sleep(model, x, rng),
-        "straight-through": lambda x, rng: estimators.straight_through(model, x, rng, samples),
-        "AEVB": lambda x, rng: model.elbo(x, rng, samples),
-        "IWAE": lambda x, rng: bounds.iwae(model.log_weights(x, rng, samples)),
-    }[spec["method"]]
-    return model, lambda x, rng: -surrogate(x, rng).mean(), make(model.parameters())
+    surrogate = SURROGATES.get(spec["method"], spec["method"])
+    return model, lambda x, rng: -surrogate(model, x, rng, samples).mean(), make(model.parameters())
 
 
 def trained(run, name, spec, *, epochs, batch, evaluate=None, seed=None):
