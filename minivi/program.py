@@ -182,7 +182,7 @@ def _once(trace):
         o = replace(o, args=renamed(o.args), kwargs=renamed(o.kwargs), out=renamed(o.out))
         kwargs = dict(o.kwargs)
         out = kwargs.pop("out", (None,))[0] if isinstance(o.function, np.ufunc) else o.function in COPIES and o.out
-        if isinstance(out, Own) and next(arrays_in(o.args), None) is None:
+        if isinstance(out, Own) and next(arrays_in((o.args, kwargs)), None) is None:
             key = repr((o.function, o.args, kwargs, replace(out, number=0), trace.memory[out.number]))
             whole = math.prod(out.shape) * out.dtype.itemsize == trace.memory[out.number]
             kept = not any(own.number in trace.again for own in arrays_in((o.args, out), Own))

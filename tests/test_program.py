@@ -752,6 +752,17 @@ def test_what_numpy_gave_before_is_not_computed_again_unless_something_is_writte
     assert +names == {"copy": 1, "multiply": 1}
 
 
+@pytest.mark.filterwarnings("ignore:.where. used without .out.")
+def test_operations_with_other_constants_among_the_options_are_others():
+    """Also where the constants look alike in print."""
+    rng = Generator(0)
+    with Trace(rng, []) as trace:
+        x = rng.standard_normal((1, 2000), dtype="float32")
+        for k in (900, 901):
+            np.multiply(x, np.float32(2), where=np.arange(2000) == k)
+    assert [o.name for o in _once(trace)[0]].count("multiply") == 2
+
+
 def test_the_environment_can_keep_everything_eager():
     code = (
         "from minivi import Generator, optim; from minivi.models import VAE; from minivi.program import Step;"

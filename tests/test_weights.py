@@ -459,6 +459,7 @@ def test_a_run_with_other_settings_goes_on_from_its_own_checkpoint(runs, capsys)
         ("data=mnist", "no setting 'data' at quick to change; say --data for that"),
         ("epochs", "--set epochs: write it as NAME=VALUE"),
         ("epochs=2.5", "epochs = 2.5 is not of the kind of its present value, 1; give one such"),
+        ("epochs=-1", "epochs = -1 is not of the kind of its present value, 1; give one such"),
         ("epochs=true", "epochs = True is not of the kind"),
         ("epochs=many", "epochs = 'many' is not of the kind"),
         ("rate=fast", "rate = 'fast' is not of the kind"),

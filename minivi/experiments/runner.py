@@ -306,6 +306,8 @@ def _alike(value, present):
         return bool(present) and all(_alike(value, p) for p in present.values())
     if isinstance(present, float):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if type(value) is int and type(present) is int and value < 0 <= present:  # such as -1 epochs
+        return False
     return present is None or type(value) is type(present)
 
 
