@@ -25,7 +25,7 @@ from minivi_chapters.studies.ch02_aevb.bound import TEXT_EPOCHS
         {"hidden_units": [100, 200, 500], "latents": 10, "seeds": 3},
         {"hidden_units": [100, 200, 500, 1000], "latents": 10, "seeds": 3},
     ),
-    minutes={"quick": 0.3, "laptop": 6, "paper": 60 * 30},
+    minutes={"quick": 0.3, "laptop": 13, "paper": 60 * 30},
 )
 def hidden_units(run):
     """Train by both methods at each number of hidden units: test bounds, (seeds, epochs)."""
