@@ -5,6 +5,8 @@ import pytest
 from helpers import study
 from scipy import stats
 
+from minivi.experiments.measuring import few_seeds, seconds_in_turn
+
 
 def test_points_needed():
     """From there on all errors are small: one lucky grid does not count."""
@@ -23,16 +25,16 @@ def test_held_out_images_are_no_training_images():
 
 def test_two_errors_over_few_seeds_are_half_of_students_interval():
     values = np.array([0.1, 0.5, 0.3])
-    mean, error = study("_seeds").few_seeds(values)
+    mean, error = few_seeds(values)
     low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
     assert (mean - 2 * error, mean + 2 * error) == pytest.approx((low, high))
-    assert study("_seeds").few_seeds([0.7]) == (0.7, 0.0)
+    assert few_seeds([0.7]) == (0.7, 0.0)
 
 
 def test_jobs_are_timed_in_turn():
     calls = []
     jobs = {name: lambda name=name: calls.append(name) for name in "ab"}
-    seconds = study("_timing").seconds_in_turn(jobs, 3, idle=2)
+    seconds = seconds_in_turn(jobs, 3, idle=2)
     assert "".join(calls) == "ab" * 5 and {name: each.shape for name, each in seconds.items()} == dict(a=(3,), b=(3,))
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 
 from minivi import data, nn
 from minivi.experiments import Experiment, Run
+from minivi.experiments.measuring import Dequantised
 from minivi.gradcheck import gradcheck
 from minivi.random import Generator
 from minivi.tensor import Parameter, grad
@@ -124,7 +125,7 @@ class Fixed:
 def test_log_det_of_dequantised_levels(levels, margin):
     """The slope of each v_d in u_d = (k_d + U_d) / levels, by differences of the noise U."""
     found = images(levels)
-    coding = shared.Dequantised(found.train, levels, margin)
+    coding = Dequantised(found.train, levels, margin)
     x, noise, step = found.test, 0.5, 1e-2
     ends = [coding(x, Fixed(noise + sign * step)).astype(np.float64) for sign in (1.0, -1.0)]
     slope = (ends[0] - ends[1]) / (2 * step / levels)
@@ -141,7 +142,7 @@ def test_log_det_of_dequantised_levels(levels, margin):
 def test_bits_of_the_uniform_density(levels, margin):
     """p(u) = 1 on [0, 1]: every image takes log2(levels) bits a dimension, whatever v is."""
     found = images(levels)
-    coding = shared.Dequantised(found.train, levels, margin)
+    coding = Dequantised(found.train, levels, margin)
     v = coding(found.test, Generator(6))
     assert_allclose(coding.bits(-coding.log_det(v), v), np.log2(levels), rtol=1e-12)
     assert_allclose(coding.bits(-coding.log_det(v) + 3 * np.log(2.0), v), np.log2(levels) - 1, rtol=1e-12)

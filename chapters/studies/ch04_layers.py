@@ -28,11 +28,11 @@ from matplotlib.ticker import MaxNLocator
 
 from minivi import bounds, data, evaluation, nn, ops, optim, plots
 from minivi.experiments import experiment
+from minivi.experiments.measuring import few_seeds
 from minivi.experiments.results import gain_over_seeds, mean_and_error
 from minivi.models.directed import layers
 from minivi.random import Generator
 from minivi.tensor import no_grad
-from minivi_chapters.studies._seeds import few_seeds
 
 # %% [markdown]
 # ## Settings

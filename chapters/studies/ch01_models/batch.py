@@ -12,10 +12,10 @@ import numpy as np
 
 from minivi import optim, plots
 from minivi.experiments import experiment
+from minivi.experiments.measuring import seconds_in_turn
 from minivi.experiments.results import mean_and_error
 from minivi.random import Generator
 from minivi.tensor import grad
-from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch01_models.classifier import judge, new_classifier
 
 BATCH = {

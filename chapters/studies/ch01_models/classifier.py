@@ -21,11 +21,11 @@ import numpy as np
 from minivi import optim, plots
 from minivi.distributions import Categorical
 from minivi.experiments import experiment, mean_and_error
+from minivi.experiments.measuring import few_seeds
 from minivi.gradient_noise import gradient_moments
 from minivi.models import Classifier
 from minivi.random import Generator
 from minivi.tensor import grad, no_grad
-from minivi_chapters.studies._seeds import few_seeds
 
 CLASSIFIER = {
     "quick": {

@@ -21,9 +21,9 @@ import numpy as np
 from minivi import data, plots
 from minivi.em import MonteCarloEM, VariationalEM, climb, local_bound, numbered
 from minivi.experiments import experiment, mean_and_error
+from minivi.experiments.measuring import few_seeds
 from minivi.random import Generator
 from minivi.tensor import no_grad
-from minivi_chapters.studies._seeds import few_seeds
 from minivi_chapters.studies.ch01_models._shared import ADAGRAD, ADAM, LIMIT, new_vae, optimizer_for, quadrature
 
 EM = {

@@ -15,10 +15,10 @@ from sklearn.mixture import GaussianMixture
 from minivi import evaluation, nn, ops, optim, plots
 from minivi.distributions import Normal
 from minivi.experiments import experiment
+from minivi.experiments.measuring import dequantize
 from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
-from minivi_chapters.studies.ch02_aevb._shared import dequantize
 
 MIXTURES = {
     "quick": {

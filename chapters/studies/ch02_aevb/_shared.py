@@ -14,6 +14,7 @@ maximise the evidence lower bound with a second network, the encoder, and let gr
 
 # %%
 from minivi import data, estimators, evaluation, nn, optim, weights
+from minivi.experiments.measuring import dequantize
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.training import fit
@@ -84,11 +85,6 @@ def new_model(settings, images, latents, seed, hidden=None):
         rng=Generator([seed, latents]),
         init=nn.glorot if settings.optimizer == "adam" else nn.normal(0.1),
     )
-
-
-def dequantize(x, rng):
-    """Uniform noise as wide as the step between two of the digits' 17 grey values; still in [0, 1]."""
-    return (16 * x + rng.random(x.shape, dtype=x.dtype)) / 17
 
 
 def preparation(settings):

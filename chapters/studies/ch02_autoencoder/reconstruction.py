@@ -21,12 +21,12 @@ import numpy as np
 
 from minivi import data, nn, optim, plots
 from minivi.experiments import experiment
+from minivi.experiments.measuring import dequantize
 from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
 from minivi.training import fit
-from minivi_chapters.studies.ch02_aevb._shared import dequantize
 
 # %% [markdown]
 # ## Settings

@@ -28,11 +28,11 @@ from sklearn.svm import SVC
 
 from minivi import data, nn, ops, optim
 from minivi.distributions import Bernoulli, Normal
+from minivi.experiments.measuring import few_seeds
 from minivi.models import VAE, SemiSupervisedVAE
 from minivi.random import Generator
 from minivi.semi_supervised import Features, minibatch_loss, sample_features
 from minivi.training import fit
-from minivi_chapters.studies._seeds import few_seeds
 
 LITERATURE = {
     "NN": (25.81, 11.44, 10.7, 6.04), "CNN": (22.98, 7.68, 6.45, 3.35), "TSVM": (16.81, 6.16, 5.38, 3.45),

@@ -19,13 +19,12 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from minivi import optim, plots
 from minivi.experiments import experiment
+from minivi.experiments.measuring import few_seeds, seconds_in_turn
 from minivi.models import VAE, SemiSupervisedVAE
 from minivi.random import Generator
 from minivi.semi_supervised import Features, minibatch_loss, sample_features
 from minivi.sweeps import sweep
 from minivi.tensor import grad
-from minivi_chapters.studies._seeds import few_seeds
-from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch03_semi_supervised._shared import (
     INITS,
     M1_DIGITS,

@@ -14,12 +14,12 @@ import numpy as np
 
 from minivi import plots
 from minivi.experiments import experiment
+from minivi.experiments.measuring import seconds_in_turn
 from minivi.experiments.results import mean_and_error
 from minivi.models import SemiSupervisedVAE
 from minivi.random import Generator
 from minivi.sweeps import sweep
 from minivi.tensor import grad
-from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch03_semi_supervised._shared import DIGITS, MNIST, claim_fewer, concrete_bound, m2_errors
 
 SUMMED, DRAWN, RELAXED = "summed over", "drawn, score function", "relaxed, tau = {:g}"

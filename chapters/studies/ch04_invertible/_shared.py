@@ -79,49 +79,6 @@ class AutoregressiveMixture(nn.Module):
         return ops.sum(ops.log_sum_exp(each, axis=-1), axis=-1)
 
 
-class Dequantised:
-    """Levels to continuous v of mean 0 and variance 1, with the log-determinant of u -> v.
-
-    Args:
-        x: training images, (N, D) in [0, 1].
-        levels: 17 or 256.
-        margin: of the logit; None for none.
-        seed: of the noise from which mean and variance are taken.
-    """
-
-    def __init__(self, x, levels, margin=None, seed=5):
-        self.levels, self.margin, self.mean, self.std = levels, margin, 0.0, 1.0
-        v = self(x, Generator(seed)).astype(np.float64)
-        self.mean, self.std = v.mean(axis=0), v.std(axis=0)
-
-    def __call__(self, x, rng):
-        """x = k / (levels - 1), (N, D) -> v in float32."""
-        u = (np.rint(np.float64(self.levels - 1) * x) + rng.random(x.shape)) / self.levels
-        if self.margin is not None:
-            inner = self.margin + (1 - 2 * self.margin) * u
-            u = np.log(inner) - np.log1p(-inner)
-        return ((u - self.mean) / self.std).astype(np.float32)
-
-    def log_det(self, v):
-        """log |det dv/du| at ``v``, (N,), in nats."""
-        total = -np.sum(np.broadcast_to(np.log(self.std), v.shape[-1:]))
-        if self.margin is None:
-            return np.full(len(v), total)
-        v = self.std * np.float64(v) + self.mean
-        log_slope = np.log1p(-2 * self.margin) + np.logaddexp(0.0, v) + np.logaddexp(0.0, -v)
-        return total + log_slope.sum(axis=-1)
-
-    def bits(self, log_p, v):
-        """Bits per dimension, (N,), of images with log p(v) = ``log_p``."""
-        d = v.shape[-1]
-        return -(log_p + self.log_det(v) - d * np.log(self.levels)) / (d * np.log(2.0))
-
-    def images(self, v):
-        """Back to grey values in [0, 1]."""
-        v = self.std * np.float64(v) + self.mean
-        return v if self.margin is None else (1 / (1 + np.exp(-v)) - self.margin) / (1 - 2 * self.margin)
-
-
 def trained(run, name, new_model, train, epochs, prepare=None, validation=None):
     """Maximise log p of minibatches; the step size falls to 0 in the second half. Returns the model and its history.
 

@@ -27,14 +27,13 @@ from scipy.stats import norm
 
 from minivi import evaluation, plots
 from minivi.experiments import experiment
+from minivi.experiments.measuring import Dequantised, seconds_in_turn
 from minivi.experiments.results import mean_and_error
 from minivi.models import VAE
 from minivi.random import Generator
 from minivi.tensor import no_grad
-from minivi_chapters.studies._timing import seconds_in_turn
 from minivi_chapters.studies.ch04_invertible._shared import (
     AutoregressiveMixture,
-    Dequantised,
     autoregressive_model,
     coupling_model,
     trained,

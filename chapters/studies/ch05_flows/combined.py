@@ -21,12 +21,11 @@ import numpy as np
 from minivi import evaluation, nn, optim, plots
 from minivi.distributions import Normal
 from minivi.experiments import experiment
+from minivi.experiments.measuring import Dequantised, seconds_in_turn
 from minivi.experiments.results import gain_over_seeds, mean_and_error
 from minivi.flows import FlowDensity, FlowPosterior, InverseAutoregressive
 from minivi.random import Generator
 from minivi.tensor import no_grad
-from minivi_chapters.studies._timing import seconds_in_turn
-from minivi_chapters.studies.ch04_invertible._shared import Dequantised, standard
 from minivi_chapters.studies.ch05_flows._shared import make_flow
 
 PARTS = {
@@ -35,6 +34,11 @@ PARTS = {
 }  # fmt: skip
 PURE, ALL, NAIVE = "autoregressive Gaussian", "flow: all three", "autoregressive Gaussian, naively"
 COMMON = {"data": "digits", "split": "1200/300/297", "levels": 17, "batch": 50, "step_size": 2e-3, "context": 32}
+
+
+def standard(size):
+    """N(0, I)."""
+    return Normal(np.zeros(size, "float32"), np.zeros(size, "float32"))
 
 
 class FlowVAE(nn.Module):
