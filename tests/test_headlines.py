@@ -30,8 +30,9 @@ HEADLINES = {
     "2.9.1": {
         "ch02_challenges_collapse": {
             "2.6": "plain bound, 12 epochs: test bound from the annealed model less that from q = p",
-            "0.20": "plain bound from q = p: KL at the end against that at half the epochs > right",
             "0.65": "plain, long, from q = p, KL",
+            "6.6": "plain, long, from annealed, KL",
+            "0.08": "plain bound from q = p: KL after the last epoch against that after the first > right",
         },
     },
     "5, first sentence": {
