@@ -272,7 +272,7 @@ def singles():
 
 @why
 def online():
-    """Section 7.7: a target that drifts, by Adam with a shorter first moment. Without one it is RMSProp."""
+    """Section 7.7: a target that drifts, by Adam with a shorter first moment; sparse gradients, a longer second."""
     o = study("ch07_adam.online")
     s = settings({"laptop": {}}, draws=300, steps=3000)
     adams = {f"Adam, beta1 = {b}": lambda p, a, m, b=b: optim.Adam(p, a, beta1=b, beta2=m) for b in (0.9, 0.5, 0.0)}
@@ -281,6 +281,10 @@ def online():
         for name in ("RMSProp", *adams):
             tried = [o.followed(name, a, m, way, s, 0)[0].mean() for a in (0.018, 0.032, 0.056) for m in o.MEMORIES]
             print(f"{way}, {name}: squared distance {min(tried):.4f}", flush=True)
+    print(f"sparse, AdaGrad: squared distance {o.followed('AdaGrad', 0.56, 0, 'sparse', s, 0)[0].mean():.4f}")
+    for beta2 in (0.999, 0.99999):  # "Adam": the study knows by this name whose steps fall
+        off, _ = o.followed("Adam", 0.56, beta2, "sparse", s, 0)
+        print(f"sparse, Adam, beta2 = {beta2}: squared distance {off.mean():.4f}", flush=True)
 
 
 @why
