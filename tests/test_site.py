@@ -264,6 +264,7 @@ def test_pages_of_a_small_site(site):
         "exercises",
         "teachers",
         "errata",
+        "misses",
         "bench",
         "library",
         "gradcheck",
