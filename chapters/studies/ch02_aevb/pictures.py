@@ -152,7 +152,7 @@ def _(n):
     title="test images and their reconstructions",
     mirrors="thesis eq. 2.71, section 2.10",
     budgets=budgets({}, {}, {}),
-    minutes={"quick": 0.6, "laptop": 6, "paper": 60 * 7},
+    minutes={"quick": 0.6, "laptop": 3.8, "paper": 60 * 7},
 )
 def reconstructions(run):
     """Encode to the posterior mean and decode, for four models."""

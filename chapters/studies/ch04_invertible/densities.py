@@ -124,7 +124,7 @@ def gaussian(train, x):
         "laptop": PLANE | {"densities": list(DENSITIES), "epochs": 60},
         "paper": PLANE | {"densities": list(DENSITIES), "epochs": 1000},
     },
-    minutes={"quick": 0.4, "laptop": 3, "paper": 60},
+    minutes={"quick": 0.4, "laptop": 0.49, "paper": 60},
 )
 def densities(run):
     """Train both on points of each density: held-out nats beside a Gaussian's and the entropy, and what they learn."""
