@@ -67,8 +67,8 @@ def _(n, table):
     size = np.log(n.parameters)
     slope, error = mean_and_error(np.polyfit(size, np.log(ratios), 1)[0])
     table.row("exponent of that ratio over the parameters", slope, 0.0, unit="", note=f"{slope:.3f} +- {error:.3f}")
-    # Equal complexity is an exponent of 0, as differences have 1. The ratio itself goes from 1, where calls cost most, to
-    # 3: a layer has two products backwards for one forwards.
+    # Equal complexity is an exponent of 0, as differences have 1. The ratio itself goes from 1, where calls cost most,
+    # to 3: a layer has two products backwards for one forwards.
     label = f"exponent of gradient and value over value, {n.parameters[0]:,} to {n.parameters[-1]:,} parameters"
     says(slope, "=", 0.0, 0.5, label, standard_error=error)
 
