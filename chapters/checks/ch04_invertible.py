@@ -8,11 +8,11 @@ from scipy.stats import norm
 
 from minivi import evaluation
 from minivi.experiments import Claim, check
+from minivi.experiments.measuring import Dequantised
 from minivi.random import Generator
 from minivi.small import jacobian, shake
 from minivi_chapters.studies.ch04_invertible._shared import autoregressive_model, coupling_model
 from minivi_chapters.studies.ch04_invertible.densities import DENSITIES
-from minivi_chapters.studies.ch04_invertible.digits import Dequantised
 
 # %% [markdown]
 # ## Equation checks
@@ -139,13 +139,10 @@ def known_densities():
 @check("section 4.4", "bits per dimension of dequantised levels: constants of logit, scaling and cells")
 def bits_are_those_of_levels():
     """One pixel of 17 levels: sum of P(k) by integrals over cells, and the bound E log p(u) <= log (17 P(k))."""
-
-    class Images:
-        train = np.repeat(np.arange(17), [17 - i for i in range(17)])[:, None] / 16
-
+    train = np.repeat(np.arange(17), [17 - i for i in range(17)])[:, None] / 16
     claims = []
     for margin in (0.01, None):
-        coding = Dequantised(Images, 17, margin)
+        coding = Dequantised(train, 17, margin)
 
         def log_p_of_u(u, coding=coding):
             fixed = type("Fixed", (), {"random": staticmethod(lambda shape: np.full(shape, 17 * u % 1.0))})
