@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from minivi import bounds, data, evaluation, nn, optim
+from minivi import bounds, data, estimators, evaluation, nn, optim
 from minivi.experiments import load_chapters
 from minivi.models import VAE, dropout_network
 from minivi.random import Generator
@@ -300,6 +300,31 @@ def samples():
             batch_size=100, rng=Generator([0, 1]), prepare=data.fresh, progress=False,
         )  # fmt: skip
         print(f"L = {count}, {epochs} epochs: test bound {evaluation.elbo(vae, test, Generator(4)).mean:.2f}")
+
+
+@why
+def wake_sleep():
+    """Figure 2.5: wake-sleep with 200 latents falls, because the encoder's means grow on data, but not on dreams."""
+    images = mnist()
+    test = data.fresh(images.test[:500], Generator(2))
+    vae = VAE(784, (500,), 200, rng=Generator([0, 200]), init=nn.glorot)
+    optimizer = optim.Adam(vae.parameters(), 1e-3)
+    for count in (400, 400, 600):
+        fit(
+            vae, lambda x, rng: -estimators.wake_sleep(vae, x, rng).mean(), optimizer, images.train[: 100 * count],
+            epochs=1, batch_size=100, rng=Generator([0, 1, count]), prepare=data.fresh, progress=False,
+        )  # fmt: skip
+        with no_grad():
+            dreams, (z, *_) = vae.dream(500, Generator(8))
+            q, q_dreams = vae.encode(test), vae.encode(dreams)
+            kl = np.mean(np.asarray(q.kl()))
+            off = (np.asarray(z) - np.asarray(q_dreams.mu)) / np.exp(np.asarray(q_dreams.log_sigma))
+        print(
+            f"step {optimizer.steps}: bound {evaluation.elbo(vae, test, Generator(9)).mean:.1f}, KL {kl:.1f} nats; "
+            f"mean of mu^2 on data {np.mean(np.asarray(q.mu) ** 2):.2f}, on dreams "
+            f"{np.mean(np.asarray(q_dreams.mu) ** 2):.2f}; ((z - mu) / sigma)^2 on dreams {np.mean(off**2):.2f}; "
+            f"mean pixel of dreams {np.mean(np.asarray(dreams)):.3f}, of data {test.mean():.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 # ## Figure 2.5: the bound while training
 #
 # For several numbers of latents, the bound on training and test images against the number of training points evaluated,
-# for AEVB and for wake-sleep. The published figure shows no numbers; at `laptop` the table compares with a PyTorch run
-# of the same settings.
+# for AEVB and for wake-sleep, whose curve for 200 latents falls here: `docs/misses.md` has the cause. The published
+# figure shows no numbers; at `laptop` the table compares with a PyTorch run of the same settings.
 
 # %%
 import numpy as np
