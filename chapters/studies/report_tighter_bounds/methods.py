@@ -140,7 +140,7 @@ def gains(run, s, curves):
     title="the same with a larger model",
     mirrors="tighter-bounds report, Figure 3 and Table 1 (lower half)",
     budgets=LARGER,
-    minutes={"quick": 0.3, "laptop": 24, "paper": 60 * 24 * 12},
+    minutes={"quick": 0.3, "laptop": 18, "paper": 60 * 24 * 12},
 )
 @experiment(
     "mnist",
