@@ -18,12 +18,11 @@ STUDIES = ROOT / "chapters" / "studies"
 LEAST = 0.05  # minutes: below, starting Python and compiling kernels decide
 # Runs of before JSON said `shared_cpu_seconds`, and whose models they take: at most these experiments' minutes more.
 SHARING = {
-    "ch02_gradients.estimators": ["ch02_gradients.score_function"],
     "ch03_semi_supervised.all_labels": ["ch03_semi_supervised.analogies"],
     "report_tighter_bounds.ssim": ["report_tighter_bounds.mnist", "report_tighter_bounds.omniglot"],
 }
 # Runs of before JSON said the instruction set. They are of one machine, an AMD EPYC, but for one.
-WITHOUT_INSTRUCTION_SET = 20
+WITHOUT_INSTRUCTION_SET = 4
 
 
 def results():

@@ -454,7 +454,7 @@ SYNTHESIS = {"data": "synthetic", "hidden": [500], "counts": [1, 100]}
         "laptop": SYNTHESIS | {"sizes": [49, 196, 784], "rounds": 9},
         "paper": SYNTHESIS | {"sizes": [49, 196, 784, 3072], "rounds": 9},
     },
-    minutes={"quick": 0.2, "laptop": 0.25, "paper": 5},
+    minutes={"quick": 0.2, "laptop": 0.18, "paper": 5},
 )
 def synthesis(run):
     """Time all methods for several D, one image and many at a time."""

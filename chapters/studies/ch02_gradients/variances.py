@@ -193,7 +193,7 @@ def path_only(vae, x, rng, samples=1):
         {"latents": [1, 2, 5, 10, 20, 50], "samples": 2},
         {"latents": [1, 2, 5, 10, 20, 50, 200], "samples": 2},
     ),
-    minutes={"quick": 0.5, "laptop": 2.5, "paper": 900},
+    minutes={"quick": 0.5, "laptop": 1.5, "paper": 900},
 )
 def score_function_variance(run):
     """For each number of latents, before and after training: variances, their ratios, and ratios by parameter."""
@@ -329,7 +329,7 @@ def value_variances(vae, x, rng, samples):
     title="variance of estimators A (all sampled) and B (closed-form divergence)",
     mirrors="AEVB report eq. 4, 8 against 6, 9; thesis eq. 2.29 against 2.77",
     budgets=budgets({"latents": [2, 10, 20]}, {"latents": [2, 10, 50]}, {"latents": [3, 5, 10, 20, 200]}),
-    minutes={"quick": 0.4, "laptop": 1.5, "paper": 600},
+    minutes={"quick": 0.4, "laptop": 0.67, "paper": 600},
 )
 def estimators(run):
     """Variances of value and gradient, before and after training."""

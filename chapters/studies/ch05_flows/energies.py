@@ -104,7 +104,7 @@ DRAWN = 121  # points along an edge of the densities' pictures
     title="planar, radial, NICE, Real NVP and IAF on the same energies in the plane",
     mirrors="thesis section 5.2.2 (Rezende & Mohamed 2015, Figure 3)",
     budgets=ENERGY,
-    minutes={"quick": 0.5, "laptop": 3.5, "paper": 60 * 24},
+    minutes={"quick": 0.5, "laptop": 2.2, "paper": 60 * 24},
 )
 def energies(run):
     """Fit all at each depth: the gaps, and the densities at one depth."""

@@ -30,7 +30,7 @@ from minivi_chapters.studies.ch07_adam._shared import TINY, steps_of
         "laptop": {"data": "synthetic", "steps": 3000, "parameters": 200},
         "paper": {"data": "synthetic", "steps": 30000, "parameters": 200},
     },
-    minutes={"quick": 0.1, "laptop": 0.04, "paper": 2},
+    minutes={"quick": 0.1, "laptop": 0.04, "paper": 0.23},
 )
 def adagrad_limit(run):
     """Steps of the two on the same gradients, of which most are 0, as delta = 1 - beta2 falls.
@@ -140,7 +140,7 @@ SHOWN = 150  # steps in the picture
         "laptop": {"data": "synthetic", "steps": 400},
         "paper": {"data": "synthetic", "steps": 2000},
     },
-    minutes={"quick": 0.1, "laptop": 0.022, "paper": 1},
+    minutes={"quick": 0.1, "laptop": 0.022, "paper": 0.05},
 )
 def adamax(run):
     """v^(1/p) for growing p beside AdaMax's own u."""
