@@ -9,7 +9,6 @@
 # On photos a claim is settled by no run that sees less than an eighth of `paper`'s training points.
 
 # %%
-import itertools
 import math
 
 import numpy as np
@@ -223,16 +222,18 @@ def _(n, table):
 def _(n):
     fig = plots.figure(9.0, 3.6)
     left, right = fig.subplots(1, 2)
-    for i, (value, results) in enumerate(n.results.items()):
-        curve = results[0]["by_epoch"]
-        left.plot(np.arange(1, len(curve) + 1), curve, label=f"lambda {value}", **plots.style(i, len(curve)))
-    plots.panel(left, "test images", "epochs", "bits per dimension")
+    curves = np.array([results[0]["by_epoch"] for results in n.results.values()])  # (lambdas, epochs)
+    ends = sorted({0, len(curves[0]) // 2, len(curves[0]) - 1})
+    for i, epoch in enumerate(ends):
+        left.plot(range(len(curves)), curves[:, epoch], label=f"after epoch {epoch + 1}", **plots.style(i, len(curves)))
+    left.set_xticks(range(len(curves)), n.results, fontsize=8)
+    plots.panel(left, "test images", "lambda, nats a feature map", "bits per dimension")
     left.legend(fontsize=7)
     layers = np.array([results[0]["layers"] for results in n.results.values()])
     below = np.zeros(len(layers))
-    for k, shade in zip(range(layers.shape[1]), itertools.cycle(["0.85", "0.6", "0.35"])):
+    for k, shade in enumerate(np.linspace(0.95, 0.25, layers.shape[1])):
         right.bar(
-            range(len(layers)), layers[:, k], bottom=below, color=shade, edgecolor="black", label=f"layer {k + 1}"
+            range(len(layers)), layers[:, k], bottom=below, color=str(shade), edgecolor="black", label=f"layer {k + 1}"
         )
         below += layers[:, k]
     right.set_xticks(range(len(layers)), n.results, fontsize=8)
